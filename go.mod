@@ -1,0 +1,3 @@
+module github.com/mcpgw/mcpgw
+
+go 1.26.0
