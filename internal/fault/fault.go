@@ -24,26 +24,26 @@ type Code uint8
 
 // The codes, each with its HTTP status and error.type in the table below.
 const (
-	Internal           Code = iota // a bug or an unforeseen condition of the gateway
-	BadRequest                     // the request is malformed
-	Unauthenticated                // no or wrong client credentials
-	Denied                         // a policy refuses the request
-	NotFound                       // no route, session or object of that name
-	MethodNotAllowed               // the HTTP method is not served here
-	NotAcceptable                  // the Accept header excludes every answer there is
-	UnsupportedMedia               // the Content-Type or Content-Encoding is not served
-	TooLarge                       // the body is over its limit
-	HeadersTooLarge                // the headers are over their limit
-	URITooLong                     // the request target is over its limit
-	RequestTimeout                 // the client was too slow to send its request
-	RateLimited                    // a rate limit is exhausted
-	Misconfigured                  // what the request needs is invalid or unresolved in the configuration
-	Overloaded                     // a limit of the gateway itself is reached
-	UpstreamFailed                 // the upstream answered something that cannot be relayed
-	UpstreamUnreachable            // no healthy endpoint, or it could not be connected to
-	UpstreamTimeout                // the upstream did not answer in time
-	ClientGone                     // the client closed the connection; nothing is rendered
-	Draining                       // the gateway is shutting down
+	Internal            Code = iota // a bug or an unforeseen condition of the gateway
+	BadRequest                      // the request is malformed
+	Unauthenticated                 // no or wrong client credentials
+	Denied                          // a policy refuses the request
+	NotFound                        // no route, session or object of that name
+	MethodNotAllowed                // the HTTP method is not served here
+	NotAcceptable                   // the Accept header excludes every answer there is
+	UnsupportedMedia                // the Content-Type or Content-Encoding is not served
+	TooLarge                        // the body is over its limit
+	HeadersTooLarge                 // the headers are over their limit
+	URITooLong                      // the request target is over its limit
+	RequestTimeout                  // the client was too slow to send its request
+	RateLimited                     // a rate limit is exhausted
+	Misconfigured                   // what the request needs is invalid or unresolved in the configuration
+	Overloaded                      // a limit of the gateway itself is reached
+	UpstreamFailed                  // the upstream answered something that cannot be relayed
+	UpstreamUnreachable             // no healthy endpoint, or it could not be connected to
+	UpstreamTimeout                 // the upstream did not answer in time
+	ClientGone                      // the client closed the connection; nothing is rendered
+	Draining                        // the gateway is shutting down
 )
 
 var table = [...]struct {

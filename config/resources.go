@@ -1,0 +1,62 @@
+// Package config holds desired state: the [Resources] that a [Source] delivers,
+// and the [Report] of what became of them.
+//
+// [FileSource] reads resources from YAML files, with the position of every field,
+// and watches them; package kube delivers the same Resources from a cluster.
+// Package config knows nothing of how they are served.
+package config
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+)
+
+// Resources is the complete desired state: every object, defaulted, neither
+// resolved nor compiled. It is read-only once a Source has delivered it. Objects
+// of a kind are sorted by creation time, then namespace and name; from files the
+// creation time is the order of appearance.
+type Resources struct {
+	GatewayClasses  []*gatewayv1.GatewayClass
+	Gateways        []*gatewayv1.Gateway
+	HTTPRoutes      []*gatewayv1.HTTPRoute
+	GRPCRoutes      []*gatewayv1.GRPCRoute
+	ReferenceGrants []*gatewayv1.ReferenceGrant
+	BackendTLS      []*gatewayv1.BackendTLSPolicy
+
+	Backends              []*v1alpha1.Backend
+	TrafficPolicies       []*v1alpha1.TrafficPolicy
+	HTTPListenerPolicies  []*v1alpha1.HTTPListenerPolicy
+	GatewayParameters     []*v1alpha1.GatewayParameters
+	DirectResponses       []*v1alpha1.DirectResponse
+	GatewayExtensions     []*v1alpha1.GatewayExtension
+	BackendConfigPolicies []*v1alpha1.BackendConfigPolicy
+
+	Services       []*corev1.Service
+	EndpointSlices []*discoveryv1.EndpointSlice
+	Secrets        []*corev1.Secret
+	ConfigMaps     []*corev1.ConfigMap
+	Namespaces     []*corev1.Namespace
+
+	// Local says that the resources come from files on this machine: stdio
+	// targets are allowed, and a Gateway is assumed where none is written.
+	Local bool
+
+	// Fingerprint identifies the content: equal fingerprints, equal resources.
+	Fingerprint string
+
+	// Positions finds where a field was written; nil when unknown.
+	Positions *Positions
+}
+
+// A Source delivers desired state and is told what became of it.
+type Source interface {
+	// Run delivers the complete resources to apply, first as soon as they are
+	// known and then after each change, until ctx ends. apply is called from one
+	// goroutine at a time.
+	Run(ctx context.Context, apply func(*Resources) *Report) error
+}

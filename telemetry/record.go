@@ -1,0 +1,71 @@
+// Package telemetry accounts for what the gateway does: one [Record] a request,
+// from which the access log, the metrics and later the spans are written, so
+// that they cannot disagree.
+//
+// The accept station of package gateway starts a Record and ends it once; every
+// package that learns something about the request writes it into the fields that
+// are named for it. Nothing reads a Record to decide anything.
+package telemetry
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// A Record is the account of one request. It belongs to the goroutine that
+// serves the request: other goroutines (a fan-out, a relay) hand what they learn
+// to that one. The zero Record is a request of which nothing is known.
+type Record struct {
+	Start     time.Time      // when the request line and headers had been read
+	RequestID string         // x-request-id, generated when absent
+	Source    netip.AddrPort // the client, after trusted-hop resolution
+	Request   *http.Request  // as accepted
+
+	Gateway  string // namespace/name
+	Listener string // listener name
+	Route    string // namespace/name of the HTTPRoute, "" before match
+	Rule     string // rule name or index
+	Backend  string // namespace/name of the Backend or Service
+
+	Status       int           // HTTP status sent; 0 if none
+	BytesSent    int64         // body bytes sent
+	BytesRead    int64         // body bytes read
+	Duration     time.Duration // set by End
+	ErrorType    string        // fault.Code.String(), a JSON-RPC code, or tool_error; "" when all went well
+	Err          error         // what the operator should read about it; nil when all went well
+	Principal    string        // what authentication established; never a metric label
+	UpstreamHost string        // address the last attempt went to
+	Attempts     int           // attempts sent upstream
+
+	MCP MCP // what is known of the request as an MCP operation
+}
+
+// MCP is the part of a [Record] that only MCP requests fill in.
+type MCP struct {
+	Method          string // JSON-RPC method, as in mcp.method.name
+	Target          string // target name, once it is known
+	Name            string // tool or prompt name as the target has it
+	ClientName      string // the same as the client sees it
+	URI             string // resource URI as the target has it
+	ProtocolVersion string // version the client speaks
+	Era             string // "modern" or "legacy"
+	ToolError       bool   // the result has isError: true
+}
+
+type recordKey struct{}
+
+// NewContext returns a context that carries r.
+func NewContext(ctx context.Context, r *Record) context.Context {
+	return context.WithValue(ctx, recordKey{}, r)
+}
+
+// FromContext returns the Record of the request that ctx belongs to, or a fresh
+// one that nobody reads: it never returns nil.
+func FromContext(ctx context.Context) *Record {
+	if r, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return r
+	}
+	return new(Record)
+}
