@@ -51,3 +51,72 @@ type Operation struct {
 type Check interface {
 	Check(ctx context.Context, req *Request) error
 }
+
+// An Action says what a matching rule does.
+type Action uint8
+
+// The actions; the zero value is Allow.
+const (
+	Allow Action = iota
+	Deny
+)
+
+// A RuleSet is one rbac block, as compiled from one policy object.
+type RuleSet struct {
+	Source      string // the object it comes from, Kind/namespace/name, for logs
+	Target      string // the MCP target it is attached to; "" covers all
+	Action      Action
+	Expressions []*Expression // any true matches
+	// Broken says that an expression did not compile: what it covers answers 500 (decisions 4).
+	Broken bool
+}
+
+// An Expression is one compiled CEL expression. It is immutable and safe for
+// concurrent use.
+type Expression struct{}
+
+// CompileExpression compiles source against the environment of api-semantics
+// 6.4, with cost and time limits. Its error is an *ExpressionError.
+func CompileExpression(source string) (*Expression, error) { panic("unwritten") }
+
+// An ExpressionError says where in an expression the mistake is.
+type ExpressionError struct {
+	Offset  int // in characters from the start
+	Message string
+}
+
+// Error implements error.
+func (e *ExpressionError) Error() string { return e.Message }
+
+// Warnings returns what is legal in the expression but surely not meant, such as a
+// comparison that is never true; nil when there is nothing to say.
+func (e *Expression) Warnings() []string { panic("unwritten") }
+
+// A Policy is what covers one route rule. It is immutable and safe for
+// concurrent use. The zero Policy admits everything.
+type Policy struct{}
+
+// New returns the policy with the checks, run in this order, and the rule sets of gateway,
+// listener, route and rule, which accumulate (api-semantics 6.3 and 6.4).
+func New(checks []Check, rules []RuleSet) *Policy { panic("unwritten") }
+
+// Admit runs the checks and evaluates the rules as far as they don't speak of mcp.*; it returns
+// a context for Authorize, or the fault that ends the request (403 "authorization failed").
+func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
+	panic("unwritten")
+}
+
+// Rules are the compiled rule sets of one Backend. The zero Rules allows everything.
+type Rules struct{}
+
+// NewRules compiles the rule sets attached to a Backend or its targets.
+func NewRules(sets []RuleSet) *Rules { panic("unwritten") }
+
+// WithBackend adds the rules of the chosen Backend to an admitted context.
+func WithBackend(ctx context.Context, rules *Rules) context.Context { panic("unwritten") }
+
+// Authorize decides one operation under the policy that admitted ctx and the rules of its Backend: nil, or a
+// fault with code Denied. A context that was not admitted is denied. With op.Arguments nil, an expression
+// that needs arguments is undecided, and what is undecided is permitted: so a tool is listed when
+// some arguments may be permitted, and is called only when its own are.
+func Authorize(ctx context.Context, op Operation) error { panic("unwritten") }
