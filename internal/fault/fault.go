@@ -14,7 +14,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -130,4 +132,22 @@ func Of(err error) *Fault {
 	default:
 		return &Fault{Code: Internal, Message: "internal error", Err: err}
 	}
+}
+
+// WriteText renders the fault as plain text: its status, its headers and its
+// message. It is for backends whose protocol has no error form of its own.
+func (f *Fault) WriteText(w http.ResponseWriter) {
+	header := w.Header()
+	for k, v := range f.Header {
+		header[k] = v
+	}
+	if f.RetryAfter > 0 {
+		seconds := (f.RetryAfter + time.Second - 1) / time.Second
+		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	}
+	header.Set("Content-Type", "text/plain")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Del("Content-Length")
+	w.WriteHeader(f.Code.Status())
+	_, _ = io.WriteString(w, f.Message) // a client that is gone needs no error
 }

@@ -1,0 +1,285 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+)
+
+// An attempt is one request on its way to one endpoint, and afterwards the body
+// of the response. It knows whether a byte was sent.
+type attempt struct {
+	endpoint  *Endpoint
+	multiplex bool
+	ctx       context.Context
+	body      *watchedBody // the request's, unless it is in memory
+	replay    bool         // the body that is in memory was given away before
+
+	url   url.URL
+	trace httptrace.ClientTrace
+
+	reused  bool          // the connection had served before
+	conn    *countingConn // nil before there is one
+	before  int64         // bytes written to conn before this request
+	written atomic.Bool   // on multiplexed connections: headers were written
+
+	answer io.ReadCloser
+	done   atomic.Bool
+}
+
+// request returns r as it goes to the endpoint.
+func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error) {
+	a.trace.GotConn = a.gotConn
+	if a.multiplex || scheme == "https" {
+		a.trace.WroteHeaders = func() { a.written.Store(true) }
+	}
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &a.trace))
+	target(r, scheme, a.endpoint.address, &a.url)
+	out.URL = &a.url
+	if out.Host == "" {
+		out.Host = r.URL.Host
+	}
+	switch {
+	case a.body != nil:
+		out.Body = a.body
+	case a.replay && r.GetBody != nil:
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "internal error")
+		}
+		out.Body = body
+	}
+	// net/http takes these headers as leave to send a request again although it
+	// was sent. It knows them by their canonical keys only; on the wire the case
+	// does not matter.
+	hideKey(out, "Idempotency-Key", "idempotency-key")
+	hideKey(out, "X-Idempotency-Key", "x-idempotency-key")
+	return out, nil
+}
+
+func hideKey(r *http.Request, canonical, hidden string) {
+	v, ok := r.Header[canonical]
+	if !ok {
+		return
+	}
+	r.Header = r.Header.Clone()
+	delete(r.Header, canonical)
+	if len(v) > 0 {
+		r.Header[hidden] = v
+	}
+}
+
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	c := info.Conn
+	a.reused = info.Reused
+	if t, ok := c.(*tls.Conn); ok {
+		a.multiplex = t.ConnectionState().NegotiatedProtocol == "h2"
+		c = t.NetConn()
+	}
+	a.conn, _ = c.(*countingConn)
+	if a.conn != nil {
+		a.before = a.conn.written.Load()
+	}
+}
+
+// sent reports whether a byte of the request may have left.
+func (a *attempt) sent() bool {
+	switch {
+	case a.answer != nil:
+		return true
+	case a.conn == nil:
+		return false
+	case a.multiplex:
+		return a.written.Load()
+	default:
+		return a.conn.written.Load() != a.before
+	}
+}
+
+// fault says whose mistake err is, which the transport returned.
+func (a *attempt) fault(err error) *fault.Fault {
+	var f *fault.Fault
+	if cause := a.body.failure(); cause != nil {
+		return ofClient(cause)
+	}
+	switch ctxErr := context.Cause(a.ctx); {
+	case errors.As(err, &f):
+		return f
+	case ctxErr != nil:
+		return fault.Of(ctxErr)
+	case !a.sent():
+		return fault.Wrap(fault.UpstreamUnreachable, err, "the upstream could not be reached")
+	default:
+		return fault.Wrap(fault.UpstreamFailed, err, "the upstream failed")
+	}
+}
+
+// watch puts the attempt between the caller and the body of resp.
+func (a *attempt) watch(resp *http.Response) {
+	a.answer = resp.Body
+	a.endpoint.active.Add(1)
+	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = &duplex{attempt: a, w: rwc}
+		return
+	}
+	resp.Body = a
+}
+
+// Read implements io.Reader for the body of the response.
+func (a *attempt) Read(b []byte) (int, error) {
+	n, err := a.answer.Read(b)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	return n, a.fault(err)
+}
+
+// Close implements io.Closer for the body of the response.
+func (a *attempt) Close() error {
+	if !a.done.Swap(true) {
+		a.endpoint.active.Add(-1)
+	}
+	return a.answer.Close()
+}
+
+// duplex is the body of a 101: it can be written, too.
+type duplex struct {
+	*attempt
+	w io.Writer
+}
+
+func (d *duplex) Write(b []byte) (int, error) { return d.w.Write(b) }
+
+// A watchedBody is the body of a request that comes from a client. It remembers
+// the client's mistakes, which the transport cannot tell from the upstream's, and
+// stays open until it is settled, so that a request of which nothing was sent can
+// be offered to another endpoint.
+type watchedBody struct {
+	body io.ReadCloser
+
+	mu      sync.Mutex
+	read    bool
+	closed  bool
+	settled bool
+	err     error
+}
+
+// Read implements io.Reader.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.read = true
+	b.mu.Unlock()
+
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *watchedBody) Close() error {
+	b.mu.Lock()
+	closeNow := b.settled && !b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if closeNow {
+		return b.body.Close()
+	}
+	return nil
+}
+
+// settle says that the request is not sent again, so that a close is final.
+func (b *watchedBody) settle() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	closeNow := b.closed && !b.settled
+	b.settled = true
+	b.mu.Unlock()
+	if closeNow {
+		_ = b.body.Close() // there is nobody to tell
+	}
+}
+
+// failure returns the error that reading met; nil on a nil body.
+func (b *watchedBody) failure() error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// again returns a body for another attempt, or nil when this one was read.
+func (b *watchedBody) again() *watchedBody {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.read {
+		return nil
+	}
+	b.closed = true // the attempt that has it must not start to read now
+	return &watchedBody{body: b.body}
+}
+
+// ofClient returns the fault for an error in reading the body of a client's request.
+func ofClient(err error) *fault.Fault {
+	var f *fault.Fault
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &tooLarge):
+		return fault.Wrap(fault.TooLarge, err, "the request body is over the limit of %d bytes", tooLarge.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
+		return fault.Wrap(fault.ClientGone, err, "the client closed the request")
+	default:
+		return fault.Wrap(fault.BadRequest, err, "the request body is malformed")
+	}
+}
+
+// A countingConn knows how many bytes were written to it: the only proof that
+// nothing of a request was sent.
+type countingConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+// countWrites returns dial with connections that count.
+func countWrites(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{Conn: c}, nil
+	}
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	// Counted before, so that no answer can come before its request was counted.
+	c.written.Add(int64(len(b)))
+	n, err := c.Conn.Write(b)
+	c.written.Add(int64(n - len(b)))
+	return n, err
+}
