@@ -1,0 +1,151 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// An HTTPListenerPolicy configures all HTTP and HTTPS listeners of a Gateway:
+// access logs, traces, upgrades, whose address counts as the client's.
+//
+// Where several cover a Gateway, the oldest wins, field by field of the spec.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=kgateway
+// +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway,gateway.networking.k8s.io/policy=Direct}
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=".status.ancestors[*].conditions[?(@.type=='Accepted')].status",description="Whether the policy can be used"
+type HTTPListenerPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// What the policy covers and does. Required.
+	Spec HTTPListenerPolicySpec `json:"spec"`
+
+	// Whether the policy is in force, for each Gateway that it covers. Written
+	// by the controller.
+	// +optional
+	Status gatewayv1.PolicyStatus `json:"status,omitempty"`
+}
+
+// An HTTPListenerPolicyList is a list of HTTPListenerPolicies.
+//
+// +kubebuilder:object:root=true
+type HTTPListenerPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []HTTPListenerPolicy `json:"items"`
+}
+
+// An HTTPListenerPolicySpec says what an [HTTPListenerPolicy] covers and does.
+type HTTPListenerPolicySpec struct {
+	// What the policy covers, by name: 1 to 16 Gateways in the policy's
+	// namespace, whole. One of targetRefs and targetSelectors is needed, else
+	// the policy covers nothing.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind == 'Gateway')",message="an HTTPListenerPolicy covers objects of kind Gateway"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.sectionName))",message="an HTTPListenerPolicy covers whole Gateways: remove sectionName"
+	TargetRefs []PolicyTargetRef `json:"targetRefs,omitempty"`
+
+	// What the policy covers, by label: Gateways in the policy's namespace.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind == 'Gateway')",message="an HTTPListenerPolicy covers objects of kind Gateway"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.sectionName))",message="an HTTPListenerPolicy covers whole Gateways: remove sectionName"
+	TargetSelectors []PolicyTargetSelector `json:"targetSelectors,omitempty"`
+
+	// Where requests are logged, at most 16 logs. Absent: no log beside the
+	// gateway's own.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	AccessLog []AccessLog `json:"accessLog,omitempty"`
+
+	// Where spans are sent. Absent: nowhere.
+	// +optional
+	Tracing *Tracing `json:"tracing,omitempty"`
+
+	// The protocols that a connection may be upgraded to. Absent: websocket.
+	// +optional
+	UpgradeConfig *UpgradeConfig `json:"upgradeConfig,omitempty"`
+
+	// Whose address is the client's. true: the TCP peer's. false: that of
+	// X-Forwarded-For, as xffNumTrustedHops says. Default: true.
+	// +optional
+	UseRemoteAddress *bool `json:"useRemoteAddress,omitempty"`
+
+	// How many addresses at the end of X-Forwarded-For were written by proxies
+	// that are trusted. Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=256
+	XFFNumTrustedHops *int32 `json:"xffNumTrustedHops,omitempty"`
+
+	// What becomes of the Server header of responses. Overwrite: it is the
+	// gateway's. AppendIfAbsent: it is the gateway's where there is none.
+	// PassThrough: it stays. Default: PassThrough.
+	// +optional
+	ServerHeaderTransformation ServerHeaderTransformation `json:"serverHeaderTransformation,omitempty"`
+
+	// How long a request or response may stand still. 0s means no limit.
+	// Default: 5m.
+	// +optional
+	StreamIdleTimeout Duration `json:"streamIdleTimeout,omitempty"`
+
+	// How long a connection may stay open without a request. 0s means no limit.
+	// Default: 1h.
+	// +optional
+	IdleTimeout Duration `json:"idleTimeout,omitempty"`
+
+	// A path that the gateway answers itself. Absent: none.
+	// +optional
+	HealthCheck *HealthCheckPath `json:"healthCheck,omitempty"`
+
+	// Whether header names keep the case in which they are written, over
+	// HTTP/1. Default: false.
+	// +optional
+	PreserveHTTP1HeaderCase *bool `json:"preserveHttp1HeaderCase,omitempty"`
+
+	// Whether HTTP/1.0 is answered. Default: false.
+	// +optional
+	AcceptHTTP10 *bool `json:"acceptHttp10,omitempty"`
+
+	// The host of HTTP/1.0 requests that name none. It needs acceptHttp10.
+	// Default: none, such requests are answered 400.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	DefaultHostForHTTP10 string `json:"defaultHostForHttp10,omitempty"`
+}
+
+// A ServerHeaderTransformation says what becomes of the Server header.
+//
+// +kubebuilder:validation:Enum=Overwrite;AppendIfAbsent;PassThrough
+type ServerHeaderTransformation string
+
+// The Server header transformations.
+const (
+	ServerHeaderOverwrite      ServerHeaderTransformation = "Overwrite"
+	ServerHeaderAppendIfAbsent ServerHeaderTransformation = "AppendIfAbsent"
+	ServerHeaderPassThrough    ServerHeaderTransformation = "PassThrough"
+)
+
+// An UpgradeConfig says which upgrades are permitted.
+type UpgradeConfig struct {
+	// The protocols, as the Upgrade header names them, in any case, or CONNECT;
+	// at least one. Others are answered 403. Required.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	EnabledUpgrades []string `json:"enabledUpgrades"`
+}
+
+// A HealthCheckPath is a path that the gateway answers itself.
+type HealthCheckPath struct {
+	// The path, exactly; it is answered 200, and 503 while the gateway drains.
+	// Required.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:Pattern=`^/[-a-zA-Z0-9@:%.+~#?&/=_]*$`
+	Path string `json:"path"`
+}
