@@ -180,11 +180,13 @@ func WithPin(ctx context.Context, pin *Pin) context.Context {
 // response fails with the same faults.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	pin, _ := r.Context().Value(pinKey{}).(*Pin)
-	return p.send(r, pin)
+	resp, _, err := p.send(r, pin)
+	return resp, err
 }
 
-// send is RoundTrip with the pin at hand.
-func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, error) {
+// send is RoundTrip with the pin at hand. It also returns the request's body as it was
+// watched; nil if it was not.
+func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, *watchedBody, error) {
 	var body *watchedBody
 	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
 		body = &watchedBody{body: r.Body}
@@ -194,7 +196,7 @@ func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, error) {
 		_ = body.Close() // the caller gave the body away: there is nobody to tell
 	}
 	body.settle()
-	return resp, err
+	return resp, body, err
 }
 
 // offer sends r to one endpoint after the other until one takes it. It returns the

@@ -52,10 +52,13 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rec := telemetry.FromContext(r.Context())
 	var pin Pin
-	resp, err := p.Pool.send(outgoing(r, upgrade), &pin)
+	resp, body, err := p.Pool.send(outgoing(r, upgrade), &pin)
 	rec.Attempts++
 	rec.UpstreamHost = pin.Endpoint
 	if err != nil {
+		if body.failure() != nil {
+			w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
+		}
 		return err
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -74,6 +77,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 		f := fault.Of(err)
 		rec.ErrorType, rec.Err = f.Code.String(), err
 		panic(http.ErrAbortHandler)
+	}
+	if err := body.failure(); err != nil {
+		rec.ErrorType, rec.Err = ofClient(err).Code.String(), err
+		panic(http.ErrAbortHandler) // nobody knows where the next request begins
 	}
 	for k, v := range resp.Trailer {
 		if _, announced := header["Trailer"]; !announced {
