@@ -35,6 +35,8 @@ func (d Duration) Or(def time.Duration) time.Duration {
 
 // A Sensitive is a secret written into a manifest. All of its printed and
 // encoded forms show [secret.Redacted]; [Sensitive.Secret] gives the value.
+//
+// +kubebuilder:validation:Format=password
 type Sensitive string
 
 // Secret returns the secret for the code that sends it.

@@ -71,6 +71,26 @@ type AccessLogGRPCService struct {
 	// +optional
 	BackendRef *BackendRef `json:"backendRef,omitempty"`
 
+	GRPCOptions `json:",inline"`
+
+	// Request headers to log beside the usual ones. Default: none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	AdditionalRequestHeadersToLog []string `json:"additionalRequestHeadersToLog,omitempty"`
+
+	// Response headers to log. Default: none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	AdditionalResponseHeadersToLog []string `json:"additionalResponseHeadersToLog,omitempty"`
+
+	// Response trailers to log. Default: none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	AdditionalResponseTrailersToLog []string `json:"additionalResponseTrailersToLog,omitempty"`
+}
+
+// GRPCOptions say how a gRPC service that takes logs or spans is reached.
+type GRPCOptions struct {
 	// The :authority to send. Default: the host and port of the service.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
@@ -97,21 +117,6 @@ type AccessLogGRPCService struct {
 	// When the stream is opened again. Default: after 1s, doubled with each try.
 	// +optional
 	RetryPolicy *AccessLogRetryPolicy `json:"retryPolicy,omitempty"`
-
-	// Request headers to log beside the usual ones. Default: none.
-	// +optional
-	// +kubebuilder:validation:MaxItems=64
-	AdditionalRequestHeadersToLog []string `json:"additionalRequestHeadersToLog,omitempty"`
-
-	// Response headers to log. Default: none.
-	// +optional
-	// +kubebuilder:validation:MaxItems=64
-	AdditionalResponseHeadersToLog []string `json:"additionalResponseHeadersToLog,omitempty"`
-
-	// Response trailers to log. Default: none.
-	// +optional
-	// +kubebuilder:validation:MaxItems=64
-	AdditionalResponseTrailersToLog []string `json:"additionalResponseTrailersToLog,omitempty"`
 }
 
 // A KeyValue is a key and a value.

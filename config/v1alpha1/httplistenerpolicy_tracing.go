@@ -118,19 +118,7 @@ type TracingGRPCService struct {
 	// The Service or Backend. Required.
 	BackendRef BackendRef `json:"backendRef"`
 
-	// The :authority to send. Default: the host and port of backendRef.
-	// +optional
-	// +kubebuilder:validation:MaxLength=253
-	Authority string `json:"authority,omitempty"`
-
-	// How long a send may take. Default: 10s.
-	// +optional
-	Timeout Duration `json:"timeout,omitempty"`
-
-	// Metadata of each send. Default: none.
-	// +optional
-	// +kubebuilder:validation:MaxItems=64
-	InitialMetadata []KeyValue `json:"initialMetadata,omitempty"`
+	GRPCOptions `json:",inline"`
 }
 
 // A ResourceDetector says where attributes of a resource come from.

@@ -1,0 +1,188 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// An UnservedField is a field that is written and that the data plane does not
+// serve yet.
+type UnservedField struct {
+	Path string // spec.rateLimit
+	// Protects says that the field restricts or protects, or that nothing works
+	// without it: what the object covers answers 500 rather than going on
+	// without. Otherwise the field is left out, and a warning is enough.
+	Protects bool
+	Message  string // what happens, for the author
+}
+
+// An unserved is a field that the data plane does not serve yet.
+type unserved struct {
+	kind     string
+	path     string // a pattern, see normalizer.each
+	protects bool
+	effect   string           // what happens instead; empty: what Protects says
+	when     func(v any) bool // values that are concerned; nil: all
+}
+
+// unservedFields lists what the data plane does not serve yet. A field that
+// package gateway begins to serve is taken off the list.
+func unservedFields() []unserved {
+	return []unserved{
+		{kind: KindBackend, path: "spec.ai", protects: true},
+		{kind: KindBackend, path: "spec.aws", protects: true},
+		{kind: KindBackend, path: "spec.dynamicForwardProxy", protects: true},
+		{kind: KindBackend, path: "spec.static.appProtocol", when: isOneOf("grpc", "grpc-web", "kubernetes.io/ws"), effect: "the hosts are spoken to in plain HTTP/1.1"},
+		{kind: KindBackend, path: "spec.loadBalancer", effect: "endpoints are chosen in the default way"},
+		{kind: KindBackend, path: "spec.outlierDetection", effect: "no endpoint is ejected"},
+		{kind: KindBackend, path: "spec.tcpKeepalive", effect: "the system's settings apply"},
+
+		{kind: KindTrafficPolicy, path: "spec.ai.promptGuard", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.ai.promptEnrichment", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.ai.fieldDefaults", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.rateLimit", protects: true, when: limits},
+		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
+		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
+		{kind: KindTrafficPolicy, path: "spec.cors", when: isEnabled, effect: "no origin but the own one may read responses"},
+		{kind: KindTrafficPolicy, path: "spec.csrf", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.headerModifiers", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.autoHostRewrite", when: isTrue, effect: "the Host header stays"},
+		{kind: KindTrafficPolicy, path: "spec.buffer", protects: true, when: isEnabled},
+		{kind: KindTrafficPolicy, path: "spec.timeouts", effect: "the timeouts of the HTTPRoute and the defaults apply"},
+		{kind: KindTrafficPolicy, path: "spec.retry", effect: "requests are not tried again"},
+
+		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},
+		{kind: KindHTTPListenerPolicy, path: "spec.tracing", effect: "no spans are sent"},
+		{kind: KindHTTPListenerPolicy, path: "spec.upgradeConfig", protects: true},
+		{kind: KindHTTPListenerPolicy, path: "spec.useRemoteAddress", protects: true, when: isFalse},
+		{kind: KindHTTPListenerPolicy, path: "spec.xffNumTrustedHops", protects: true, when: isNotZero},
+		{kind: KindHTTPListenerPolicy, path: "spec.serverHeaderTransformation", when: isOneOf("Overwrite", "AppendIfAbsent"), effect: "the Server header stays"},
+		{kind: KindHTTPListenerPolicy, path: "spec.streamIdleTimeout", effect: "the default applies"},
+		{kind: KindHTTPListenerPolicy, path: "spec.idleTimeout", effect: "the default applies"},
+		{kind: KindHTTPListenerPolicy, path: "spec.healthCheck", effect: "the path is answered as any other is"},
+		{kind: KindHTTPListenerPolicy, path: "spec.preserveHttp1HeaderCase", when: isTrue, effect: "header names are written in their usual case"},
+		{kind: KindHTTPListenerPolicy, path: "spec.acceptHttp10", when: isTrue, effect: "HTTP/1.0 is answered as the default has it"},
+
+		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer", effect: "endpoints are chosen in the default way"},
+		{kind: KindBackendConfigPolicy, path: "spec.outlierDetection", effect: "no endpoint is ejected"},
+		{kind: KindBackendConfigPolicy, path: "spec.tcpKeepalive", effect: "the system's settings apply"},
+		{kind: KindBackendConfigPolicy, path: "spec.connectTimeout", effect: "the default applies"},
+		{kind: KindBackendConfigPolicy, path: "spec.perConnectionBufferLimitBytes", effect: "the default applies"},
+		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions", effect: "the defaults apply"},
+		{kind: KindBackendConfigPolicy, path: "spec.tls", protects: true},
+		{kind: KindBackendConfigPolicy, path: "spec.healthCheck", effect: "endpoints are not asked"},
+
+		{kind: KindGatewayExtension, path: "spec.extAuth", effect: "policies that refer to it make what they cover answer 500"},
+		{kind: KindGatewayExtension, path: "spec.extProc", effect: "policies that refer to it make what they cover answer 500"},
+		{kind: KindGatewayExtension, path: "spec.rateLimit", effect: "policies that refer to it make what they cover answer 500"},
+
+		{kind: KindGatewayParameters, path: "spec.kube", effect: "it has no effect on this gateway"},
+		{kind: KindGatewayParameters, path: "spec.selfManaged", effect: "it has no effect on this gateway"},
+	}
+}
+
+// Unserved returns the fields of obj, a pointer to a kind of this package, that
+// are written and that the data plane does not serve yet, in the order in which
+// the reference lists them. It returns nil for other objects.
+func Unserved(obj any) []UnservedField {
+	o, ok := obj.(runtime.Object)
+	if !ok {
+		return nil
+	}
+	kind := kindOf(o)
+	var m map[string]any
+	var out []UnservedField
+	for _, u := range unservedFields() {
+		if u.kind != kind {
+			continue
+		}
+		if m == nil {
+			var err error
+			if m, err = runtime.DefaultUnstructuredConverter.ToUnstructured(o); err != nil {
+				return nil
+			}
+		}
+		v, ok := get(m, u.path)
+		if !ok || v == nil || u.when != nil && !u.when(v) {
+			continue
+		}
+		out = append(out, UnservedField{Path: u.path, Protects: u.protects, Message: u.message(v)})
+	}
+	return out
+}
+
+// message says what becomes of the field, whose value is v.
+func (u *unserved) message(v any) string {
+	what := strings.TrimPrefix(u.path, "spec.")
+	if s, ok := v.(string); ok {
+		what += " " + s
+	}
+	effect := u.effect
+	switch {
+	case effect != "":
+	case u.kind == KindBackend:
+		effect = "routes to this backend answer 500"
+	default:
+		effect = "what this policy covers answers 500, rather than going on without it"
+	}
+	return fmt.Sprintf("%s is not served yet: %s", what, effect)
+}
+
+// kindOf returns the kind of a pointer to a type of this package, or "".
+func kindOf(o runtime.Object) string {
+	switch o.(type) {
+	case *Backend:
+		return KindBackend
+	case *TrafficPolicy:
+		return KindTrafficPolicy
+	case *HTTPListenerPolicy:
+		return KindHTTPListenerPolicy
+	case *GatewayParameters:
+		return KindGatewayParameters
+	case *DirectResponse:
+		return KindDirectResponse
+	case *GatewayExtension:
+		return KindGatewayExtension
+	case *BackendConfigPolicy:
+		return KindBackendConfigPolicy
+	}
+	return ""
+}
+
+// isEnabled reports whether a block does more than switch something off.
+func isEnabled(v any) bool {
+	m, ok := v.(map[string]any)
+	return ok && m["disable"] == nil
+}
+
+// limits reports whether a rate limit limits anything: local: {} alone does not.
+func limits(v any) bool {
+	m, _ := v.(map[string]any)
+	_, bucket := get(m, "local.tokenBucket")
+	return bucket || m["global"] != nil || m["rateLimits"] != nil
+}
+
+func isTrue(v any) bool  { return v == true }
+func isFalse(v any) bool { return v == false }
+
+// isNotZero reports whether v is a number other than 0.
+func isNotZero(v any) bool {
+	f, ok := number(v)
+	return ok && f != 0
+}
+
+// isOneOf returns a test for being one of the strings.
+func isOneOf(list ...string) func(any) bool {
+	return func(v any) bool {
+		s, _ := v.(string)
+		for _, one := range list {
+			if s == one {
+				return true
+			}
+		}
+		return false
+	}
+}
