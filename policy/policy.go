@@ -2,11 +2,15 @@
 // operation of it may. The same decisions serve MCP and LLM routes.
 //
 // Its central type is [Policy], a list of [Check]s and the authorization rules
-// that cover one route rule, compiled by [Compile] when the configuration is.
-// Package gateway calls [Policy.Admit] once a request, and puts the rules of the
-// chosen Backend into the context with [WithBackend]; packages mcp/federation and
-// llm call [Authorize] for each operation. Nothing here contacts an upstream by
-// itself, and nothing is compiled while a request waits.
+// that cover one route rule. Package gateway compiles expressions with a [Compiler],
+// calls [Policy.Admit] once a request, and puts the rules of the chosen Backend into
+// the context with [WithBackend]; packages mcp/federation and llm call [Authorize] for
+// each operation. [Merge] says which of the policies attached to a route apply.
+//
+// Every doubt is decided against the request: an expression that fails does not allow
+// and does deny, a rule set that did not compile fails what it covers, a context that
+// nobody admitted is denied. Nothing here contacts an upstream by itself, and nothing
+// is compiled while a request waits.
 package policy
 
 import (
@@ -16,7 +20,7 @@ import (
 )
 
 // A Request is what a decision may look at. It is filled in by the accept station
-// and read-only afterwards.
+// and read-only afterwards; decisions about it are made from several goroutines.
 type Request struct {
 	HTTP      *http.Request  // as accepted: headers canonical, path cleaned
 	Host      string         // lower case, without port
@@ -25,7 +29,8 @@ type Request struct {
 	Principal string         // what authentication established, or "anonymous"
 }
 
-// A Kind says what an [Operation] acts on.
+// A Kind says what an [Operation] acts on. The zero Kind is nothing in particular: a
+// request that is no operation, or a method that names no item.
 type Kind uint8
 
 // The kinds of operations that rules can speak about.
@@ -41,9 +46,16 @@ type Operation struct {
 	Method string // tools/call, tools/list, …: the JSON-RPC method
 	Target string // the target's name
 	Name   string // tool or prompt name, resource URI or template: as the target has it
-	// Arguments is the JSON object tools/call sends; nil means "not known yet",
-	// as while listing: an expression that needs it is then undecided.
+	// Arguments is the JSON object that tools/call sends: {} when it sends none. Nil means
+	// "not known yet", as while listing: an expression that needs it is then undecided.
 	Arguments []byte
+}
+
+// A BackendInfo is what backend.* shows to rules.
+type BackendInfo struct {
+	Name     string // namespace/name
+	Type     string // MCP, Static, …: as spec.type has it
+	Protocol string // http, h2c, mcp, …
 }
 
 // A Check decides whether a request may proceed; it returns nil, or the fault
@@ -61,62 +73,57 @@ const (
 	Deny
 )
 
+// String returns the action as the API spells it.
+func (a Action) String() string {
+	if a == Deny {
+		return "Deny"
+	}
+	return "Allow"
+}
+
 // A RuleSet is one rbac block, as compiled from one policy object.
 type RuleSet struct {
 	Source      string // the object it comes from, Kind/namespace/name, for logs
 	Target      string // the MCP target it is attached to; "" covers all
 	Action      Action
 	Expressions []*Expression // any true matches
-	// Broken says that an expression did not compile: what it covers answers 500 (decisions 4).
+	// Broken says that an expression did not compile: what the set covers is refused as
+	// misconfigured, since without the rule it would be open.
 	Broken bool
 }
 
-// An Expression is one compiled CEL expression. It is immutable and safe for
-// concurrent use.
-type Expression struct{}
-
-// CompileExpression compiles source against the environment of api-semantics
-// 6.4, with cost and time limits. Its error is an *ExpressionError.
-func CompileExpression(source string) (*Expression, error) { panic("unwritten") }
-
-// An ExpressionError says where in an expression the mistake is.
-type ExpressionError struct {
-	Offset  int // in characters from the start
-	Message string
-}
-
-// Error implements error.
-func (e *ExpressionError) Error() string { return e.Message }
-
-// Warnings returns what is legal in the expression but surely not meant, such as a
-// comparison that is never true; nil when there is nothing to say.
-func (e *Expression) Warnings() []string { panic("unwritten") }
-
 // A Policy is what covers one route rule. It is immutable and safe for
-// concurrent use. The zero Policy admits everything.
-type Policy struct{}
+// concurrent use. The zero Policy, and a nil one, admits everything.
+type Policy struct {
+	checks []Check
+	rules  group
+}
 
 // New returns the policy with the checks, run in this order, and the rule sets of gateway,
-// listener, route and rule, which accumulate (api-semantics 6.3 and 6.4).
-func New(checks []Check, rules []RuleSet) *Policy { panic("unwritten") }
-
-// Admit runs the checks and evaluates the rules as far as they don't speak of mcp.*; it returns
-// a context for Authorize, or the fault that ends the request (403 "authorization failed").
-func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
-	panic("unwritten")
+// listener, route and rule, which accumulate.
+func New(checks []Check, rules []RuleSet) *Policy {
+	return &Policy{checks: checks, rules: newGroup(rules)}
 }
 
-// Rules are the compiled rule sets of one Backend. The zero Rules allows everything.
-type Rules struct{}
-
-// NewRules compiles the rule sets attached to a Backend or its targets.
-func NewRules(sets []RuleSet) *Rules { panic("unwritten") }
-
-// WithBackend adds the rules of the chosen Backend to an admitted context.
-func WithBackend(ctx context.Context, rules *Rules) context.Context { panic("unwritten") }
-
-// Authorize decides one operation under the policy that admitted ctx and the rules of its Backend: nil, or a
-// fault with code Denied. A context that was not admitted is denied. With op.Arguments nil, an expression
-// that needs arguments is undecided, and what is undecided is permitted: so a tool is listed when
-// some arguments may be permitted, and is called only when its own are.
-func Authorize(ctx context.Context, op Operation) error { panic("unwritten") }
+// Admit runs the checks and evaluates the rules as far as they don't speak of mcp.* and
+// backend.*, which [Authorize] does. It returns a context for Authorize, or the fault that
+// ends the request: [fault.Denied] with the message "authorization failed", or
+// [fault.Misconfigured] if a rule set is broken.
+func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
+	a := &admission{request: req}
+	if p == nil {
+		return context.WithValue(ctx, admissionKey{}, a), nil
+	}
+	for _, c := range p.checks {
+		if err := c.Check(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	a.rules = p.rules.begin()
+	verdict, err := a.rules.decide(ctx, newScope(req, nil, nil), "", usesMCP|usesBackend)
+	if err != nil {
+		return nil, err
+	}
+	a.settled = verdict == permitted
+	return context.WithValue(ctx, admissionKey{}, a), nil
+}

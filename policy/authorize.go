@@ -1,0 +1,159 @@
+package policy
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+)
+
+// Rules are the compiled rule sets of one Backend. They are immutable and safe for
+// concurrent use. The zero Rules, and nil ones, allow everything.
+type Rules struct {
+	backend *BackendInfo
+	rules   group
+}
+
+// NewRules returns the rules of the rule sets attached to a Backend or its targets.
+func NewRules(sets []RuleSet) *Rules { return &Rules{rules: newGroup(sets)} }
+
+// NewBackendRules is [NewRules] for a Backend that backend.* describes.
+func NewBackendRules(b BackendInfo, sets []RuleSet) *Rules {
+	return &Rules{backend: &b, rules: newGroup(sets)}
+}
+
+// An admission is what Admit leaves in the context: what is decided already, and what
+// each operation has still to be asked.
+type admission struct {
+	request  *Request
+	rules    run  // of gateway, listener, route and rule
+	settled  bool // rules are satisfied whatever the operation is
+	backend  *Rules
+	attached run // of the Backend
+}
+
+type admissionKey struct{}
+
+// WithBackend adds the rules of the chosen Backend to an admitted context. A context that
+// was not admitted stays as it is.
+func WithBackend(ctx context.Context, rules *Rules) context.Context {
+	admitted, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || rules == nil {
+		return ctx
+	}
+	a := *admitted
+	a.backend, a.attached = rules, rules.rules.begin()
+	return context.WithValue(ctx, admissionKey{}, &a)
+}
+
+// Authorize decides one operation under the policy that admitted ctx and the rules of its
+// Backend, both of which have to allow it. It returns nil, or a fault: [fault.Denied], also for a
+// context that was not admitted, or [fault.Misconfigured] if a rule set that covers the operation is
+// broken. The cause of a denial is a [*Denial].
+//
+// With op.Arguments nil, an expression that needs arguments is undecided, and what is
+// undecided is permitted: so a tool is listed when some arguments may be permitted, and is called
+// only when its own are. An operation of a list method is decided as its use, too: what may not be
+// called is not listed.
+//
+// The zero Operation decides a request to a backend without operations: what speaks of mcp.* then
+// speaks of nothing.
+//
+// It is safe for concurrent use with one ctx.
+func Authorize(ctx context.Context, op Operation) error {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok {
+		return denied(&Denial{Reason: "nothing admitted the request"})
+	}
+	if a.settled && a.attached.empty() {
+		return nil
+	}
+	var info *BackendInfo
+	if a.backend != nil {
+		info = a.backend.backend
+	}
+	s := newScope(a.request, info, &op)
+	if !a.settled {
+		if err := a.rules.authorize(ctx, s, op); err != nil {
+			return err
+		}
+	}
+	return a.attached.authorize(ctx, s, op)
+}
+
+// authorize decides one operation under one group of rules.
+func (r *run) authorize(ctx context.Context, s *scope, op Operation) error {
+	if err := r.authorizeAs(ctx, s, op, op.Method); err != nil {
+		return err
+	}
+	if use := useOf(op.Method); use != "" && r.uses&usesMethod != 0 {
+		return r.authorizeAs(ctx, s, op, use)
+	}
+	return nil
+}
+
+func (r *run) authorizeAs(ctx context.Context, s *scope, op Operation, method string) error {
+	if r.empty() {
+		return nil
+	}
+	s.method = method
+	v, err := r.decide(ctx, s, op.Target, 0)
+	switch {
+	case err != nil:
+		return err
+	case v == postponed && (op.Kind != Tool || op.Arguments != nil):
+		return denied(&Denial{Reason: "an expression came to no result"})
+	}
+	return nil
+}
+
+// useOf returns the method by which what a list method lists is used, or "".
+func useOf(method string) string {
+	switch method {
+	case "tools/list":
+		return "tools/call"
+	case "prompts/list":
+		return "prompts/get"
+	case "resources/list", "resources/templates/list":
+		return "resources/read"
+	}
+	return ""
+}
+
+// A Denial says why an operation or request was denied. It is for the operator: the
+// client is not told.
+type Denial struct {
+	Source     string // the object whose rule decided, Kind/namespace/name; "" when no rule did
+	Expression string // the Deny expression that matched; "" when none of the Allow ones did
+	Reason     string
+}
+
+// Error implements error.
+func (d *Denial) Error() string {
+	out := d.Reason
+	if d.Source != "" {
+		out += " (" + d.Source + ")"
+	}
+	if d.Expression != "" {
+		out += ": " + d.Expression
+	}
+	return out
+}
+
+// DecidedBy returns the object whose rule decided, for the access log.
+func (d *Denial) DecidedBy() string { return d.Source }
+
+func denied(d *Denial) error {
+	return &fault.Fault{Code: fault.Denied, Message: "authorization failed", Err: d}
+}
+
+func misconfigured(source string) error {
+	return &fault.Fault{
+		Code: fault.Misconfigured, Message: "the configuration of this route is invalid",
+		Err: &Denial{Source: source, Reason: "a rule did not compile"},
+	}
+}
+
+// isAbsent reports whether an evaluation failed because it spoke of what the
+// operation does not have, which is no error worth counting.
+func isAbsent(err error) bool { return errors.Is(err, errAbsent) }
