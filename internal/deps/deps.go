@@ -4,8 +4,6 @@ package deps
 import (
 	_ "github.com/fsnotify/fsnotify"
 	_ "github.com/go-json-experiment/json/jsontext"
-	_ "github.com/goccy/go-yaml/ast"
-	_ "github.com/goccy/go-yaml/parser"
 	_ "github.com/google/cel-go/cel"
 	_ "github.com/google/cel-go/ext"
 	_ "github.com/google/go-cmp/cmp"
@@ -17,6 +15,7 @@ import (
 	_ "github.com/prometheus/common/expfmt"
 	_ "github.com/spf13/cobra"
 	_ "go.uber.org/goleak"
+	_ "go.yaml.in/yaml/v4"
 	_ "golang.org/x/net/http/httpguts"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/time/rate"
