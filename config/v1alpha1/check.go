@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -17,18 +18,19 @@ import (
 // Parse turns obj, a normalised object of kind, into the Go type of kind, with
 // defaults filled in, and returns every mistake in it: wrong types, missing
 // fields, values out of range, and what Validate of the type reports. obj is not
-// changed. The object is complete only when there are no errors, and nil when
+// changed, and its status is left out. The object is complete only when there are no errors, and nil when
 // kind is not of this package. Unknown fields are no errors here: see
 // [UnknownFields].
 //
 // Field paths are those of the normalised object; [Written] leads back to what
 // was written. The bad value of an error is never a secret.
-func Parse(kind string, obj map[string]any) (runtime.Object, field.ErrorList) {
+func Parse(kind string, obj map[string]any) (Object, field.ErrorList) {
 	s := kindSchema(kind)
 	if s == nil {
 		return nil, field.ErrorList{field.NotSupported(field.NewPath("kind"), kind, Kinds())}
 	}
-	obj = runtime.DeepCopyJSON(obj)
+	obj = deepCopy(obj).(map[string]any)
+	delete(obj, "status")
 	Default(kind, obj)
 	c := checker{patterns: kindPatterns(kind), prune: true}
 	c.value("", s, obj)
@@ -39,7 +41,7 @@ func Parse(kind string, obj map[string]any) (runtime.Object, field.ErrorList) {
 		}
 		return New(kind), c.errs
 	}
-	for _, e := range o.(interface{ rules() field.ErrorList }).rules() {
+	for _, e := range o.rules() {
 		if !c.reported(e.Field) {
 			c.errs = append(c.errs, e)
 		}
@@ -57,15 +59,50 @@ func Check(kind string, obj map[string]any) field.ErrorList {
 	return c.errs
 }
 
+// deepCopy returns a copy of v whose numbers have the types that the decoder
+// knows, int64 and float64, however v was decoded.
+func deepCopy(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k := range v {
+			m[k] = deepCopy(v[k])
+		}
+		return m
+	case []any:
+		l := make([]any, len(v))
+		for i := range v {
+			l[i] = deepCopy(v[i])
+		}
+		return l
+	case int:
+		return int64(v)
+	case int32:
+		return int64(v)
+	case uint64:
+		if v > math.MaxInt64 {
+			return float64(v)
+		}
+		return int64(v)
+	case float32:
+		return float64(v)
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, _ := v.Float64() // out of range is infinite, which no schema permits
+		return f
+	}
+	return v
+}
+
 // validate is what the Validate methods do: the schema, then the rules.
-func validate(kind string, o interface {
-	runtime.Object
-	rules() field.ErrorList
-}) field.ErrorList {
+func validate(kind string, o Object) field.ErrorList {
 	obj, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
+	delete(obj, "status") // the controller's own
 	c := checker{errs: Check(kind, obj)}
 	for _, e := range o.rules() {
 		if !c.reported(e.Field) {
@@ -104,10 +141,7 @@ func (c *checker) value(path string, s *apiextensionsv1.JSONSchemaProps, v any) 
 		}
 		c.list(path, s, v)
 	case string:
-		if s.XIntOrString {
-			return true
-		}
-		if s.Type != "string" && s.Type != "" {
+		if s.Type != "string" && s.Type != "" && !s.XIntOrString {
 			return c.wrongType(path, s, v)
 		}
 		c.str(path, s, v)
@@ -284,6 +318,8 @@ func (c *checker) str(path string, s *apiextensionsv1.JSONSchemaProps, v string)
 		c.add(field.ErrorTypeTooLong, path, s, field.OmitValueType{}, "must have at most %s, has %d", plurals(*s.MaxLength, "character", "characters"), length)
 	case s.Pattern == durationPattern && !c.patterns[s.Pattern].MatchString(v):
 		c.add(field.ErrorTypeInvalid, path, s, v, "must be a duration such as 500ms, 30s or 1h30m: digits and a unit of h, m, s or ms, without sign and fraction")
+	case s.Pattern != "" && s.XIntOrString && !c.patterns[s.Pattern].MatchString(v):
+		c.add(field.ErrorTypeInvalid, path, s, v, "must be a quantity, such as 500m, 2 or 128Mi")
 	case s.Pattern != "" && !c.patterns[s.Pattern].MatchString(v):
 		c.add(field.ErrorTypeInvalid, path, s, v, "is not of the right form: %s", cmpOr(lowerFirst(firstSentence(s.Description)), "must match "+s.Pattern))
 	}

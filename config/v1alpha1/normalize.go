@@ -235,8 +235,12 @@ func parent(name string) string {
 // fold is how enumerations and vendor keys are compared.
 func fold(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "")) }
 
-// enum brings a string whose schema lists values to the listed spelling.
+// enum brings a string whose schema lists values to the listed spelling. What
+// YAML 1.1 takes for a boolean, such as Off, is one of those too.
 func (n *normalizer) enum(_ string, s *apiextensionsv1.JSONSchemaProps, v any) any {
+	if v == false && slices.Contains(enumValues(s), "Off") {
+		return "Off"
+	}
 	str, ok := v.(string)
 	if !ok || len(s.Enum) == 0 {
 		return v

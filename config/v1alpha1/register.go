@@ -4,6 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 //go:generate go tool -modfile=../../hack/tools/go.mod controller-gen object paths=.
@@ -35,8 +36,19 @@ func Kinds() []string {
 	}
 }
 
+// An Object is a pointer to a kind of this package.
+type Object interface {
+	runtime.Object
+	metav1.Object
+	// Validate returns every mistake in the object that can be seen in it
+	// alone, with field paths.
+	Validate() field.ErrorList
+
+	rules() field.ErrorList // what Validate reports beyond the schema
+}
+
 // New returns an empty object of kind, or nil when the package has no such kind.
-func New(kind string) runtime.Object {
+func New(kind string) Object {
 	switch kind {
 	case KindBackend:
 		return &Backend{}

@@ -237,7 +237,7 @@ func Default(kind string, obj map[string]any) {
 // Decode converts obj, a normalised object of kind, into the Go type of kind. Its
 // error says which field has a value of the wrong type. Unknown fields are
 // ignored: see [UnknownFields].
-func Decode(kind string, obj map[string]any) (runtime.Object, error) {
+func Decode(kind string, obj map[string]any) (Object, error) {
 	o := New(kind)
 	if o == nil {
 		return nil, fmt.Errorf("kind %s is not one of %s", kind, GroupVersion)

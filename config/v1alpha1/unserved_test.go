@@ -1,0 +1,161 @@
+package v1alpha1
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestUnserved(t *testing.T) {
+	const stops = "what this policy covers answers 500, rather than going on without it"
+	tests := []struct {
+		name, kind, text string
+		want             []UnservedField
+	}{
+		{"an MCP Backend with everything", KindBackend, `
+spec:
+  mcp:
+    prefixMode: Never
+    maxNameLength: 64
+    failureMode: FailClosed
+    allowedOrigins: ["https://a"]
+    forwardHeaders: [x-tenant]
+    targets:
+    - {name: a, timeout: 1s, auth: {kind: Passthrough}, static: {host: h, port: 1, path: /x, protocol: SSE}}
+    - {name: b, service: {name: s, port: 1}}
+    - {name: c, selector: {service: {}}}
+    - {name: d, stdio: {command: c, sharing: Session, env: {A: b}}}`, nil},
+		{"a Static Backend over HTTP/2", KindBackend, `spec: {static: {appProtocol: kubernetes.io/h2c, hosts: [{host: h, port: 1}]}}`, nil},
+		{"a Static Backend over gRPC-Web", KindBackend, `spec: {static: {appProtocol: grpc-web, hosts: [{host: h, port: 1}]}}`, []UnservedField{
+			{"spec.static.appProtocol", false, "static.appProtocol grpc-web is not served yet: the hosts are spoken to in plain HTTP/1.1"},
+		}},
+		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random}, outlierDetection: {}, tcpKeepalive: {}}`, []UnservedField{
+			{"spec.loadBalancer", false, "loadBalancer is not served yet: endpoints are chosen in the default way"},
+			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
+			{"spec.tcpKeepalive", false, "tcpKeepalive is not served yet: the system's settings apply"},
+		}},
+		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, []UnservedField{
+			{"spec.ai", true, "ai is not served yet: routes to this backend answer 500"},
+		}},
+		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, []UnservedField{
+			{"spec.aws", true, "aws is not served yet: routes to this backend answer 500"},
+		}},
+		{"a dynamic forward proxy", KindBackend, `spec: {type: DynamicForwardProxy}`, []UnservedField{
+			{"spec.dynamicForwardProxy", true, "dynamicForwardProxy is not served yet: routes to this backend answer 500"},
+		}},
+		{"rules", KindTrafficPolicy, `spec: {targetRefs: [{kind: Gateway, name: g}], rbac: {policy: {matchExpressions: ["true"]}}}`, nil},
+		{"what protects", KindTrafficPolicy, `
+spec:
+  ai: {promptGuard: {request: {regex: {builtins: [SSN]}}}, promptEnrichment: {append: [{role: user, content: c}]}, fieldDefaults: [{path: a, value: b}]}
+  rateLimit: {local: {tokenBucket: {maxTokens: 1, fillInterval: 1s}}}
+  transformation: {request: {remove: [a]}}
+  extAuth: {extensionRef: {name: e}}
+  extProc: {extensionRef: {name: e}}
+  csrf: {}
+  headerModifiers: {request: {remove: [a]}}
+  buffer: {maxRequestSize: 1Ki}`, []UnservedField{
+			{"spec.ai.promptGuard", true, "ai.promptGuard is not served yet: " + stops},
+			{"spec.ai.promptEnrichment", true, "ai.promptEnrichment is not served yet: " + stops},
+			{"spec.ai.fieldDefaults", true, "ai.fieldDefaults is not served yet: " + stops},
+			{"spec.rateLimit", true, "rateLimit is not served yet: " + stops},
+			{"spec.transformation", true, "transformation is not served yet: " + stops},
+			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
+			{"spec.extProc", true, "extProc is not served yet: " + stops},
+			{"spec.csrf", true, "csrf is not served yet: " + stops},
+			{"spec.headerModifiers", true, "headerModifiers is not served yet: " + stops},
+			{"spec.buffer", true, "buffer is not served yet: " + stops},
+		}},
+		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, []UnservedField{
+			{"spec.rateLimit", true, "rateLimit is not served yet: " + stops},
+		}},
+		{"what only switches off", KindTrafficPolicy, `spec: {rateLimit: {local: {}}, extAuth: {disable: {}}, extProc: {disable: {}}, cors: {disable: {}}, buffer: {disable: {}}, autoHostRewrite: false}`, nil},
+		{"what is cosmetic", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s}, retry: {}}`, []UnservedField{
+			{"spec.cors", false, "cors is not served yet: no origin but the own one may read responses"},
+			{"spec.autoHostRewrite", false, "autoHostRewrite is not served yet: the Host header stays"},
+			{"spec.timeouts", false, "timeouts is not served yet: the timeouts of the HTTPRoute and the defaults apply"},
+			{"spec.retry", false, "retry is not served yet: requests are not tried again"},
+		}},
+		{"listeners", KindHTTPListenerPolicy, `
+spec:
+  accessLog: [{fileSink: {path: p}}]
+  tracing: {provider: {otel: {grpcAddress: "c:1"}}}
+  upgradeConfig: {enabledUpgrades: [websocket]}
+  useRemoteAddress: false
+  xffNumTrustedHops: 1
+  serverHeaderTransformation: Overwrite
+  streamIdleTimeout: 1s
+  idleTimeout: 1s
+  healthCheck: {path: /}
+  preserveHttp1HeaderCase: true
+  acceptHttp10: true`, []UnservedField{
+			{"spec.accessLog", false, "accessLog is not served yet: requests are in the gateway's own log only"},
+			{"spec.tracing", false, "tracing is not served yet: no spans are sent"},
+			{"spec.upgradeConfig", true, "upgradeConfig is not served yet: " + stops},
+			{"spec.useRemoteAddress", true, "useRemoteAddress is not served yet: " + stops},
+			{"spec.xffNumTrustedHops", true, "xffNumTrustedHops is not served yet: " + stops},
+			{"spec.serverHeaderTransformation", false, "serverHeaderTransformation Overwrite is not served yet: the Server header stays"},
+			{"spec.streamIdleTimeout", false, "streamIdleTimeout 1s is not served yet: the default applies"},
+			{"spec.idleTimeout", false, "idleTimeout 1s is not served yet: the default applies"},
+			{"spec.healthCheck", false, "healthCheck is not served yet: the path is answered as any other is"},
+			{"spec.preserveHttp1HeaderCase", false, "preserveHttp1HeaderCase is not served yet: header names are written in their usual case"},
+			{"spec.acceptHttp10", false, "acceptHttp10 is not served yet: HTTP/1.0 is answered as the default has it"},
+		}},
+		{"listeners as they are anyway", KindHTTPListenerPolicy, `
+spec: {useRemoteAddress: true, xffNumTrustedHops: 0, serverHeaderTransformation: PassThrough, preserveHttp1HeaderCase: false, acceptHttp10: false}`, nil},
+		{"how backends are reached", KindBackendConfigPolicy, `
+spec:
+  loadBalancer: {type: Random}
+  outlierDetection: {}
+  tcpKeepalive: {}
+  connectTimeout: 1s
+  perConnectionBufferLimitBytes: 1
+  commonHttpProtocolOptions: {}
+  tls: {wellKnownCACertificates: System}
+  healthCheck: {timeout: 1s, interval: 1s, unhealthyThreshold: 1, healthyThreshold: 1, grpc: {}}`, []UnservedField{
+			{"spec.loadBalancer", false, "loadBalancer is not served yet: endpoints are chosen in the default way"},
+			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
+			{"spec.tcpKeepalive", false, "tcpKeepalive is not served yet: the system's settings apply"},
+			{"spec.connectTimeout", false, "connectTimeout 1s is not served yet: the default applies"},
+			{"spec.perConnectionBufferLimitBytes", false, "perConnectionBufferLimitBytes is not served yet: the default applies"},
+			{"spec.commonHttpProtocolOptions", false, "commonHttpProtocolOptions is not served yet: the defaults apply"},
+			{"spec.tls", true, "tls is not served yet: " + stops},
+			{"spec.healthCheck", false, "healthCheck is not served yet: endpoints are not asked"},
+		}},
+		{"a direct response", KindDirectResponse, `spec: {status: 200}`, nil},
+		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, []UnservedField{
+			{"spec.rateLimit", false, "rateLimit is not served yet: policies that refer to it make what they cover answer 500"},
+		}},
+		{"proxies", KindGatewayParameters, `spec: {kube: {}}`, []UnservedField{
+			{"spec.kube", false, "kube is not served yet: it has no effect on this gateway"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			obj := object(t, tt.text)
+			Normalize(tt.kind, obj)
+			o, errs := Parse(tt.kind, obj)
+			if errs != nil {
+				t.Fatal(errs)
+			}
+			if diff := cmp.Diff(tt.want, Unserved(o)); diff != "" {
+				t.Errorf("unserved fields (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got := Unserved(&corev1.Secret{}); got != nil {
+		t.Errorf("of another API's object: %v", got)
+	}
+}
+
+// TestUnservedFields shows that the list names fields that exist.
+func TestUnservedFields(t *testing.T) {
+	for _, u := range unservedFields() {
+		if schemaAt(kindSchema(u.kind), u.path) == nil {
+			t.Errorf("%s has no field %s", u.kind, u.path)
+		}
+		if u.protects == (u.effect != "") {
+			t.Errorf("%s %s: what protects fails closed, and only what does not has an effect of its own", u.kind, u.path)
+		}
+	}
+}
