@@ -1,0 +1,218 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A wire is a leg's way to its target in one era over one transport. When it
+// breaks the leg makes another. Wires are safe for concurrent use.
+type wire interface {
+	era() protocol.Era
+	// version is the revision that both sides agreed on.
+	version() string
+	// usable reports whether the wire can still carry calls.
+	usable() bool
+	// call sends r and returns the response. Errors are faults, an *unsent, or an
+	// *emitError.
+	call(ctx context.Context, r *request) (*protocol.Message, error)
+	// send sends a notification or an answer to a request of the target.
+	send(ctx context.Context, method string, msg []byte, f Forward) error
+	// listen hands over the messages that belong to no call, until ctx ends
+	// (its error), the target offers no such stream (errNoStream), or the wire
+	// is of no more use (an *unsent).
+	listen(ctx context.Context, in *intake) error
+	// close ends the wire, telling the target where its transport has a way to.
+	close(ctx context.Context)
+}
+
+// ids numbers the requests of this process. It starts anywhere, so that two
+// replicas that serve one session of a target do not use the same ids at the
+// same time; it stays within 31 bits, which every server can hold.
+var ids = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32())
+	return n
+}()
+
+// nextID returns a fresh request id. It serves as progress token too.
+func nextID() protocol.ID { return protocol.IntID(int64(ids.Add(1) & 0x7fffffff)) }
+
+// A request is one call on its way over a wire.
+type request struct {
+	id     protocol.ID
+	method string
+	params []byte // as the target gets them
+	token  []byte // the client's progress token, raw; nil if it sent none
+	f      Forward
+	emit   func(*protocol.Message) error
+	quiet  bool // log messages are not passed on
+	leg    *Leg // nil for requests of the gateway itself
+
+	timer *time.Timer
+	idle  time.Duration
+}
+
+// An emitError is what the caller's Emit returned: it ends the call and is
+// returned as it is.
+type emitError struct{ err error }
+
+func (e *emitError) Error() string { return e.err.Error() }
+func (e *emitError) Unwrap() error { return e.err }
+
+var errClosed = errors.New("the target was closed")
+
+// begin starts the clock of r: the returned context ends when the target is
+// silent for too long or is closed. end must be called.
+func (t *Target) begin(ctx context.Context, r *request) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.ctx, func() { cancel(errClosed) })
+	r.idle = t.cfg.Idle
+	r.timer = time.AfterFunc(r.idle, func() {
+		// Time in which the target waited for an answer of the client does not count.
+		if r.leg != nil {
+			if left := r.idle - r.leg.sinceAnswer(); left > 0 {
+				r.timer.Reset(left)
+				return
+			}
+		}
+		cancel(errIdle)
+	})
+	return ctx, func() {
+		r.timer.Stop()
+		stop()
+		cancel(nil)
+	}
+}
+
+// deliver takes one message that came before the response of r, which belongs
+// to r alone. reply answers a request of the target.
+func (r *request) deliver(t *Target, m *protocol.Message, asker wire, reply func([]byte)) error {
+	r.timer.Stop() // the silence of a caller that is slow to take it is not the target's
+	defer r.timer.Reset(r.idle)
+	switch {
+	case m.Kind == protocol.Response:
+		t.drop("an answer to no request", m)
+		return nil
+	case m.Kind == protocol.Request && asker.era() == protocol.Modern:
+		return errForbidden
+	case m.Kind == protocol.Request && m.Method == "ping":
+		reply(protocol.AppendResult(nil, m.ID, nil))
+		return nil
+	case m.Kind == protocol.Request && (r.emit == nil || r.leg == nil || !r.leg.ask(m.ID, asker)):
+		reply(refuse(m))
+		return nil
+	case r.emit == nil:
+		return nil
+	case m.Method == "notifications/message" && r.quiet:
+		return nil
+	case m.Method == "notifications/progress":
+		if m = r.progress(m); m == nil {
+			t.dropped.Add(1)
+			return nil
+		}
+	}
+	if err := r.emit(m); err != nil {
+		return &emitError{err}
+	}
+	return nil
+}
+
+// progress returns the progress notification m with the client's token, nil if
+// it is not about r.
+func (r *request) progress(m *protocol.Message) *protocol.Message {
+	if r.token == nil || !bytes.Equal(protocol.Get(m.Params, protocol.MetaProgressToken), []byte(r.id)) {
+		return nil
+	}
+	return retoken(m, r.token)
+}
+
+// retoken returns the progress notification m with another token.
+func retoken(m *protocol.Message, token []byte) *protocol.Message {
+	params := protocol.Splice(m.Params, protocol.Edit{Path: []string{protocol.MetaProgressToken}, Value: token})
+	return notification(m.Method, params)
+}
+
+// notification returns a notification as a Message.
+func notification(method string, params []byte) *protocol.Message {
+	return &protocol.Message{
+		Kind:   protocol.Notification,
+		Method: method,
+		Params: params,
+		Raw:    protocol.AppendNotification(nil, method, params),
+	}
+}
+
+// refuse returns the answer to a request of the target that nobody can answer.
+func refuse(m *protocol.Message) []byte {
+	return protocol.AppendError(nil, m.ID, protocol.Errorf(protocol.CodeMethodNotFound,
+		"no client is there to answer %s", m.Method))
+}
+
+// An intake takes the messages that belong to no call.
+type intake struct {
+	f   Forward
+	leg *Leg // nil when requests are to be refused
+	// emit gets the messages; an error ends the listening.
+	emit func(*protocol.Message) error
+	// subscriptions returns the resources to listen to, for wires on which
+	// listening is how to subscribe, and a channel that is closed when they change.
+	subscriptions func() (uris []string, changed <-chan struct{})
+	// connected, when set, is called each time the stream is there.
+	connected func()
+}
+
+// take hands over one message that belongs to no call.
+func (in *intake) take(t *Target, m *protocol.Message, asker wire, reply func([]byte)) error {
+	switch {
+	case m.Kind == protocol.Response:
+		t.drop("an answer on a stream that asks nothing", m)
+		return nil
+	case m.Kind == protocol.Request && asker.era() == protocol.Modern:
+		return errForbidden
+	case m.Kind == protocol.Request && m.Method == "ping":
+		reply(protocol.AppendResult(nil, m.ID, nil))
+		return nil
+	case m.Kind == protocol.Request && (in.leg == nil || !in.leg.ask(m.ID, asker)):
+		reply(refuse(m))
+		return nil
+	}
+	if err := in.emit(m); err != nil {
+		return &emitError{err}
+	}
+	return nil
+}
+
+// parse returns the messages in b, which a target sent: one, or several where a
+// target of 2025-03-26 batches. What is returned aliases b.
+func (t *Target) parse(b []byte) ([]*protocol.Message, error) {
+	elements, batched, err := protocol.ParseBatch(b, t.limits(), maxBatch)
+	if err != nil {
+		return nil, err
+	}
+	if !batched {
+		m, err := protocol.Parse(b, t.limits())
+		if err != nil {
+			return nil, err
+		}
+		return []*protocol.Message{m}, nil
+	}
+	messages := make([]*protocol.Message, 0, len(elements))
+	for _, e := range elements {
+		m, err := protocol.Parse(e, t.limits())
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+// maxBatch bounds the messages of one batch of a target.
+const maxBatch = 1000

@@ -1,0 +1,83 @@
+package session
+
+import (
+	"slices"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// hopKeys are the keys of params._meta that belong to one hop and never pass
+// from the client to the target as they are (2026-07-28, Base Protocol, _meta).
+var hopKeys = []string{
+	protocol.MetaProtocolVersion,
+	protocol.MetaClientInfo,
+	protocol.MetaClientCapabilities,
+	protocol.MetaLogLevel,
+	protocol.MetaSubscriptionID,
+}
+
+// legacyParams returns params as a legacy target gets them: without the keys
+// of one hop, with id for a progress token where the client sent one. It also
+// returns the client's token, nil if there was none.
+func legacyParams(params []byte, id protocol.ID) (adapted, token []byte) {
+	meta := protocol.Get(params, "_meta")
+	if meta == nil {
+		return params, nil
+	}
+	var edits []protocol.Edit
+	for key, value := range protocol.Members(meta) {
+		switch {
+		case key == protocol.MetaProgressToken:
+			token = value
+			edits = append(edits, edit([]byte(id), key))
+		case slices.Contains(hopKeys, key):
+			edits = append(edits, edit(nil, key))
+		}
+	}
+	if edits == nil {
+		return params, nil
+	}
+	return protocol.Splice(params, edits...), token
+}
+
+// modernParams returns params as a modern target gets them: with the keys that
+// every request must carry, with id for a progress token where the client sent
+// one, and with the log level that the client asked for in its own way. It also
+// returns the client's token, nil if there was none.
+func modernParams(params []byte, id protocol.ID, version string, capabilities, info, level []byte) (adapted, token []byte) {
+	edits := make([]protocol.Edit, 0, 6)
+	edits = append(edits,
+		edit(protocol.Quote(version), protocol.MetaProtocolVersion),
+		edit(info, protocol.MetaClientInfo),
+		edit(capabilities, protocol.MetaClientCapabilities))
+	if token = protocol.Get(params, "_meta", protocol.MetaProgressToken); token != nil {
+		edits = append(edits, edit([]byte(id), protocol.MetaProgressToken))
+	}
+	meta := protocol.Get(params, "_meta")
+	if level != nil && protocol.Get(meta, protocol.MetaLogLevel) == nil {
+		edits = append(edits, edit(level, protocol.MetaLogLevel))
+	}
+	if protocol.Get(meta, protocol.MetaSubscriptionID) != nil {
+		edits = append(edits, edit(nil, protocol.MetaSubscriptionID))
+	}
+	return protocol.Splice(params, edits...), token
+}
+
+func edit(value []byte, key string) protocol.Edit {
+	return protocol.Edit{Path: []string{"_meta", key}, Value: value}
+}
+
+// logLevel returns the log level that a modern client asks for in the _meta of
+// one request, decoded; "" if it asks for none.
+func logLevel(params []byte) string {
+	level, _ := protocol.GetString(params, "_meta", protocol.MetaLogLevel)
+	return level
+}
+
+// object returns raw, or {} when it is nil.
+func object(raw []byte) []byte {
+	if len(raw) == 0 {
+		return []byte("{}")
+	}
+	return raw
+}
