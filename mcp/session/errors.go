@@ -31,7 +31,9 @@ func (e *refusal) Error() string { return "the target answered: " + e.err.Error(
 // A statusError is an HTTP answer that carries no JSON-RPC error.
 type statusError struct{ status int }
 
-func (e *statusError) Error() string { return fmt.Sprintf("the target answered with status %d", e.status) }
+func (e *statusError) Error() string {
+	return fmt.Sprintf("the target answered with status %d", e.status)
+}
 
 var (
 	errIdle      = errors.New("the target was silent for too long")

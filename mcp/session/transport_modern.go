@@ -198,11 +198,9 @@ func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) e
 	params, _ = modernParams(params, id, w.revision, object(w.client.Capabilities), w.t.clientInfo(w.client), nil)
 	const method = "subscriptions/listen"
 	// Until the acknowledgement is there, the stream is as slow as a list may be.
-	late := time.AfterFunc(w.t.cfg.Timeout, func() {})
-	late.Stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	late = time.AfterFunc(w.t.cfg.Timeout, func() { cancel(context.DeadlineExceeded) })
+	late := time.AfterFunc(w.t.cfg.Timeout, func() { cancel(context.DeadlineExceeded) })
 	defer late.Stop()
 	resp, err := w.t.do(ctx, http.MethodPost, nil, protocol.AppendRequest(nil, id, method, params), in.f, w.header(method, params))
 	if err != nil {

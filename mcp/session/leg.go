@@ -1,0 +1,557 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A Leg is one session's connection to one target. It is safe for concurrent
+// use. It holds no goroutine: what breaks is made anew by the next call.
+type Leg struct {
+	t      *Target
+	client Client
+
+	lease *lease // of leased legs
+	// changed, when set, is called when the state that the leg had at first no
+	// longer holds. It is fixed before the leg is used.
+	changed func()
+
+	mu       sync.Mutex
+	w        wire // nil before the first use of a leg that was restored
+	renewing *renewal
+	asked    map[protocol.ID]wire // requests of the target that wait for an answer
+	level    []byte               // the log level, raw; nil when none was set
+	subs     map[string]struct{}  // resources subscribed to
+	subsDone chan struct{}        // closed when subs changes
+	closed   bool
+
+	answered atomic.Int64 // when the client last answered a request of the target, UnixNano
+}
+
+const (
+	// maxAsked bounds the requests of a target that wait for an answer, for one leg.
+	maxAsked = 64
+	// maxSubscriptions bounds the resources one leg subscribes to.
+	maxSubscriptions = 1000
+)
+
+// A renewal makes a new wire for a leg, for all calls that found the old one broken.
+type renewal struct {
+	done chan struct{}
+	w    wire
+	err  error
+}
+
+// A Call is one request on its way to a target, in modern shape.
+type Call struct {
+	Method string
+	// Params is the JSON object to send, names and URIs already the target's. Its
+	// _meta is the client's: the leg replaces the keys that belong to one hop
+	// (revision, client info and capabilities, log level, progress token) by what
+	// the target's era wants. It must have been checked by protocol.Parse.
+	Params  []byte
+	Forward Forward
+	// Emit is called, in order and from one goroutine at a time, with each message
+	// that belongs to this call and precedes its response: progress (with the
+	// client's own token), log messages and, of legacy targets, server→client
+	// requests with the target's id. An error from it cancels the call and is
+	// returned by it; while it blocks, reading from the target pauses. nil discards
+	// (and refuses requests).
+	Emit func(*protocol.Message) error
+}
+
+// Open makes a new leg for one session: initialize and notifications/initialized
+// toward a legacy target, nothing at all toward a modern one.
+func (t *Target) Open(ctx context.Context, c Client, f Forward) (*Leg, error) {
+	l := &Leg{t: t, client: c}
+	if _, err := l.wire(ctx, f); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Target returns the target the leg goes to.
+func (l *Leg) Target() *Target { return l.t }
+
+// Era returns the era that the leg speaks with its target, EraUnknown when it
+// has not been used yet.
+func (l *Leg) Era() protocol.Era {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == nil {
+		return protocol.EraUnknown
+	}
+	return l.w.era()
+}
+
+// Call sends one request and returns its response, result or error, as the
+// target wrote it (the ID is of no meaning). Ids on the wire are the leg's own.
+// When ctx ends the target is told, in its era's way. A target that lost our
+// session, or that speaks another era than it did, is connected anew, once, and asked
+// again, when it is certain that it did not execute the request. Errors
+// are faults, or what Emit returned; a peer's JSON-RPC error is not an error
+// here but part of the response.
+//
+// What one era has and the other has not is answered by the leg: ping,
+// logging/setLevel, resources/subscribe and resources/unsubscribe toward a
+// modern target.
+func (l *Leg) Call(ctx context.Context, c *Call) (*protocol.Message, error) {
+	if err := l.t.enter(); err != nil {
+		return nil, err
+	}
+	defer l.t.leave()
+	bounded := isList(c.Method)
+	if bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.t.cfg.Timeout)
+		defer cancel()
+	}
+	m, err := l.retry(ctx, c.Forward, func(w wire) (*protocol.Message, error) {
+		if m, done := l.local(w, c); done {
+			return m, nil
+		}
+		r, err := l.prepare(ctx, w, c)
+		if err != nil {
+			return nil, err
+		}
+		return w.call(ctx, r)
+	})
+	if err == nil {
+		l.remember(c, m)
+	}
+	if bounded || unreachable(err) {
+		l.t.note(err)
+	}
+	return m, err
+}
+
+// isList reports whether method is one that the target's timeout bounds.
+func isList(method string) bool {
+	switch method {
+	case "tools/list", "prompts/list", "resources/list", "resources/templates/list":
+		return true
+	default:
+		return false
+	}
+}
+
+// retry runs do with the wire of the leg, and once more with a new one when the
+// first was of no use.
+func (l *Leg) retry(ctx context.Context, f Forward, do func(wire) (*protocol.Message, error)) (*protocol.Message, error) {
+	w, err := l.wire(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	m, err := do(w)
+	var u *unsent
+	if !errors.As(err, &u) {
+		return m, plain(err)
+	}
+	if w, err = l.renew(ctx, w, f, u.era); err != nil {
+		return nil, err
+	}
+	m, err = do(w)
+	return m, plain(err)
+}
+
+// plain returns err as callers get it.
+func plain(err error) error {
+	var u *unsent
+	var e *emitError
+	switch {
+	case errors.As(err, &u):
+		return u.err
+	case errors.As(err, &e):
+		return e.err
+	default:
+		return err
+	}
+}
+
+// prepare returns the request for c as it goes over w.
+func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
+	r := &request{id: nextID(), method: c.Method, f: c.Forward, emit: c.Emit, leg: l}
+	if w.era() == protocol.Modern {
+		r.params, r.token = modernParams(c.Params, r.id, w.version(),
+			object(l.client.Capabilities), l.t.clientInfo(l.client), l.loggingLevel())
+		return r, nil
+	}
+	r.params, r.token = legacyParams(c.Params, r.id)
+	if l.lease != nil {
+		// A modern client asks for log messages with each request; a legacy target
+		// knows one level a session.
+		level := logLevel(c.Params)
+		r.quiet = level == ""
+		if level != "" {
+			if err := l.setLevel(ctx, w, level, c.Forward); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r, nil
+}
+
+// setLevel makes level the log level of a legacy target, unless it is. That a
+// target has no such thing is not an error.
+func (l *Leg) setLevel(ctx context.Context, w wire, level string, f Forward) error {
+	quoted := protocol.Quote(level)
+	if string(l.loggingLevel()) == string(quoted) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.t.cfg.Timeout)
+	defer cancel()
+	params := protocol.Splice(nil, protocol.Edit{Path: []string{"level"}, Value: quoted})
+	if _, err := w.call(ctx, &request{id: nextID(), method: "logging/setLevel", params: params, f: f}); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.level = quoted
+	l.mu.Unlock()
+	return nil
+}
+
+func (l *Leg) loggingLevel() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.level
+}
+
+// local answers what a modern target has no method for.
+func (l *Leg) local(w wire, c *Call) (m *protocol.Message, done bool) {
+	if w.era() != protocol.Modern {
+		return nil, false
+	}
+	switch c.Method {
+	case "ping", "logging/setLevel", "resources/unsubscribe":
+	case "resources/subscribe":
+		l.mu.Lock()
+		full := len(l.subs) >= maxSubscriptions
+		l.mu.Unlock()
+		if full {
+			err := protocol.Errorf(protocol.CodeInvalidRequest, "more than %d subscriptions", maxSubscriptions)
+			return &protocol.Message{Kind: protocol.Response, Error: err, Raw: protocol.AppendError(nil, "", err)}, true
+		}
+	default:
+		return nil, false
+	}
+	return &protocol.Message{Kind: protocol.Response, Result: []byte("{}"), Raw: protocol.AppendResult(nil, "0", nil)}, true
+}
+
+// remember notes what a call changed that a new wire would not know.
+func (l *Leg) remember(c *Call, m *protocol.Message) {
+	switch c.Method {
+	case "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
+	default:
+		return
+	}
+	if m.Error != nil {
+		return
+	}
+	l.note(c)
+	if l.changed != nil {
+		l.changed()
+	}
+}
+
+func (l *Leg) note(c *Call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.Method == "logging/setLevel" {
+		l.level = slices.Clone(protocol.Get(c.Params, "level"))
+		return
+	}
+	uri, ok := protocol.GetString(c.Params, "uri")
+	_, had := l.subs[uri]
+	switch {
+	case !ok, had == (c.Method == "resources/subscribe"), !had && len(l.subs) >= maxSubscriptions:
+		return
+	case had:
+		delete(l.subs, uri)
+	default:
+		if l.subs == nil {
+			l.subs = make(map[string]struct{})
+		}
+		l.subs[uri] = struct{}{}
+	}
+	if l.subsDone != nil {
+		close(l.subsDone)
+		l.subsDone = nil
+	}
+}
+
+// subscriptions returns the resources subscribed to and a channel that is
+// closed when they change.
+func (l *Leg) subscriptions() ([]string, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.subsDone == nil {
+		l.subsDone = make(chan struct{})
+	}
+	return slices.Collect(maps.Keys(l.subs)), l.subsDone
+}
+
+// Notify sends a notification. Toward a modern target those that its revision no
+// longer has are left out.
+func (l *Leg) Notify(ctx context.Context, method string, params []byte, f Forward) error {
+	if err := l.t.enter(); err != nil {
+		return err
+	}
+	defer l.t.leave()
+	params, _ = legacyParams(params, "0")
+	msg := protocol.AppendNotification(nil, method, params)
+	_, err := l.retry(ctx, f, func(w wire) (*protocol.Message, error) {
+		if w.era() == protocol.Modern && slices.Contains(legacyNotifications, method) {
+			return nil, nil
+		}
+		return nil, w.send(ctx, method, msg, f)
+	})
+	return err
+}
+
+// legacyNotifications are the client's notifications that 2026-07-28 removed, or
+// that it has on stdio only.
+var legacyNotifications = []string{
+	"notifications/initialized", "notifications/roots/list_changed", "notifications/cancelled", "notifications/progress",
+}
+
+// ask notes a request of the target that the client is to answer. It reports
+// false when there are too many.
+func (l *Leg) ask(id protocol.ID, w wire) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.asked) >= maxAsked {
+		return false
+	}
+	if l.asked == nil {
+		l.asked = make(map[protocol.ID]wire)
+	}
+	l.asked[id] = w
+	return true
+}
+
+// sinceAnswer returns how long ago the client last answered the target, or a
+// long time while it has yet to answer nothing.
+func (l *Leg) sinceAnswer() time.Duration {
+	at := l.answered.Load()
+	if at == 0 {
+		return time.Duration(1 << 62)
+	}
+	return time.Since(time.Unix(0, at))
+}
+
+// Respond answers a server→client request of this leg. answer holds either
+// "result" or "error" (Message of kind Response; its ID is replaced by id). An
+// id that the target did not ask with, or that was answered, is a NotFound fault.
+func (l *Leg) Respond(ctx context.Context, id protocol.ID, answer *protocol.Message, f Forward) error {
+	l.mu.Lock()
+	w, ok := l.asked[id]
+	delete(l.asked, id)
+	l.mu.Unlock()
+	if !ok {
+		return fault.New(fault.NotFound, "no request waits for this answer")
+	}
+	var msg []byte
+	if answer.Error != nil {
+		msg = protocol.AppendError(nil, id, answer.Error)
+	} else {
+		msg = protocol.AppendResult(nil, id, answer.Result)
+	}
+	l.answered.Store(time.Now().UnixNano())
+	return plain(w.send(ctx, "", msg, f))
+}
+
+// Listen passes on the messages of the leg that belong to no call (the GET
+// stream of a legacy HTTP target, subscriptions/listen of a modern one, what a
+// child writes unasked) until ctx ends, which gives its error, or the target
+// turns out to offer no such stream, which gives nil. Streams that break are
+// opened again. It is resources/subscribe that says which
+// notifications/resources/updated come, in both eras.
+func (l *Leg) Listen(ctx context.Context, f Forward, emit func(*protocol.Message) error) error {
+	in := &intake{f: f, leg: l, emit: emit, subscriptions: l.subscriptions}
+	if l.lease != nil {
+		in.leg = nil // outside a call nobody answers for a leased leg
+	}
+	return l.listen(ctx, in)
+}
+
+func (l *Leg) listen(ctx context.Context, in *intake) error {
+	var pause backoff
+	for {
+		begun := time.Now()
+		w, err := l.wire(ctx, in.f)
+		if err == nil {
+			err = w.listen(ctx, in)
+		}
+		var u *unsent
+		switch {
+		case errors.Is(err, errNoStream):
+			return nil
+		case isEmit(err), ctx.Err() != nil, l.t.ctx.Err() != nil:
+			return plain(err)
+		case errors.As(err, &u):
+			if time.Since(begun) >= steady {
+				pause.reset()
+			}
+			if pause.attempts == 0 {
+				pause.attempts++
+				if _, err := l.renew(ctx, w, in.f, u.era); err == nil {
+					continue
+				}
+			}
+			l.discard(w)
+		}
+		if err := sleep(ctx, pause.next()); err != nil {
+			return l.t.fault(ctx, err)
+		}
+	}
+}
+
+// discard drops a wire that is of no more use.
+func (l *Leg) discard(w wire) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == w {
+		l.w = nil
+	}
+}
+
+// wire returns the wire of the leg, made if there is none that can be used.
+func (l *Leg) wire(ctx context.Context, f Forward) (wire, error) {
+	l.mu.Lock()
+	w, closed := l.w, l.closed
+	l.mu.Unlock()
+	switch {
+	case closed:
+		return nil, fault.New(fault.NotFound, "the session has ended")
+	case w != nil && w.usable():
+		return w, nil
+	default:
+		return l.renew(ctx, w, f, false)
+	}
+}
+
+// renew replaces the wire old. Callers that find it broken at the same time
+// share one new wire. wrongEra says that the target is not of the era it was
+// believed to be.
+func (l *Leg) renew(ctx context.Context, old wire, f Forward, wrongEra bool) (wire, error) {
+	l.mu.Lock()
+	if l.w != old && l.w != nil { // somebody was quicker
+		w := l.w
+		l.mu.Unlock()
+		return w, nil
+	}
+	r := l.renewing
+	if r == nil {
+		r = &renewal{done: make(chan struct{})}
+		l.renewing = r
+		values := context.WithoutCancel(ctx)
+		if !l.t.spawn(func() { l.replace(values, r, old, f, wrongEra) }) {
+			l.renewing = nil
+			l.mu.Unlock()
+			return nil, l.t.closedFault()
+		}
+	}
+	l.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.w, r.err
+	case <-ctx.Done():
+		return nil, l.t.fault(ctx, ctx.Err())
+	}
+}
+
+// replace makes the new wire of r.
+func (l *Leg) replace(ctx context.Context, r *renewal, old wire, f Forward, wrongEra bool) {
+	ctx, cancel := context.WithTimeout(ctx, l.t.cfg.Timeout)
+	defer cancel()
+	stop := context.AfterFunc(l.t.ctx, cancel)
+	defer stop()
+	if wrongEra {
+		scope := l.t.scope(l.client, f)
+		l.t.discoveries.forget(scope, l.t.discoveries.get(scope))
+	}
+	w, _, err := l.t.dial(ctx, l.client, f)
+	if err == nil && old != nil {
+		err = l.restore(ctx, w, f)
+	}
+	l.t.note(err)
+	l.mu.Lock()
+	l.renewing = nil
+	if err == nil && l.closed {
+		err = fault.New(fault.NotFound, "the session has ended")
+		l.t.parting(w.close)
+	}
+	if err == nil {
+		l.w, r.w = w, w
+		clear(l.asked) // what the old session asked, nobody waits for
+	}
+	r.err = err
+	changed := l.changed
+	l.mu.Unlock()
+	if old != nil && err == nil && changed != nil {
+		changed()
+	}
+	close(r.done)
+	if old != nil && err == nil && old != w {
+		l.t.parting(old.close)
+	}
+}
+
+// restore brings a new session of a legacy target to where the old one was: its
+// log level and its subscriptions. What the target now refuses is left out.
+func (l *Leg) restore(ctx context.Context, w wire, f Forward) error {
+	if w.era() == protocol.Modern {
+		return nil
+	}
+	l.mu.Lock()
+	level, uris := l.level, slices.Collect(maps.Keys(l.subs))
+	if l.lease != nil {
+		l.level, level = nil, nil
+	}
+	l.mu.Unlock()
+	call := func(method, key string, value []byte) error {
+		params := protocol.Splice(nil, protocol.Edit{Path: []string{key}, Value: value})
+		_, err := w.call(ctx, &request{id: nextID(), method: method, params: params, f: f})
+		return plain(err)
+	}
+	if level != nil {
+		if err := call("logging/setLevel", "level", level); err != nil {
+			return err
+		}
+	}
+	for _, uri := range uris {
+		if err := call("resources/subscribe", "uri", protocol.Quote(uri)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Release puts a leased leg back; on others, and the second time, it does nothing.
+func (l *Leg) Release() {
+	if l.lease != nil {
+		l.t.pool.put(l)
+	}
+}
+
+// Close ends the leg: DELETE toward a legacy HTTP target, the end of the
+// connection or child that is its own elsewhere. Later calls are NotFound faults.
+// Its error is always nil: a target that does not take note loses nothing of ours.
+func (l *Leg) Close(ctx context.Context) error {
+	l.mu.Lock()
+	w := l.w
+	l.w, l.closed, l.asked = nil, true, nil
+	l.mu.Unlock()
+	if w != nil {
+		w.close(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package session
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// A Sealer seals small texts (session ids, cursors, requestState) so that only a
+// process with one of its keys can read or make them. Its cipher is
+// XAES-256-GCM (c2sp.org/XAES-256-GCM): AES-256-GCM under a key derived anew from
+// 12 random bytes, with 12 more as nonce, so that any number of texts can be sealed with one
+// key. Keys are derived once, by HKDF-SHA256. It is safe for concurrent use.
+type Sealer struct{ keys []*sealKey }
+
+// A sealKey is one key, ready for use.
+type sealKey struct {
+	id    [keyIDSize]byte // tells keys apart without trying them
+	block cipher.Block
+	mask  [aes.BlockSize]byte // K1 of CMAC
+}
+
+const (
+	keySize     = 32
+	keyIDSize   = 4
+	nonceSize   = 24
+	sealVersion = 1
+	headerSize  = 1 + keyIDSize + nonceSize
+	tagSize     = 16
+	// maxKeys bounds the keys of a Sealer.
+	maxKeys = 16
+)
+
+var sealEncoding = base64.RawURLEncoding.Strict()
+
+// NewSealer returns a Sealer that seals with keys[0] and opens with any of keys,
+// 32 bytes each. Without keys it makes a random one.
+func NewSealer(keys ...[]byte) (*Sealer, error) {
+	if len(keys) == 0 {
+		key := make([]byte, keySize)
+		rand.Read(key) // never fails
+		keys = [][]byte{key}
+	}
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("more than %d session keys", maxKeys)
+	}
+	s := &Sealer{}
+	for i, key := range keys {
+		if len(key) != keySize {
+			return nil, fmt.Errorf("session key %d has %d bytes instead of %d", i+1, len(key), keySize)
+		}
+		k, err := newSealKey(key)
+		if err != nil {
+			return nil, fmt.Errorf("session key %d: %w", i+1, err)
+		}
+		for _, o := range s.keys {
+			if o.id == k.id {
+				return nil, fmt.Errorf("session key %d is there twice", i+1)
+			}
+		}
+		s.keys = append(s.keys, k)
+	}
+	return s, nil
+}
+
+func newSealKey(key []byte) (*sealKey, error) {
+	derived, err := hkdf.Key(sha256.New, key, nil, "mcpgw seal v1", keySize+keyIDSize)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newXAES(derived[:keySize])
+	if err != nil {
+		return nil, err
+	}
+	copy(k.id[:], derived[keySize:])
+	return k, nil
+}
+
+// newXAES prepares key for XAES-256-GCM.
+func newXAES(key []byte) (*sealKey, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	k := &sealKey{block: block}
+	block.Encrypt(k.mask[:], k.mask[:])
+	msb := 0
+	for i := len(k.mask) - 1; i >= 0; i-- {
+		msb, k.mask[i] = int(k.mask[i]>>7), k.mask[i]<<1|byte(msb)
+	}
+	k.mask[len(k.mask)-1] ^= byte(subtle.ConstantTimeSelect(msb, 0b10000111, 0))
+	return k, nil
+}
+
+// derive returns the AEAD for the first half of a nonce.
+func (k *sealKey) derive(nonce []byte) (cipher.AEAD, error) {
+	var key [keySize]byte
+	for i := range 2 {
+		m := [aes.BlockSize]byte{0, byte(i + 1), 'X', 0}
+		copy(m[4:], nonce[:12])
+		subtle.XORBytes(m[:], m[:], k.mask[:])
+		k.block.Encrypt(key[i*aes.BlockSize:], m[:])
+	}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// bind returns what a text is bound to beside its key.
+func bind(dst []byte, purpose string, aad []byte) []byte {
+	dst = append(dst, sealVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(purpose)))
+	dst = append(dst, purpose...)
+	return append(dst, aad...)
+}
+
+// Seal returns plain sealed for one purpose ("session", "cursor", "state") and
+// bound to aad, as base64url text of (len(plain)+45)·4/3 bytes.
+func (s *Sealer) Seal(purpose string, plain, aad []byte) string {
+	k := s.keys[0]
+	sealed := make([]byte, headerSize, headerSize+len(plain)+tagSize)
+	sealed[0] = sealVersion
+	copy(sealed[1:], k.id[:])
+	nonce := sealed[1+keyIDSize : headerSize]
+	rand.Read(nonce) // never fails
+	aead, err := k.derive(nonce)
+	if err != nil {
+		panic(errors.Join(errors.New("session: AES-256 is not available"), err)) // the same calls succeeded in NewSealer
+	}
+	var scratch [256]byte
+	sealed = aead.Seal(sealed, nonce[12:], plain, bind(scratch[:0], purpose, aad))
+	return sealEncoding.EncodeToString(sealed)
+}
+
+// Open reverses Seal; ok is false for anything that was not sealed for this
+// purpose and aad by one of the keys. Everything after that is the caller's:
+// expiry is in the plain text.
+func (s *Sealer) Open(purpose, sealed string, aad []byte) (plain []byte, ok bool) {
+	raw, err := sealEncoding.DecodeString(sealed)
+	if err != nil || len(raw) < headerSize+tagSize || raw[0] != sealVersion {
+		return nil, false
+	}
+	for _, k := range s.keys {
+		if string(k.id[:]) != string(raw[1:1+keyIDSize]) {
+			continue
+		}
+		nonce := raw[1+keyIDSize : headerSize]
+		aead, err := k.derive(nonce)
+		if err != nil {
+			return nil, false
+		}
+		var scratch [256]byte
+		plain, err := aead.Open(raw[headerSize:headerSize], nonce[12:], raw[headerSize:], bind(scratch[:0], purpose, aad))
+		return plain, err == nil
+	}
+	return nil, false
+}

@@ -1,0 +1,494 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// Sessions opens and keeps the sessions of legacy clients. What initialize fixed
+// is in the sealed id and costs nothing here; opened ids are kept in an LRU;
+// what came later (legs made or renewed after initialize, subscriptions, log
+// level, being ended) is kept until the session expires, or until more sessions
+// than Live have such parts: then the one that was not used for longest is ended, and its
+// client starts anew. Safe for concurrent use.
+type Sessions struct {
+	opts   SessionsOptions
+	opened *lru.Cache[string, *Session] // as they were sealed
+
+	mu    sync.Mutex
+	live  *simplelru.LRU[string, *Session] // with parts that are only here
+	ended *simplelru.LRU[[16]byte, time.Time]
+	swept time.Time
+}
+
+// SessionsOptions bound a Sessions.
+type SessionsOptions struct {
+	Sealer *Sealer
+	// Home is the address at which other replicas reach this one; may be empty.
+	Home string
+	// Cache is how many opened ids are kept; default 10,000.
+	Cache int
+	// Live is how many sessions with parts that are only in this process are
+	// kept; default 10,000.
+	Live int
+	// Lifetime is the absolute life of a session; default 24h.
+	Lifetime time.Duration
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+const (
+	defaultSessions = 10_000
+	defaultLifetime = 24 * time.Hour
+	// endedFactor times Live is how many ended sessions are remembered.
+	endedFactor = 10
+	sweepEvery  = time.Minute
+	// maxHome bounds the address of the home replica.
+	maxHome = 256
+)
+
+// NewSessions returns an empty Sessions.
+func NewSessions(opts SessionsOptions) *Sessions {
+	if opts.Cache <= 0 {
+		opts.Cache = defaultSessions
+	}
+	if opts.Live <= 0 {
+		opts.Live = defaultSessions
+	}
+	if opts.Lifetime <= 0 {
+		opts.Lifetime = defaultLifetime
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Sessions{opts: opts, swept: opts.Now()}
+	// The errors are for sizes that are not positive.
+	s.opened, _ = lru.New[string, *Session](opts.Cache)
+	s.live, _ = simplelru.NewLRU[string, *Session](opts.Live, nil)
+	s.ended, _ = simplelru.NewLRU[[16]byte, time.Time](opts.Live*endedFactor, nil)
+	return s
+}
+
+// A Session is one legacy client's session. It is safe for concurrent use.
+type Session struct {
+	all       *Sessions
+	id        string
+	nonce     [16]byte
+	backend   string
+	isolation string
+	home      string
+	expires   time.Time
+	client    Client
+
+	mu      sync.Mutex
+	legs    []sessionLeg
+	opening map[targetID]*opening
+	part    any // federation's
+	done    chan struct{}
+	ended   bool
+	kept    atomic.Bool // it is in all.live
+}
+
+// A sessionLeg is a leg of a session: as it was sealed, as it is used, or both.
+type sessionLeg struct {
+	state legState
+	leg   *Leg // nil until it is used
+}
+
+// An opening is a leg that is being made for all callers that want it.
+type opening struct {
+	done chan struct{}
+	leg  *Leg
+	err  error
+}
+
+// aad returns what a session id is bound to.
+func aad(backend, isolation string) []byte {
+	b := make([]byte, 0, len(backend)+len(isolation)+4)
+	b = appendBytes(b, backend)
+	return append(b, isolation...)
+}
+
+// Create seals a new session of the backend (namespace/name) for the client,
+// with the legs that initialize opened, and returns it. Legs that cannot be
+// taken up elsewhere (stdio, HTTP+SSE, ids that are too long for a token) make it a session
+// that lives in this process only.
+func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, error) {
+	if protocol.EraOf(c.Version) != protocol.Legacy {
+		return nil, fault.Wrap(fault.Internal, errors.New("a session for a client that has none"), "internal error")
+	}
+	if len(s.opts.Home) > maxHome {
+		return nil, fault.Wrap(fault.Misconfigured, errors.New("the address of this replica is too long"), "sessions are not configured correctly")
+	}
+	tok := &token{home: s.opts.Home, client: c, expires: s.opts.Now().Add(s.opts.Lifetime).Truncate(time.Second)}
+	rand.Read(tok.nonce[:]) // never fails
+	sess := &Session{
+		all: s, nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(c.Isolation),
+		home: s.opts.Home, expires: tok.expires, client: c,
+	}
+	stay := false
+	for _, l := range legs {
+		state, portable := l.state()
+		if portable {
+			tok.legs = append(tok.legs, state)
+		}
+		stay = stay || !portable && l.Era() == protocol.Legacy
+		sess.legs = append(sess.legs, sessionLeg{state: state, leg: l})
+		l.setChanged(sess.keep)
+	}
+	plain, left := tok.encode()
+	sess.id = s.opts.Sealer.Seal("session", plain, aad(backend, c.Isolation))
+	s.sweep()
+	if stay || tok.partial || len(left) > 0 {
+		sess.keep()
+	} else {
+		s.opened.Add(sess.id, sess)
+	}
+	return sess, nil
+}
+
+// state returns what of the leg a token can hold; portable is false when there
+// is nothing, or when it takes more than that to go on elsewhere.
+func (l *Leg) state() (state legState, portable bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state.target = idOf(l.t)
+	w, ok := l.w.(*legacyHTTP)
+	if !ok {
+		return state, false
+	}
+	state.revision, state.sid, state.endpoint = w.revision, w.sid, w.endpoint
+	return state, true
+}
+
+func (l *Leg) setChanged(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = f
+}
+
+// Open returns the session that id stands for. ok is false when the id is
+// unknown, expired, ended, of another backend or of another isolation key: these
+// are the same to the client (404).
+func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) {
+	s.sweep()
+	s.mu.Lock()
+	sess, ok = s.live.Get(id)
+	s.mu.Unlock()
+	if !ok {
+		sess, ok = s.opened.Get(id)
+	}
+	if ok {
+		if sess.backend != backend || sess.isolation != isolation || sess.over() {
+			return nil, false
+		}
+		return sess, true
+	}
+	sess, ok = s.unseal(id, backend, isolation)
+	if !ok {
+		return nil, false
+	}
+	// Of those who open the same id at the same time, all get the same session.
+	if first, ok, _ := s.opened.PeekOrAdd(sess.id, sess); ok {
+		sess = first
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, ok := s.live.Get(id); ok { // it was kept meanwhile
+		return first, true
+	}
+	return sess, !s.ended.Contains(sess.nonce)
+}
+
+func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
+	if len(id) > maxToken {
+		return nil, false
+	}
+	plain, ok := s.opts.Sealer.Open("session", id, aad(backend, isolation))
+	if !ok {
+		return nil, false
+	}
+	tok, err := decodeToken(plain)
+	if err != nil || !s.opts.Now().Before(tok.expires) {
+		return nil, false
+	}
+	s.mu.Lock()
+	ended := s.ended.Contains(tok.nonce)
+	s.mu.Unlock()
+	if ended || tok.partial { // what it lacks was in a process that no longer has it
+		return nil, false
+	}
+	sess := &Session{
+		all: s, id: strings.Clone(id), nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(isolation),
+		home: tok.home, expires: tok.expires, client: tok.client,
+	}
+	sess.client.Isolation = sess.isolation
+	sess.legs = make([]sessionLeg, len(tok.legs))
+	for i, l := range tok.legs {
+		sess.legs[i].state = l
+	}
+	return sess, true
+}
+
+// Count returns how many opened sessions are held in memory.
+func (s *Sessions) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened.Len() + s.live.Len()
+}
+
+// keep holds on to a session that has parts which are nowhere else.
+func (s *Sessions) keep(sess *Session) {
+	s.mu.Lock()
+	if s.ended.Contains(sess.nonce) {
+		s.mu.Unlock()
+		return
+	}
+	var out *Session
+	if !s.live.Contains(sess.id) && s.live.Len() >= s.opts.Live {
+		_, out, _ = s.live.RemoveOldest()
+		s.ended.Add(out.nonce, out.expires)
+	}
+	s.live.Add(sess.id, sess)
+	s.mu.Unlock()
+	s.opened.Remove(sess.id)
+	if out != nil {
+		out.finish()
+	}
+}
+
+// sweep ends the sessions that expired, now and then.
+func (s *Sessions) sweep() {
+	now := s.opts.Now()
+	s.mu.Lock()
+	if now.Sub(s.swept) < sweepEvery {
+		s.mu.Unlock()
+		return
+	}
+	s.swept = now
+	var expired []*Session
+	for _, sess := range s.live.Values() {
+		if !now.Before(sess.expires) {
+			s.live.Remove(sess.id)
+			expired = append(expired, sess)
+		}
+	}
+	for _, nonce := range s.ended.Keys() {
+		if at, _ := s.ended.Peek(nonce); !now.Before(at) {
+			s.ended.Remove(nonce)
+		}
+	}
+	s.mu.Unlock()
+	for _, sess := range expired {
+		sess.finish()
+	}
+}
+
+// finish ends a session without a request of its client.
+func (sess *Session) finish() {
+	for _, l := range sess.finished() {
+		l.t.parting(func(ctx context.Context) { _ = l.Close(ctx) })
+	}
+}
+
+// finished marks the session as ended and returns its legs, once.
+func (sess *Session) finished() []*Leg {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.ended {
+		return nil
+	}
+	sess.ended = true
+	if sess.done == nil {
+		sess.done = make(chan struct{})
+	}
+	close(sess.done)
+	var legs []*Leg
+	for _, l := range sess.legs {
+		if l.leg != nil {
+			legs = append(legs, l.leg)
+		}
+	}
+	return legs
+}
+
+// over reports whether the session is ended or expired.
+func (sess *Session) over() bool {
+	if !sess.all.opts.Now().Before(sess.expires) {
+		return true
+	}
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.ended
+}
+
+// keep makes the session one that is held in this process.
+func (sess *Session) keep() {
+	if sess.kept.CompareAndSwap(false, true) {
+		sess.all.keep(sess)
+	}
+}
+
+// ID returns the sealed id.
+func (sess *Session) ID() string { return sess.id }
+
+// Home returns the address of the replica that made the session, which alone
+// knows what came after initialize; "" when replicas were given no addresses.
+func (sess *Session) Home() string { return sess.home }
+
+// Client returns what initialize fixed about the client.
+func (sess *Session) Client() Client { return sess.client }
+
+// Leg returns the session's leg to a target: the one that initialize opened, the
+// one made since, or a new one. Callers that want the same new leg share it.
+func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error) {
+	id := idOf(t)
+	sess.mu.Lock()
+	if sess.ended {
+		sess.mu.Unlock()
+		return nil, fault.New(fault.NotFound, "the session has ended")
+	}
+	i := slices.IndexFunc(sess.legs, func(l sessionLeg) bool { return l.state.target == id })
+	if i >= 0 {
+		l := sess.legs[i].restored(sess, t)
+		if l.t == t {
+			sess.mu.Unlock()
+			return l, nil
+		}
+		// The target was made anew from the same configuration.
+		state, portable := l.state()
+		sess.legs[i] = sessionLeg{state: state}
+		if portable {
+			l = sess.legs[i].restored(sess, t)
+			sess.mu.Unlock()
+			return l, nil
+		}
+		sess.legs = slices.Delete(sess.legs, i, i+1)
+	}
+	o := sess.opening[id]
+	if o == nil {
+		o = &opening{done: make(chan struct{})}
+		if sess.opening == nil {
+			sess.opening = make(map[targetID]*opening)
+		}
+		sess.opening[id] = o
+		values := context.WithoutCancel(ctx)
+		if !t.spawn(func() { sess.open(values, o, t, f) }) {
+			delete(sess.opening, id)
+			sess.mu.Unlock()
+			return nil, t.closedFault()
+		}
+	}
+	sess.mu.Unlock()
+	select {
+	case <-o.done:
+		return o.leg, o.err
+	case <-ctx.Done():
+		return nil, t.fault(ctx, ctx.Err())
+	}
+}
+
+// restored returns the leg, made from its state if it was not used here before.
+func (l *sessionLeg) restored(sess *Session, t *Target) *Leg {
+	if l.leg == nil {
+		l.leg = &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
+			t: t, sid: l.state.sid, revision: l.state.revision, endpoint: l.state.endpoint,
+		}}
+	}
+	return l.leg
+}
+
+// open makes a leg for all that wait for o.
+func (sess *Session) open(ctx context.Context, o *opening, t *Target, f Forward) {
+	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.Timeout)
+	defer cancel()
+	o.leg, o.err = t.Open(ctx, sess.client, f)
+	id := idOf(t)
+	sess.mu.Lock()
+	delete(sess.opening, id)
+	ended := sess.ended
+	if o.err == nil && !ended {
+		o.leg.setChanged(sess.keep)
+		sess.legs = append(sess.legs, sessionLeg{state: legState{target: id}, leg: o.leg})
+	}
+	sess.mu.Unlock()
+	switch {
+	case o.err != nil:
+	case ended:
+		l := o.leg
+		t.parting(func(ctx context.Context) { _ = l.Close(ctx) })
+		o.leg, o.err = nil, fault.New(fault.NotFound, "the session has ended")
+	case o.leg.Era() == protocol.Legacy:
+		sess.keep() // only this process knows the new leg
+	}
+	close(o.done)
+}
+
+// Live returns the part of the session that package federation keeps in this
+// process (its GET stream, pending server→client requests, log level), made by
+// create on first use. A session with such a part is held until it expires.
+func (sess *Session) Live(create func() any) any {
+	sess.keep()
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.part == nil {
+		sess.part = create()
+	}
+	return sess.part
+}
+
+// Peek returns the part that Live made, nil if there is none.
+func (sess *Session) Peek() any {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.part
+}
+
+// Done is closed when the session is ended.
+func (sess *Session) Done() <-chan struct{} {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.done == nil {
+		sess.done = make(chan struct{})
+	}
+	return sess.done
+}
+
+// End ends the session and its legs. That it has ended is remembered until it
+// would have expired. Legs that this process never used are ended if their targets
+// are among those given.
+func (sess *Session) End(ctx context.Context, targets ...*Target) {
+	s := sess.all
+	s.mu.Lock()
+	s.ended.Add(sess.nonce, sess.expires)
+	s.live.Remove(sess.id)
+	s.mu.Unlock()
+	s.opened.Remove(sess.id)
+	sess.mu.Lock()
+	for _, t := range targets {
+		id := idOf(t)
+		for i := range sess.legs {
+			if sess.legs[i].state.target == id {
+				sess.legs[i].restored(sess, t)
+			}
+		}
+	}
+	sess.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range sess.finished() {
+		wg.Go(func() { _ = l.Close(ctx) })
+	}
+	wg.Wait()
+}
