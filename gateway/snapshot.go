@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/federation"
+	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/upstream"
+)
+
+// A Snapshot is a compiled configuration: all that the data plane looks at to
+// serve a request. It has no lock, counter or goroutine, and never changes.
+type Snapshot struct {
+	fingerprint string
+	ports       map[int]*port
+	routes      int
+
+	// What Commit makes live.
+	backends []*federation.Backend
+	pools    map[string]poolPlan
+}
+
+// A poolPlan is a pool of the Runtime with the endpoints that the snapshot gives it.
+type poolPlan struct {
+	pool      *upstream.Pool
+	addresses []string
+}
+
+// A port is a TCP port with the listeners that share it.
+type port struct {
+	number    int
+	loopback  bool // bind loopback addresses only
+	tls       bool
+	listeners hostIndex[*listener]
+}
+
+// listener returns the listener for a host, or nil.
+func (p *port) listener(host string) *listener {
+	var found *listener
+	p.listeners.each(host, func(l *listener) bool {
+		found = l
+		return true
+	})
+	return found
+}
+
+// A listener is one Gateway listener with the routes attached to it.
+type listener struct {
+	gateway     string // namespace/name
+	name        string
+	certificate *tls.Certificate // nil without TLS
+	router      *router
+}
+
+// A rule is an HTTPRoute rule as attached to one listener.
+type rule struct {
+	gateway, listener, route, name string
+
+	// policy admits requests: what covers Gateway, listener, route and rule.
+	policy *policy.Policy
+	// fault, when set, is what admitted requests are answered: the rule can't be
+	// served as it is written.
+	fault *fault.Fault
+	// timeout bounds a request from its receipt to the last byte; 0 is no bound.
+	timeout time.Duration
+
+	filters  filters
+	redirect *redirect
+	direct   *directResponse
+
+	backends []weighted
+	total    int // sum of the weights
+}
+
+// A weighted is one backend reference of a rule.
+type weighted struct {
+	weight  int
+	filters filters
+	to      *destination
+}
+
+// A destination is what a backend reference came to.
+type destination struct {
+	name    string // namespace/name of the Backend or Service
+	backend Backend
+	rules   *policy.Rules // nil when nothing is attached to it
+	mcp     bool
+	fault   *fault.Fault // set in place of backend: it can't be served
+}
+
+// choose returns one of the rule's backends, in proportion to their weights, or
+// nil when there is none with a weight.
+func (r *rule) choose() *weighted {
+	if r.total == 0 {
+		return nil
+	}
+	if len(r.backends) == 1 {
+		return &r.backends[0]
+	}
+	n := rand.IntN(r.total)
+	for i := range r.backends {
+		if n -= r.backends[i].weight; n < 0 {
+			return &r.backends[i]
+		}
+	}
+	return nil
+}
