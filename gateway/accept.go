@@ -1,0 +1,266 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// Limits on what a client sends before anybody looks at it.
+const (
+	maxHeaderBytes = 64 << 10
+	maxHeaderLines = 100
+	maxTarget      = 8 << 10
+	maxRequestID   = 128
+)
+
+// internalPrefix begins the names of headers that only the gateway sets.
+const internalPrefix = "X-Mcpgw-"
+
+// A front is the accept station of one port: the http.Handler of its server.
+type front struct {
+	server *Server
+	port   int
+}
+
+// An exchange is all that the stations keep of one request.
+type exchange struct {
+	rec     telemetry.Record
+	writer  responseWriter
+	body    requestBody
+	request policy.Request
+	// render answers an error in the protocol of the backend, once there is one.
+	render func(http.ResponseWriter, *http.Request, error)
+	cancel context.CancelFunc
+}
+
+// ServeHTTP implements [http.Handler]: it takes a request through the stations and
+// accounts for it once.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := f.server
+	s.inflight.enter()
+	x := &exchange{}
+	x.rec.Start = time.Now()
+	x.rec.Request = r
+	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}
+	defer s.finish(x)
+
+	err := f.serve(x, r)
+	if err == nil {
+		return
+	}
+	flt := fault.Of(err)
+	x.fail(flt, err)
+	if x.writer.wrote || flt.Code == fault.ClientGone {
+		panic(http.ErrAbortHandler)
+	}
+	if x.body.slow {
+		w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
+	}
+	x.writer.modifiers = [2][]headerModifier{}
+	if x.render != nil {
+		x.render(&x.writer, r, err)
+		return
+	}
+	flt.WriteText(&x.writer)
+}
+
+// fail notes why the request failed, unless that is known better.
+func (x *exchange) fail(f *fault.Fault, err error) {
+	if x.rec.ErrorType == "" {
+		x.rec.ErrorType = f.Code.String()
+	}
+	if x.rec.Err == nil {
+		x.rec.Err = err
+	}
+	if f.Code == fault.ClientGone && x.rec.Status == 0 {
+		x.rec.Status = f.Code.Status()
+	}
+}
+
+// finish ends the account of a request, whatever became of it.
+func (s *Server) finish(x *exchange) {
+	v := recover()
+	abort := v == http.ErrAbortHandler //nolint:errorlint // net/http compares it so, too
+	if v != nil && !abort {
+		err := fmt.Errorf("panic: %v", v)
+		x.fail(fault.Wrap(fault.Internal, err, "internal error"), err)
+		s.logger.Error("request panicked", slog.Any("panic", v), slog.String("request_id", x.rec.RequestID), slog.String("stack", string(debug.Stack())))
+		if abort = x.writer.wrote; !abort {
+			fault.New(fault.Internal, "internal error").WriteText(&x.writer)
+		}
+	}
+	if x.cancel != nil {
+		x.cancel()
+	}
+	if x.rec.Status == 0 && !abort {
+		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
+	}
+	x.rec.Duration = time.Since(x.rec.Start)
+	if s.opts.Account != nil {
+		s.opts.Account(&x.rec)
+	}
+	s.inflight.leave()
+	if abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// serve takes the request through accept, match and admit to its backend.
+func (f *front) serve(x *exchange, r *http.Request) error {
+	if err := x.accept(r); err != nil {
+		return err
+	}
+	snapshot := f.server.snapshot.Load()
+	p := snapshot.ports[f.port]
+	if p == nil {
+		return fault.New(fault.NotFound, "listener not found")
+	}
+	if p.tls {
+		x.request.Scheme = "https"
+		if r.TLS == nil {
+			r.TLS, _ = r.Context().Value(tlsStateKey{}).(*tls.ConnectionState)
+		}
+	}
+	l := p.listener(x.request.Host)
+	if l == nil {
+		return fault.New(fault.NotFound, "listener not found")
+	}
+	x.rec.Gateway, x.rec.Listener = l.gateway, l.name
+	m := l.router.find(x.request.Host, r)
+	if m == nil {
+		return fault.New(fault.NotFound, "route not found")
+	}
+	x.rec.Route, x.rec.Rule = m.rule.route, m.rule.name
+	ctx, err := m.rule.policy.Admit(telemetry.NewContext(r.Context(), &x.rec), &x.request)
+	if err != nil {
+		return err
+	}
+	return x.forward(ctx, m, p, r)
+}
+
+// accept checks the head of the request and notes what is known of it.
+func (x *exchange) accept(r *http.Request) error {
+	source, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err == nil {
+		x.rec.Source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
+	}
+	x.rec.RequestID = requestID(r)
+	x.writer.Header()["X-Request-Id"] = r.Header["X-Request-Id"]
+	if len(r.RequestURI) > maxTarget {
+		return fault.New(fault.URITooLong, "the request target is over the limit of %d bytes", maxTarget)
+	}
+	if err := checkHeaders(r.Header); err != nil {
+		return err
+	}
+	if err := checkPath(r.URL); err != nil {
+		return err
+	}
+	host, ok := hostOf(r.Host)
+	if !ok {
+		return fault.New(fault.BadRequest, "the Host header is malformed")
+	}
+	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: "anonymous"}
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = requestBody{ReadCloser: r.Body, rec: &x.rec, w: x.writer.ResponseWriter}
+		r.Body = &x.body
+	}
+	return nil
+}
+
+// checkHeaders enforces the limits on the headers and takes away those that only the
+// gateway may set.
+func checkHeaders(h http.Header) error {
+	size, lines := 0, 0
+	underscores := false
+	for name, values := range h {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+		lines += len(values)
+		underscores = underscores || strings.IndexByte(name, '_') >= 0
+		if strings.HasPrefix(name, internalPrefix) {
+			delete(h, name)
+		}
+	}
+	switch {
+	case size > maxHeaderBytes:
+		return fault.New(fault.HeadersTooLarge, "the headers are over the limit of %d bytes", maxHeaderBytes)
+	case lines > maxHeaderLines:
+		return fault.New(fault.HeadersTooLarge, "the request has more than %d header lines", maxHeaderLines)
+	case underscores:
+		return checkUnderscores(h)
+	}
+	return nil
+}
+
+// checkUnderscores refuses a header that another reader may take for one that is there,
+// too: CGI and its heirs do not tell _ from -.
+func checkUnderscores(h http.Header) error {
+	for name := range h {
+		if strings.IndexByte(name, '_') < 0 {
+			continue
+		}
+		twin := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if _, ok := h[twin]; ok || strings.HasPrefix(twin, internalPrefix) {
+			return fault.New(fault.BadRequest, "two headers differ only in _ and -")
+		}
+	}
+	return nil
+}
+
+// requestID returns the X-Request-Id of r, which is set to a random UUID when there
+// is none that can be kept.
+func requestID(r *http.Request) string {
+	if v := r.Header["X-Request-Id"]; len(v) == 1 && isRequestID(v[0]) {
+		return v[0]
+	}
+	id := newUUID()
+	r.Header["X-Request-Id"] = []string{id}
+	return id
+}
+
+func isRequestID(s string) bool {
+	if s == "" || len(s) > maxRequestID {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4). It names, it does not protect.
+func newUUID() string {
+	var b [16]byte
+	for i := 0; i < 16; i += 8 {
+		n := rand.Uint64()
+		for j := range 8 {
+			b[i+j] = byte(n >> (8 * j))
+		}
+	}
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	var out [36]byte
+	hex.Encode(out[0:8], b[0:4])
+	hex.Encode(out[9:13], b[4:6])
+	hex.Encode(out[14:18], b[6:8])
+	hex.Encode(out[19:23], b[8:10])
+	hex.Encode(out[24:36], b[10:16])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return string(out[:])
+}

@@ -1,0 +1,255 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpgw/mcpgw/config"
+)
+
+// A binding is a port that is listened on.
+type binding struct {
+	loopback, tls bool
+	server        *http.Server
+	sockets       []net.Listener
+}
+
+// bind opens the ports of the snapshot that are not open yet. A port that can't be opened
+// is reported and tried again later: the rest is served.
+func (s *Server) bind(snapshot *Snapshot, report *config.Report) {
+	clear(s.pending)
+	for number, p := range snapshot.ports {
+		if b := s.bindings[number]; b != nil {
+			if b.loopback == p.loopback && b.tls == p.tls {
+				continue
+			}
+			delete(s.bindings, number)
+			b.stop()
+			s.serving.Go(func() { s.endLater(b) })
+		}
+		if err := s.open(number, p); err != nil {
+			s.pending[number] = err
+			report.Add(portUnavailable(snapshot, number, err))
+		}
+	}
+}
+
+// bindPending tries the ports again that could not be opened.
+func (s *Server) bindPending() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snapshot := s.snapshot.Load()
+	for number := range s.pending {
+		if s.ending || s.open(number, snapshot.ports[number]) != nil {
+			continue
+		}
+		delete(s.pending, number)
+		s.logger.Info("listening", slog.Int("port", number))
+	}
+}
+
+// retire closes the ports that the snapshot has no more. Requests under way there
+// go on for the time of a drain.
+func (s *Server) retire(snapshot *Snapshot) {
+	for number, b := range s.bindings {
+		if snapshot.ports[number] == nil {
+			delete(s.bindings, number)
+			b.stop()
+			s.serving.Go(func() { s.endLater(b) })
+		}
+	}
+}
+
+func (s *Server) endLater(b *binding) {
+	ctx, cancel := context.WithTimeout(s.base, s.opts.DrainTimeout)
+	defer cancel()
+	b.end(ctx)
+}
+
+// open listens on a port and serves it.
+func (s *Server) open(number int, p *port) error {
+	hosts := []string{""}
+	if p.loopback {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	b := &binding{loopback: p.loopback, tls: p.tls, server: s.newHTTPServer(number)}
+	for i, host := range hosts {
+		l, err := s.opts.Listen(s.base, "tcp", net.JoinHostPort(host, strconv.Itoa(number)))
+		if err != nil && i > 0 {
+			break // a machine without IPv6
+		}
+		if err != nil {
+			return fmt.Errorf("listening on port %d: %w", number, err)
+		}
+		b.sockets = append(b.sockets, l)
+	}
+	for _, l := range b.sockets {
+		var accept net.Listener = &wireListener{Listener: l, server: s}
+		if p.tls {
+			accept = newTLSListener(accept, s.tlsConfig(number))
+		}
+		s.serving.Go(func() {
+			if err := b.server.Serve(accept); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				s.logger.Error("listener ended", slog.Int("port", number), slog.Any("error", err))
+			}
+		})
+	}
+	s.bindings[number] = b
+	return nil
+}
+
+// stop stops accepting connections.
+func (b *binding) stop() {
+	for _, l := range b.sockets {
+		_ = l.Close() // it is not used any more either way
+	}
+	b.server.SetKeepAlivesEnabled(false)
+}
+
+// end closes the port's connections, those with a request once it has ended or ctx has.
+func (b *binding) end(ctx context.Context) {
+	b.stop()
+	if err := b.server.Shutdown(ctx); err != nil {
+		_ = b.server.Close() // the time is up, whatever it says
+	}
+}
+
+// A wireListener checks and counts the connections that it accepts.
+type wireListener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept implements [net.Listener].
+func (l *wireListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.server.conns.Add(1)
+	return &wire{Conn: c, closed: func() { l.server.conns.Add(-1) }}, nil
+}
+
+// tlsConfig returns the TLS configuration of a port. The certificate is that of the
+// listener in the snapshot at the time of the handshake, so a new one is used at
+// once.
+func (s *Server) tlsConfig(number int) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if p := s.snapshot.Load().ports[number]; p != nil {
+				if l := p.listener(strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))); l != nil && l.certificate != nil {
+					return l.certificate, nil
+				}
+			}
+			return nil, fmt.Errorf("no listener on port %d for the name %q", number, hello.ServerName)
+		},
+	}
+}
+
+const tlsHandshakeTimeout = 10 * time.Second
+
+// A tlsListener ends TLS before net/http sees a connection, so that HTTP/1.1 inside
+// TLS is read by a wire, too. HTTP/2 connections go to net/http as they are.
+type tlsListener struct {
+	net.Listener
+	config *tls.Config
+	ready  chan net.Conn
+	done   chan struct{}
+	stop   sync.Once
+}
+
+func newTLSListener(l net.Listener, cfg *tls.Config) net.Listener {
+	t := &tlsListener{Listener: l, config: cfg, ready: make(chan net.Conn), done: make(chan struct{})}
+	go t.run()
+	return t
+}
+
+// run accepts connections until the listener is closed.
+func (t *tlsListener) run() {
+	var handshakes sync.WaitGroup
+	defer handshakes.Wait()
+	defer t.finish()
+	var pause time.Duration
+	for {
+		c, err := t.Listener.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			handshakes.Go(func() { t.handshake(c) })
+		case errors.Is(err, net.ErrClosed):
+			return
+		default: // out of file descriptors, say: as net/http does
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			select {
+			case <-time.After(pause):
+			case <-t.done:
+				return
+			}
+		}
+	}
+}
+
+func (t *tlsListener) handshake(c net.Conn) {
+	raw, _ := c.(*wire)
+	raw.stepAside() // what it sees is encrypted
+	ctx, cancel := context.WithTimeout(context.Background(), tlsHandshakeTimeout)
+	defer cancel()
+	conn := tls.Server(c, t.config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the peer knows why
+		return
+	}
+	var out net.Conn = conn
+	if conn.ConnectionState().NegotiatedProtocol != "h2" {
+		out = &wire{Conn: conn}
+	}
+	select {
+	case t.ready <- out:
+	case <-t.done:
+		_ = out.Close()
+	}
+}
+
+// tlsStateKey is the context key of the state of a TLS connection that net/http takes for a
+// plain one.
+type tlsStateKey struct{}
+
+// connContext adds the TLS state of a connection to the context of its requests.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if w, ok := c.(*wire); ok {
+		if t, ok := w.Conn.(*tls.Conn); ok {
+			state := t.ConnectionState()
+			return context.WithValue(ctx, tlsStateKey{}, &state)
+		}
+	}
+	return ctx
+}
+
+// Accept implements [net.Listener].
+func (t *tlsListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-t.ready:
+		return c, nil
+	case <-t.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements [net.Listener].
+func (t *tlsListener) Close() error {
+	t.finish()
+	return t.Listener.Close()
+}
+
+func (t *tlsListener) finish() { t.stop.Do(func() { close(t.done) }) }

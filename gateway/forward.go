@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/policy"
+)
+
+// forward applies the filters of the rule that matched an admitted request, and
+// hands it to one of the rule's backends.
+func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Request) error {
+	rule := m.rule
+	if rule.fault != nil {
+		return rule.fault
+	}
+	x.writer.modifiers[0] = rule.filters.response
+	matched := 0
+	if m.pathType == pathPrefix {
+		matched = len(m.path)
+	}
+	modifyRequest(rule.filters.request, r)
+	switch {
+	case rule.redirect != nil:
+		x.writer.Header()["Location"] = []string{rule.redirect.location(r, x.request.Host, x.request.Scheme, p.number, matched)}
+		x.writer.WriteHeader(rule.redirect.status)
+		return nil
+	case rule.direct != nil:
+		return rule.direct.write(&x.writer)
+	}
+	b := rule.choose()
+	if b == nil {
+		return fault.New(fault.Misconfigured, "no backend for this route")
+	}
+	x.rec.Backend = b.to.name
+	if b.to.fault != nil {
+		return b.to.fault
+	}
+	x.writer.modifiers[1] = b.filters.response
+	modifyRequest(b.filters.request, r)
+	rewrite := rule.filters.rewrite
+	if b.filters.rewrite != nil {
+		rewrite = b.filters.rewrite
+	}
+	rewrite.apply(r, matched)
+
+	if b.to.rules != nil {
+		ctx = policy.WithBackend(ctx, b.to.rules)
+	}
+	if rule.timeout > 0 && !(b.to.mcp && outlives(r)) {
+		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)
+	}
+	x.render = b.to.backend.WriteError
+	return b.to.backend.Serve(&x.writer, r.WithContext(ctx))
+}
+
+var errTimeout = fault.New(fault.UpstreamTimeout, "the request took longer than its timeout")
+
+// outlives reports whether a request on an MCP route opens a stream that the route's
+// timeout does not bound: the GET stream of a session, or a listen. A listen
+// says so in its Mcp-Method header (MCP 2026-07-28, Transports), which the backend
+// compares to the body.
+func outlives(r *http.Request) bool {
+	if r.Method == http.MethodGet {
+		return true
+	}
+	v := r.Header["Mcp-Method"]
+	return len(v) == 1 && v[0] == "subscriptions/listen"
+}

@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// A responseWriter accounts for the answer in the record and applies the response
+// header modifiers once. What else the server's own writer can do stays reachable
+// through [http.ResponseController].
+type responseWriter struct {
+	http.ResponseWriter
+	rec       *telemetry.Record
+	modifiers [2][]headerModifier // of the rule and of the backend reference
+	wrote     bool
+}
+
+// Unwrap returns the server's writer, for [http.ResponseController].
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *responseWriter) WriteHeader(status int) {
+	if w.wrote {
+		return
+	}
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.wrote = true
+		w.rec.Status = status
+		for _, ms := range w.modifiers {
+			for i := range ms {
+				ms[i].apply(w.Header())
+			}
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *responseWriter) Write(b []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.rec.BytesSent += int64(n)
+	return n, err
+}
+
+// ReadFrom implements [io.ReaderFrom], so that net/http can copy without a buffer.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.rec.BytesSent += n
+	return n, err
+}
+
+// FlushError implements what [http.ResponseController] flushes with.
+func (w *responseWriter) FlushError() error {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Flush implements [http.Flusher].
+func (w *responseWriter) Flush() {
+	_ = w.FlushError() // the next write says so, too
+}
+
+// Hijack implements [http.Hijacker].
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.wrote = true
+	if c, ok := conn.(*wire); ok {
+		c.stepAside()
+	}
+	return conn, rw, nil
+}
+
+// A requestBody accounts for the body of a request, and gives up on a client that
+// sends it too slowly: 10 s for whatever comes, and a second for each KiB.
+type requestBody struct {
+	io.ReadCloser
+	rec     *telemetry.Record
+	w       http.ResponseWriter
+	start   time.Time // of the first read
+	guarded bool      // a read deadline is set
+	slow    bool
+}
+
+const (
+	bodyGrace = 10 * time.Second
+	bodyRate  = 1 << 10 // bytes a second
+)
+
+// Read implements [io.Reader].
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.start.IsZero() {
+		b.start = time.Now()
+	}
+	allowed := bodyGrace + time.Duration(b.rec.BytesRead)*time.Second/bodyRate
+	control := http.NewResponseController(b.w)
+	if err := control.SetReadDeadline(b.start.Add(allowed)); err == nil {
+		b.guarded = true
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.rec.BytesRead += int64(n)
+	if err != nil {
+		if os.IsTimeout(err) {
+			b.slow = true
+			err = fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
+		}
+		b.release()
+	}
+	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *requestBody) Close() error {
+	b.release()
+	return b.ReadCloser.Close()
+}
+
+// release takes the deadline away, which would otherwise end a long answer.
+func (b *requestBody) release() {
+	if b.guarded && !b.slow {
+		b.guarded = false
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // a closed connection needs none
+	}
+}
