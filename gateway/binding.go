@@ -253,3 +253,18 @@ func (t *tlsListener) Close() error {
 }
 
 func (t *tlsListener) finish() { t.stop.Do(func() { close(t.done) }) }
+
+// portUnavailable is the problem of a port that could not be opened.
+func portUnavailable(snapshot *Snapshot, number int, err error) config.Problem {
+	p := config.Problem{
+		Class: config.Unresolved, Code: codePortUnavailable, Reason: "PortUnavailable",
+		Message: fmt.Sprintf("port %d can't be listened on: %v", number, err),
+		Help:    "it is tried again every second",
+	}
+	snapshot.ports[number].listeners.all(func(l *listener) {
+		namespace, name, _ := strings.Cut(l.gateway, "/")
+		p.Object = config.ObjectRef{Kind: "Gateway", Namespace: namespace, Name: name}
+		p.Path = l.path + ".port"
+	})
+	return p
+}

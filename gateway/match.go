@@ -272,6 +272,19 @@ func (x *hostIndex[T]) each(host string, f func(T) bool) {
 	}
 }
 
+// all calls f with every value.
+func (x *hostIndex[T]) all(f func(T)) {
+	for _, v := range x.exact {
+		f(v)
+	}
+	for _, v := range x.wildcard {
+		f(v)
+	}
+	if x.any != nil {
+		f(*x.any)
+	}
+}
+
 // intersect returns the hostname that a listener and a route have in common, each
 // exact, *.suffix or "" for any; ok is false when there is none.
 func intersect(listener, route string) (hostname string, ok bool) {

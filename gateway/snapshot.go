@@ -51,6 +51,7 @@ func (p *port) listener(host string) *listener {
 type listener struct {
 	gateway     string // namespace/name
 	name        string
+	path        string           // spec.listeners[i], "" when assumed
 	certificate *tls.Certificate // nil without TLS
 	router      *router
 }

@@ -1,0 +1,270 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/upstream"
+)
+
+// compileBackendRefs compiles what a rule sends requests to.
+func (c *compiler) compileBackendRefs(o object, path string, spec *gatewayv1.HTTPRouteRule, cr *compiledRule) {
+	rule := &cr.rule
+	terminal := rule.redirect != nil || rule.direct != nil
+	switch {
+	case len(spec.BackendRefs) > 0 && rule.redirect != nil:
+		c.incompatible(o, path+".backendRefs", rule, "a rule with a RequestRedirect has no backendRefs")
+	case len(spec.BackendRefs) > 0 && terminal:
+		c.add(o, path+".backendRefs", finding{class: config.Warning, code: codeIgnored, help: "remove the backendRefs"},
+			"the DirectResponse answers all requests of the rule: its backendRefs get none")
+	case len(spec.BackendRefs) == 0 && !terminal && rule.fault == nil:
+		c.add(o, path, finding{class: config.Warning, code: codeNoBackend, help: "add backendRefs"},
+			"the rule has nothing to send requests to, so it answers 500")
+	}
+	for i := range spec.BackendRefs {
+		ref := &spec.BackendRefs[i]
+		at := fmt.Sprintf("%s.backendRefs[%d]", path, i)
+		w := weighted{weight: 1}
+		if ref.Weight != nil {
+			w.weight = int(*ref.Weight)
+		}
+		w.to = c.resolve(o, at, &ref.BackendObjectReference)
+		served := true
+		for j := range ref.Filters {
+			if !c.compileFilter(o, fmt.Sprintf("%s.filters[%d]", at, j), &ref.Filters[j], &w.filters, cr) {
+				served = false
+			}
+		}
+		if !served {
+			w.to = &destination{name: w.to.name, fault: misconfigured}
+		}
+		if w.weight > 0 {
+			rule.backends = append(rule.backends, w)
+			rule.total += w.weight
+		}
+	}
+}
+
+// broken is the destination of a reference that leads nowhere.
+func broken(name types.NamespacedName) *destination {
+	return &destination{name: name.String(), fault: misconfigured}
+}
+
+// resolve returns the destination of a backend reference of a route.
+func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectReference) *destination {
+	name := types.NamespacedName{Namespace: o.name.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		name.Namespace = string(*ref.Namespace)
+	}
+	kind, group := "Service", ""
+	if ref.Kind != nil {
+		kind = string(*ref.Kind)
+	}
+	if ref.Group != nil {
+		group = string(*ref.Group)
+	}
+	if !(kind == "Service" && group == "") && !(kind == v1alpha1.KindBackend && group == v1alpha1.GroupName) {
+		help := "use kind Service, or kind Backend with group " + v1alpha1.GroupName
+		if kind == v1alpha1.KindBackend {
+			help = "write group: " + v1alpha1.GroupName
+		}
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeInvalidKind, reason: "InvalidKind", help: help},
+			"requests can't be sent to kind %s of group %q", kind, group)
+		return broken(name)
+	}
+	grant := reference{from: "HTTPRoute", fromGroup: gatewayv1.GroupName, to: kind, toGroup: group}
+	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
+		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
+		return broken(name)
+	}
+	if kind == "Service" {
+		return c.resolveService(o, path, name, ref.Port)
+	}
+	b := c.backends[name]
+	if b == nil {
+		candidates := names(c.backends, name.Namespace)
+		c.add(o, path+".name", finding{
+			class: config.Unresolved, code: codeBackendNotFound, reason: "BackendNotFound",
+			help: didYouMean(name.Name, candidates, listing("Backend in namespace "+name.Namespace, candidates)),
+		}, "Backend %q is not there", name.Name)
+		return broken(name)
+	}
+	c.routed[name] = true
+	return c.backend(b)
+}
+
+// resolveService returns the destination of a reference to a Service.
+func (c *compiler) resolveService(o object, path string, name types.NamespacedName, number *gatewayv1.PortNumber) *destination {
+	unsupported := finding{class: config.Unresolved, code: codeServicePort, reason: "UnsupportedValue"}
+	switch {
+	case strings.Contains(name.Name, "."):
+		unsupported.help = "name the Service alone; for a DNS name use a Backend of type Static"
+		c.add(o, path+".name", unsupported, "%q is not the name of a Service", name.Name)
+		return broken(name)
+	case number == nil:
+		unsupported.help = "add the port of the Service"
+		c.add(o, path, unsupported, "a reference to a Service needs a port")
+		return broken(name)
+	}
+	key := fmt.Sprintf("Service/%s:%d", name, *number)
+	if d := c.destinations[key]; d != nil && d.fault == nil {
+		return d
+	}
+	s, p := c.servicePort(o, path, name, int32(*number))
+	if p == nil {
+		return broken(name)
+	}
+	d := &destination{name: name.String()}
+	if c.covered[attachment{kind: "Service", name: name}] {
+		d.fault = misconfigured
+	} else if addresses, ok := c.endpoints(o, path, s, p); ok {
+		d.backend = &upstream.Proxy{Pool: c.pool(key, protocolOf(p.AppProtocol), addresses)}
+	} else {
+		d.fault = misconfigured
+	}
+	c.destinations[key] = d
+	return d
+}
+
+// servicePort returns a port of a Service, or reports that it is not there.
+func (c *compiler) servicePort(o object, path string, name types.NamespacedName, number int32) (*corev1.Service, *corev1.ServicePort) {
+	s := c.services[name]
+	if s == nil {
+		candidates := names(c.services, name.Namespace)
+		c.add(o, path+".name", finding{
+			class: config.Unresolved, code: codeServiceNotFound, reason: "BackendNotFound",
+			help: didYouMean(name.Name, candidates, listing("Service in namespace "+name.Namespace, candidates)),
+		}, "Service %q is not there", name.Name)
+		return nil, nil
+	}
+	var ports []string
+	for i := range s.Spec.Ports {
+		if s.Spec.Ports[i].Port == number {
+			return s, &s.Spec.Ports[i]
+		}
+		ports = append(ports, strconv.Itoa(int(s.Spec.Ports[i].Port)))
+	}
+	c.add(o, path+".port", finding{
+		class: config.Unresolved, code: codeServicePort, reason: "BackendNotFound", help: listing("port", ports),
+	}, "Service %q has no port %d", name.Name, number)
+	return nil, nil
+}
+
+// endpoints returns the addresses of a port of a Service: the ready ones of its
+// EndpointSlices, or its external name or cluster IP where there are none.
+func (c *compiler) endpoints(o object, path string, s *corev1.Service, p *corev1.ServicePort) (addresses []string, ok bool) {
+	if slices := c.slices[nameOf(s)]; len(slices) > 0 {
+		for _, slice := range slices {
+			var port int32
+			for _, sp := range slice.Ports {
+				if sp.Port != nil && (sp.Name == nil && p.Name == "" || sp.Name != nil && *sp.Name == p.Name) {
+					port = *sp.Port
+				}
+			}
+			if port == 0 {
+				continue
+			}
+			for _, e := range slice.Endpoints {
+				if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+					continue
+				}
+				for _, a := range e.Addresses {
+					addresses = append(addresses, hostPort(a, port))
+				}
+			}
+		}
+		return sorted(addresses), true // none ready is not a mistake: it answers 503
+	}
+	switch {
+	case s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ExternalName != "":
+		return []string{hostPort(s.Spec.ExternalName, p.Port)}, true
+	case s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone:
+		return []string{hostPort(s.Spec.ClusterIP, p.Port)}, true
+	}
+	c.add(o, path, finding{
+		class: config.Unresolved, code: codeNoEndpoints, reason: "BackendNotFound",
+		help: "add an EndpointSlice with the label kubernetes.io/service-name, or spec.externalName to the Service",
+	}, "nothing says where Service %q is", s.Name)
+	return nil, false
+}
+
+func hostPort(host string, port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
+
+// protocolOf returns how to speak to a Service port.
+func protocolOf(appProtocol *string) upstream.Protocol {
+	if appProtocol == nil {
+		return upstream.HTTP1
+	}
+	switch strings.ToLower(*appProtocol) {
+	case "kubernetes.io/h2c", "http2", "grpc":
+		return upstream.H2C
+	default:
+		return upstream.HTTP1
+	}
+}
+
+// pool returns the pool of that identity with the addresses, which it has from the commit of
+// the snapshot on; nil when there is no Runtime.
+func (c *compiler) pool(identity string, protocol upstream.Protocol, addresses []string) *upstream.Pool {
+	identity = fmt.Sprintf("%s/%d", identity, protocol)
+	if plan, ok := c.snapshot.pools[identity]; ok {
+		return plan.pool
+	}
+	p := c.rt.pool(identity, upstream.Options{Protocol: protocol})
+	c.snapshot.pools[identity] = poolPlan{p, addresses}
+	return p
+}
+
+// backend returns the destination of a Backend.
+func (c *compiler) backend(b *v1alpha1.Backend) *destination {
+	o := objectOf(v1alpha1.KindBackend, b)
+	if d := c.destinations[o.String()]; d != nil {
+		return d
+	}
+	d := &destination{name: o.name.String()}
+	c.destinations[o.String()] = d
+	sets := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
+	switch {
+	case protects(b) || c.covered[attachment{kind: v1alpha1.KindBackend, name: o.name}]:
+		d.fault = misconfigured // checkUnserved says why
+	case b.Spec.MCP != nil:
+		d.mcp = true
+		c.mcpBackend(o, b, d)
+		if len(sets) > 0 {
+			d.rules = policy.NewRules(sets)
+		}
+	case len(sets) > 0:
+		d.fault = misconfigured
+		c.add(o, "spec", finding{
+			class: config.Unresolved, code: codeNotServed, help: "cover the HTTPRoute instead",
+		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", b.Spec.Type, sets[0].Source)
+	case b.Spec.Static != nil:
+		c.staticBackend(o, b.Spec.Static, d)
+	default:
+		d.fault = misconfigured
+		c.add(o, "spec.type", finding{class: config.Unresolved, code: codeNotServed}, "Backends of type %s are not served yet", b.Spec.Type)
+	}
+	return d
+}
+
+func (c *compiler) staticBackend(o object, spec *v1alpha1.StaticBackend, d *destination) {
+	var addresses []string
+	for i, h := range spec.Hosts {
+		addresses = append(addresses, hostPort(h.Host, h.Port))
+		if h.Port == 443 {
+			c.add(o, fmt.Sprintf("spec.static.hosts[%d].port", i), finding{class: config.Warning, code: codeIgnored},
+				"port 443 does not imply TLS: the host is spoken to in plain text")
+		}
+	}
+	app := string(spec.AppProtocol)
+	d.backend = &upstream.Proxy{Pool: c.pool(o.String(), protocolOf(&app), addresses)}
+}

@@ -1,0 +1,281 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/policy"
+)
+
+// ControllerName is the controllerName of the GatewayClasses that this gateway serves.
+const ControllerName = "kgateway.dev/agentgateway"
+
+// The Gateway that is assumed where files hold none.
+const (
+	assumedListener = "http"
+	assumedPort     = 8080
+)
+
+var assumedGateway = object{kind: "Gateway", name: types.NamespacedName{Namespace: "default", Name: "default"}}
+
+// assumes reports whether a Gateway is assumed: the resources are local files, and there is none in
+// them.
+func (c *compiler) assumes() bool { return c.res.Local && len(c.res.Gateways) == 0 }
+
+// An openListener is a listener that can take routes, while it is compiled.
+type openListener struct {
+	*listener
+	object   object // its Gateway
+	hostname string
+	port     int
+	spec     *gatewayv1.Listener
+	takes    bool // HTTPRoutes
+	matches  []*match
+	open     bool // a rule that nothing restricts is attached
+}
+
+// compileGateways makes the listeners.
+func (c *compiler) compileGateways() {
+	if c.assumes() {
+		c.assumed = true
+		all := gatewayv1.NamespacesFromAll
+		c.openListener(assumedGateway, "", &gatewayv1.Listener{
+			Name: assumedListener, Port: assumedPort, Protocol: gatewayv1.HTTPProtocolType,
+			AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: &all}},
+		})
+		return
+	}
+	for _, g := range c.res.Gateways {
+		if !c.serves(g) {
+			continue
+		}
+		o := objectOf("Gateway", g)
+		c.checkGateway(o, g)
+		for i := range g.Spec.Listeners {
+			c.openListener(o, fmt.Sprintf("spec.listeners[%d]", i), &g.Spec.Listeners[i])
+		}
+	}
+}
+
+// serves reports whether a Gateway is ours: its class is. Files need no GatewayClass.
+func (c *compiler) serves(g *gatewayv1.Gateway) bool {
+	for _, class := range c.res.GatewayClasses {
+		if class.Name == string(g.Spec.GatewayClassName) {
+			return class.Spec.ControllerName == ControllerName
+		}
+	}
+	return c.res.Local
+}
+
+// checkGateway reports the fields of a Gateway that are not served. Those that
+// protect make all of it answer 500.
+func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
+	if t := g.Spec.TLS; t != nil && t.Frontend != nil {
+		c.add(o, "spec.tls.frontend", finding{class: config.Unresolved, code: codeNotServed, reason: "UnsupportedValue"},
+			"client certificates are not served yet: the Gateway answers 500, rather than going on without them")
+		c.attach(attachment{kind: "Gateway", name: o.name}, policy.RuleSet{Source: o.String(), Broken: true})
+	}
+	if t := g.Spec.TLS; t != nil && t.Backend != nil {
+		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: codeNotServed},
+			"client certificates toward backends are not served yet: none is sent")
+	}
+	if len(g.Spec.Addresses) > 0 {
+		c.add(o, "spec.addresses", finding{class: config.Warning, code: codeNotServed, reason: "UnsupportedAddress"},
+			"addresses are not served: the Gateway listens on all of them")
+	}
+	if g.Spec.AllowedListeners != nil {
+		c.add(o, "spec.allowedListeners", finding{class: config.Warning, code: codeNotServed},
+			"ListenerSets are not served")
+	}
+}
+
+// openListener adds a listener to its port, unless it can't be served.
+func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener) {
+	secure, ok := c.protocol(o, path, spec)
+	if !ok {
+		return
+	}
+	l := &openListener{
+		listener: &listener{gateway: o.name.String(), name: string(spec.Name), path: path},
+		object:   o, spec: spec, port: int(spec.Port), hostname: hostnameOf(spec.Hostname),
+	}
+	l.takes = c.routeKinds(l)
+	if secure {
+		if l.certificate = c.certificate(l); l.certificate == nil {
+			return
+		}
+	}
+	for _, other := range c.listeners {
+		if c.conflict(l, other, secure) {
+			return
+		}
+	}
+	p := c.snapshot.ports[l.port]
+	if p == nil {
+		p = &port{number: l.port, tls: secure, loopback: c.assumed}
+		c.snapshot.ports[l.port] = p
+	}
+	p.listeners.at(l.hostname, func() *listener { return l.listener })
+	c.listeners = append(c.listeners, l)
+}
+
+// conflict reports, as the mistake of l, that it can't be served beside other.
+func (c *compiler) conflict(l, other *openListener, secure bool) bool {
+	if l.port != other.port {
+		return false
+	}
+	if secure != (other.certificate != nil) {
+		c.add(l.object, l.path+".protocol", finding{
+			class: config.Invalid, code: codeListenerConflict, reason: "ProtocolConflict",
+			help: "listeners that share a port speak the same protocol",
+		}, "listener %q of %s has another protocol on port %d", other.name, other.object, l.port)
+		return true
+	}
+	if l.hostname == other.hostname {
+		c.add(l.object, l.path+".port", finding{
+			class: config.Invalid, code: codeListenerConflict, reason: "HostnameConflict",
+			help: "give one of them another port or hostname",
+		}, "listener %q of %s has the same port %d and hostname", other.name, other.object, l.port)
+		return true
+	}
+	return false
+}
+
+// protocol reports whether the listener is TLS, and whether its protocol is served.
+func (c *compiler) protocol(o object, path string, spec *gatewayv1.Listener) (secure, ok bool) {
+	unsupported := finding{class: config.Unresolved, code: codeProtocol, reason: "UnsupportedProtocol"}
+	switch spec.Protocol {
+	case gatewayv1.HTTPProtocolType:
+		return false, true
+	case gatewayv1.HTTPSProtocolType:
+		if t := spec.TLS; t != nil && t.Mode != nil && *t.Mode != gatewayv1.TLSModeTerminate {
+			unsupported.help = "use mode Terminate"
+			c.add(o, path+".tls.mode", unsupported, "TLS mode %s is not served on an HTTPS listener", *t.Mode)
+			return true, false
+		}
+		return true, true
+	}
+	unsupported.help = "use HTTP or HTTPS"
+	if upper := strings.ToUpper(string(spec.Protocol)); upper != string(spec.Protocol) && (upper == "HTTP" || upper == "HTTPS") {
+		unsupported.help = fmt.Sprintf("did you mean %q?", upper)
+	}
+	c.add(o, path+".protocol", unsupported, "protocol %q is not served", spec.Protocol)
+	return false, false
+}
+
+// routeKinds reports whether the listener takes HTTPRoutes.
+func (c *compiler) routeKinds(l *openListener) bool {
+	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
+		return true
+	}
+	takes := false
+	for i, k := range l.spec.AllowedRoutes.Kinds {
+		if k.Kind == "HTTPRoute" && (k.Group == nil || *k.Group == gatewayv1.GroupName) {
+			takes = true
+			continue
+		}
+		c.add(l.object, fmt.Sprintf("%s.allowedRoutes.kinds[%d].kind", l.path, i), finding{
+			class: config.Unresolved, code: codeRouteKinds, reason: "InvalidRouteKinds", help: "use HTTPRoute",
+		}, "routes of kind %s are not served", k.Kind)
+	}
+	return takes
+}
+
+// certificate returns the certificate of an HTTPS listener, or nil.
+func (c *compiler) certificate(l *openListener) *tls.Certificate {
+	invalid := finding{class: config.Unresolved, code: codeSecretContent, reason: "InvalidCertificateRef"}
+	var refs []gatewayv1.SecretObjectReference
+	if l.spec.TLS != nil {
+		refs = l.spec.TLS.CertificateRefs
+	}
+	path := l.path + ".tls.certificateRefs"
+	if len(refs) != 1 {
+		invalid.help = "name one Secret with tls.crt and tls.key"
+		c.add(l.object, path, invalid, "an HTTPS listener needs exactly one certificate, not %d", len(refs))
+		return nil
+	}
+	ref := refs[0]
+	path += "[0]"
+	if ref.Kind != nil && *ref.Kind != "Secret" || ref.Group != nil && *ref.Group != "" {
+		invalid.code = codeInvalidKind
+		c.add(l.object, path, invalid, "certificates come from Secrets only")
+		return nil
+	}
+	name := types.NamespacedName{Namespace: l.object.name.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		name.Namespace = string(*ref.Namespace)
+	}
+	grant := reference{from: "Gateway", fromGroup: gatewayv1.GroupName, to: "Secret"}
+	if !c.permitted(grant, l.object.name.Namespace, name.Namespace, name.Name) {
+		c.refNotPermitted(l.object, path, grant, name.Namespace, name.Name)
+		return nil
+	}
+	s := c.secrets[name]
+	if s == nil {
+		c.secretNotFound(l.object, path+".name", name, "InvalidCertificateRef")
+		return nil
+	}
+	pair, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		invalid.help = "tls.crt holds the certificate chain and tls.key its key, both in PEM"
+		c.add(l.object, path+".name", invalid, "Secret %q holds no usable certificate: %v", name.Name, err)
+		return nil
+	}
+	return &pair
+}
+
+// secretNotFound reports a reference to a Secret that is not there.
+func (c *compiler) secretNotFound(o object, path string, name types.NamespacedName, reason string) {
+	candidates := names(c.secrets, name.Namespace)
+	c.add(o, path, finding{
+		class: config.Unresolved, code: codeSecretNotFound, reason: reason,
+		help: didYouMean(name.Name, candidates, listing("Secret in namespace "+name.Namespace, candidates)),
+	}, "Secret %q is not there", name.Name)
+}
+
+// allows reports whether the listener takes routes from a namespace.
+func (c *compiler) allows(l *openListener, namespace string) bool {
+	from := gatewayv1.NamespacesFromSame
+	var selector *metav1.LabelSelector
+	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil {
+		if a.Namespaces.From != nil {
+			from = *a.Namespaces.From
+		}
+		selector = a.Namespaces.Selector
+	}
+	switch from {
+	case gatewayv1.NamespacesFromAll:
+		return true
+	case gatewayv1.NamespacesFromSame:
+		return namespace == l.object.name.Namespace
+	case gatewayv1.NamespacesFromSelector:
+		s, err := metav1.LabelSelectorAsSelector(selector)
+		return err == nil && s.Matches(c.namespaceLabels(namespace))
+	default:
+		return false
+	}
+}
+
+// finish completes the snapshot.
+func (c *compiler) finish() *Snapshot {
+	warned := map[types.NamespacedName]bool{}
+	for _, l := range c.listeners {
+		l.router = newRouter(l.matches)
+		c.snapshot.routes += len(l.matches)
+		if l.open && c.res.Local && !c.assumed && !warned[l.object.name] {
+			warned[l.object.name] = true
+			c.add(l.object, l.path, finding{
+				class: config.Warning, code: codeOpenToAll,
+				help: "restrict callers by a TrafficPolicy with rbac, or keep the port away from others",
+			}, "the Gateway listens on all addresses, and not all of its routes are restricted by a policy")
+		}
+	}
+	return c.snapshot
+}

@@ -1,0 +1,279 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/policy"
+)
+
+// An attachment is what a policy covers: an object, or a section of it.
+type attachment struct {
+	kind    string
+	name    types.NamespacedName
+	section string
+}
+
+// A compiledExpression is the outcome of compiling one expression.
+type compiledExpression struct {
+	expression *policy.Expression
+	err        error
+}
+
+// compilePolicies compiles the policies and notes what each covers. What a policy
+// with a mistake covers is broken: it answers 500, it is never open.
+func (c *compiler) compilePolicies() {
+	hash := sha256.New()
+	encode := json.NewEncoder(hash)
+	for _, p := range c.res.TrafficPolicies {
+		o := objectOf(v1alpha1.KindTrafficPolicy, p)
+		set, ok := c.ruleSet(o, p)
+		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
+		if !ok {
+			continue
+		}
+		_ = encode.Encode([]any{o, p.Spec.RBAC, set.Broken, p.Spec.TargetRefs, p.Spec.TargetSelectors}) // into a hash, of plain data
+		for _, t := range targets {
+			c.attach(t, set)
+		}
+	}
+	for _, p := range c.res.HTTPListenerPolicies {
+		o := objectOf(v1alpha1.KindHTTPListenerPolicy, p)
+		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
+		if protects(p) {
+			for _, t := range targets {
+				c.attach(t, policy.RuleSet{Source: o.String(), Broken: true})
+			}
+		}
+	}
+	for _, p := range c.res.BackendConfigPolicies {
+		targets := c.targets(objectOf(v1alpha1.KindBackendConfigPolicy, p), p.Spec.TargetRefs, p.Spec.TargetSelectors)
+		if protects(p) {
+			for _, t := range targets {
+				c.covered[attachment{kind: t.kind, name: t.name}] = true
+			}
+		}
+	}
+	for _, p := range c.res.BackendTLS {
+		for _, t := range p.Spec.TargetRefs {
+			c.covered[attachment{kind: string(t.Kind), name: types.NamespacedName{Namespace: p.Namespace, Name: string(t.Name)}}] = true
+		}
+	}
+	c.fingerprint = hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+func (c *compiler) attach(t attachment, set policy.RuleSet) {
+	if t.kind == v1alpha1.KindBackend {
+		set.Target = t.section
+		t.section = ""
+	}
+	c.attached[t] = append(c.attached[t], set)
+}
+
+// ruleSet compiles what a TrafficPolicy restricts; ok is false when it restricts nothing.
+func (c *compiler) ruleSet(o object, p *v1alpha1.TrafficPolicy) (set policy.RuleSet, ok bool) {
+	set = policy.RuleSet{Source: o.String(), Broken: protects(p)}
+	if p.Spec.RBAC == nil {
+		return set, set.Broken
+	}
+	if p.Spec.RBAC.Action == v1alpha1.RBACDeny {
+		set.Action = policy.Deny
+	}
+	for i, source := range p.Spec.RBAC.Policy.MatchExpressions {
+		path := fmt.Sprintf("spec.rbac.policy.matchExpressions[%d]", i)
+		e, err := c.expression(source)
+		if err != nil {
+			set.Broken = true
+			c.addExpression(o, path, err)
+			continue
+		}
+		set.Expressions = append(set.Expressions, e)
+		for _, w := range e.Warnings() {
+			c.add(o, path, finding{class: config.Warning, code: codeExpressionWarning}, "%s", w)
+		}
+	}
+	return set, true
+}
+
+// addExpression reports an expression that does not compile, at the place in it.
+func (c *compiler) addExpression(o object, path string, err error) {
+	p := config.Problem{
+		Class: config.Invalid, Code: codeExpression, Object: o.ref(), Path: path,
+		Message: err.Error(),
+	}
+	var at *policy.ExpressionError
+	if errors.As(err, &at) {
+		p.Message = at.Message
+	}
+	if c.res.Positions != nil {
+		p.Position = c.res.Positions.Find(p.Object, path)
+	}
+	c.report.Add(p)
+}
+
+func (c *compiler) expression(source string) (*policy.Expression, error) {
+	if e, ok := c.expressions[source]; ok {
+		return e.expression, e.err
+	}
+	e, err := c.rt.expression(source)
+	c.expressions[source] = compiledExpression{e, err}
+	return e, err
+}
+
+// targets returns what a policy covers, and reports what of it is not there.
+func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors []v1alpha1.PolicyTargetSelector) []attachment {
+	var out []attachment
+	for i, r := range refs {
+		a := attachment{kind: r.Kind, name: types.NamespacedName{Namespace: o.name.Namespace, Name: r.Name}, section: r.SectionName}
+		if c.checkTarget(o, fmt.Sprintf("spec.targetRefs[%d]", i), a) {
+			out = append(out, a)
+		}
+	}
+	for i, s := range selectors {
+		found := c.selectTargets(o.name.Namespace, s)
+		if len(found) == 0 {
+			c.add(o, fmt.Sprintf("spec.targetSelectors[%d]", i), finding{
+				class: config.Warning, code: codePolicyTarget, reason: "TargetNotFound",
+				help: "policies select objects in their own namespace",
+			}, "no %s has these labels", s.Kind)
+		}
+		out = append(out, found...)
+	}
+	if len(refs)+len(selectors) == 0 {
+		c.add(o, "spec", finding{
+			class: config.Warning, code: codePolicyNoTarget, reason: "TargetNotFound",
+			help: "add spec.targetRefs",
+		}, "the policy covers nothing")
+	}
+	return out
+}
+
+// checkTarget reports whether the target of a policy is there.
+func (c *compiler) checkTarget(o object, path string, a attachment) bool {
+	var exists bool
+	var candidates, sections []string
+	switch a.kind {
+	case "Gateway":
+		var g *gatewayv1.Gateway
+		if g, exists = c.gateways[a.name]; exists {
+			for _, l := range g.Spec.Listeners {
+				sections = append(sections, string(l.Name))
+			}
+		} else if c.assumes() && a.name == assumedGateway.name {
+			exists, sections = true, []string{assumedListener}
+		}
+		candidates = names(c.gateways, a.name.Namespace)
+	case "HTTPRoute":
+		var r *gatewayv1.HTTPRoute
+		if r, exists = c.routes[a.name]; exists {
+			for _, rule := range r.Spec.Rules {
+				if rule.Name != nil {
+					sections = append(sections, string(*rule.Name))
+				}
+			}
+		}
+		candidates = names(c.routes, a.name.Namespace)
+	case v1alpha1.KindBackend:
+		var b *v1alpha1.Backend
+		if b, exists = c.backends[a.name]; exists {
+			sections = c.backendSections(b)
+		}
+		candidates = names(c.backends, a.name.Namespace)
+	case "Service":
+		_, exists = c.services[a.name]
+		candidates = names(c.services, a.name.Namespace)
+	default:
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeNotServed, reason: "TargetNotFound"},
+			"policies on %s objects are not served yet", a.kind)
+		return false
+	}
+	missing := finding{class: config.Unresolved, code: codePolicyTarget, reason: "TargetNotFound"}
+	if !exists {
+		missing.help = didYouMean(a.name.Name, candidates, listing(a.kind+" in this namespace", candidates))
+		c.add(o, path+".name", missing, "the policy covers %s %q, which is not there", a.kind, a.name.Name)
+		return false
+	}
+	if a.section != "" && !contains(sections, a.section) {
+		missing.help = didYouMean(a.section, sections, listing("named section", sections))
+		c.add(o, path+".sectionName", missing, "%s %q has no section %q", a.kind, a.name.Name, a.section)
+		// The policy is kept: of a Backend's targets one may appear later, and until then
+		// there is nothing that it could leave open.
+		return a.kind == v1alpha1.KindBackend
+	}
+	return true
+}
+
+// selectTargets returns the objects in a namespace that a target selector selects.
+func (c *compiler) selectTargets(namespace string, s v1alpha1.PolicyTargetSelector) []attachment {
+	selector := labels.SelectorFromSet(s.MatchLabels)
+	var out []attachment
+	take := func(o metav1.Object) {
+		if o.GetNamespace() == namespace && selector.Matches(labels.Set(o.GetLabels())) {
+			out = append(out, attachment{kind: s.Kind, name: nameOf(o), section: s.SectionName})
+		}
+	}
+	switch s.Kind {
+	case "Gateway":
+		for _, g := range c.res.Gateways {
+			take(g)
+		}
+	case "HTTPRoute":
+		for _, r := range c.res.HTTPRoutes {
+			take(r)
+		}
+	case v1alpha1.KindBackend:
+		for _, b := range c.res.Backends {
+			take(b)
+		}
+	case "Service":
+		for _, v := range c.res.Services {
+			take(v)
+		}
+	}
+	return out
+}
+
+// policyFor returns the policy of a rule as attached to a listener: the rule sets of
+// Gateway, listener, route and rule add up.
+func (c *compiler) policyFor(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) (p *policy.Policy, restricted bool) {
+	var sets []policy.RuleSet
+	var key strings.Builder
+	collect := func(a attachment) {
+		if found := c.attached[a]; len(found) > 0 {
+			fmt.Fprintf(&key, "%v\x00", a)
+			sets = append(sets, found...)
+		}
+	}
+	collect(attachment{kind: "Gateway", name: gateway})
+	collect(attachment{kind: "Gateway", name: gateway, section: listener})
+	collect(attachment{kind: "HTTPRoute", name: route})
+	if rule != "" {
+		collect(attachment{kind: "HTTPRoute", name: route, section: rule})
+	}
+	p, ok := c.policies[key.String()]
+	if !ok {
+		p = policy.New(nil, sets)
+		c.policies[key.String()] = p
+	}
+	return p, len(sets) > 0
+}
+
+func contains(in []string, s string) bool {
+	for _, v := range in {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}

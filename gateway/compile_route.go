@@ -1,0 +1,359 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/internal/fault"
+)
+
+// maxRegex bounds the length of a regular expression.
+const maxRegex = 4 << 10
+
+// A compiledRule is a rule of an HTTPRoute before it is attached to listeners.
+type compiledRule struct {
+	section string // the rule's name, "" without
+	rule    rule
+	matches []match
+}
+
+// compileRoutes compiles the HTTPRoutes and attaches them to listeners.
+func (c *compiler) compileRoutes() {
+	for age, r := range c.res.HTTPRoutes {
+		o := objectOf("HTTPRoute", r)
+		rules, ok := c.compileRules(o, r)
+		if !ok {
+			continue // invalid: left out as a whole
+		}
+		for _, a := range c.attachments(o, r) {
+			c.attachRoute(o, age, a, rules)
+		}
+	}
+}
+
+// An attachedHost is one hostname under which a listener takes a route.
+type attachedHost struct {
+	listener *openListener
+	hostname string
+}
+
+// attachRoute adds the rules of a route to a listener.
+func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compiledRule) {
+	index := 0
+	for i := range rules {
+		policy, restricted := c.policyFor(a.listener.object.name, a.listener.name, o.name, rules[i].section)
+		rule := rules[i].rule
+		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, policy
+		a.listener.open = a.listener.open || !restricted
+		for _, m := range rules[i].matches {
+			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
+			index++
+			a.listener.matches = append(a.listener.matches, &m)
+		}
+	}
+}
+
+// attachments returns where a route is attached, and reports where it can't be.
+func (c *compiler) attachments(o object, r *gatewayv1.HTTPRoute) []attachedHost {
+	parents := r.Spec.ParentRefs
+	if len(parents) == 0 && c.assumed {
+		parents = []gatewayv1.ParentReference{{Name: gatewayv1.ObjectName(assumedGateway.name.Name), Namespace: (*gatewayv1.Namespace)(&assumedGateway.name.Namespace)}}
+	}
+	if len(parents) == 0 {
+		c.add(o, "spec", finding{
+			class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent",
+			help: "add spec.parentRefs with the name of a Gateway",
+		}, "the route names no Gateway, so nothing is served from it")
+	}
+	var out []attachedHost
+	seen := map[attachedHost]bool{}
+	for i, p := range parents {
+		for _, a := range c.attachTo(o, r, fmt.Sprintf("spec.parentRefs[%d]", i), p) {
+			if !seen[a] {
+				seen[a] = true
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// attachTo returns where one parentRef attaches a route.
+func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gatewayv1.ParentReference) []attachedHost {
+	if p.Kind != nil && *p.Kind != "Gateway" || p.Group != nil && *p.Group != gatewayv1.GroupName {
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeInvalidKind, reason: "NoMatchingParent", help: "use kind Gateway"},
+			"routes attach to Gateways only")
+		return nil
+	}
+	name := types.NamespacedName{Namespace: o.name.Namespace, Name: string(p.Name)}
+	if p.Namespace != nil {
+		name.Namespace = string(*p.Namespace)
+	}
+	g := c.gateways[name]
+	if g == nil && !(c.assumed && name == assumedGateway.name) {
+		candidates := names(c.gateways, name.Namespace)
+		help := didYouMean(name.Name, candidates, listing("Gateway in namespace "+name.Namespace, candidates))
+		if c.assumed {
+			help = "remove parentRefs to use the Gateway that is assumed where none is written, or write this one"
+		}
+		c.add(o, path+".name", finding{class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent", help: help},
+			"Gateway %q is not there", name.Name)
+		return nil
+	}
+	if g != nil && !c.serves(g) {
+		return nil // another controller's
+	}
+	var fitting, allowing []*openListener
+	var sections []string
+	for _, l := range c.listeners {
+		if l.object.name != name {
+			continue
+		}
+		sections = append(sections, l.name)
+		if p.SectionName != nil && string(*p.SectionName) != l.name || p.Port != nil && int(*p.Port) != l.port {
+			continue
+		}
+		fitting = append(fitting, l)
+		if l.takes && c.allows(l, o.name.Namespace) {
+			allowing = append(allowing, l)
+		}
+	}
+	switch {
+	case len(fitting) == 0 && p.SectionName != nil:
+		c.add(o, path+".sectionName", finding{
+			class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent",
+			help: didYouMean(string(*p.SectionName), sections, listing("listener that can be served", sections)),
+		}, "Gateway %q has no listener %q that can be served", name.Name, *p.SectionName)
+		return nil
+	case len(fitting) == 0:
+		c.add(o, path, finding{class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent"},
+			"Gateway %q has no listener for this route that can be served", name.Name)
+		return nil
+	case len(allowing) == 0:
+		c.add(o, path, finding{
+			class: config.Unresolved, code: codeNotAllowedByListener, reason: "NotAllowedByListeners",
+			help: "set allowedRoutes.namespaces.from on the listener; its default is Same",
+		}, "no listener of Gateway %q takes HTTPRoutes from namespace %q", name.Name, o.name.Namespace)
+		return nil
+	}
+	return c.intersectHosts(o, r, name, allowing)
+}
+
+func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway types.NamespacedName, listeners []*openListener) []attachedHost {
+	hostnames := []string{""}
+	if len(r.Spec.Hostnames) > 0 {
+		hostnames = hostnames[:0]
+		for i := range r.Spec.Hostnames {
+			hostnames = append(hostnames, hostnameOf(&r.Spec.Hostnames[i]))
+		}
+	}
+	var out []attachedHost
+	for _, l := range listeners {
+		for _, h := range hostnames {
+			if common, ok := intersect(l.hostname, h); ok {
+				out = append(out, attachedHost{l, common})
+			}
+		}
+	}
+	if len(out) == 0 {
+		c.add(o, "spec.hostnames", finding{
+			class: config.Unresolved, code: codeNoHostname, reason: "NoMatchingListenerHostname",
+			help: "a listener without hostname takes all",
+		}, "no hostname of the route fits a listener of Gateway %q", gateway.Name)
+	}
+	return out
+}
+
+// compileRules compiles the rules of a route; ok is false when it holds a mistake that
+// leaves open what it would match.
+func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compiledRule, ok bool) {
+	ok = true
+	for i := range r.Spec.Rules {
+		spec := &r.Spec.Rules[i]
+		path := fmt.Sprintf("spec.rules[%d]", i)
+		cr := compiledRule{rule: rule{route: o.name.String(), name: fmt.Sprint(i)}}
+		if spec.Name != nil {
+			cr.section = string(*spec.Name)
+			cr.rule.name = cr.section
+		}
+		var good bool
+		if cr.matches, good = c.compileMatches(o, path, spec.Matches); !good {
+			ok = false
+		}
+		cr.rule.timeout = c.timeout(o, path, spec.Timeouts)
+		c.compileFilters(o, path+".filters", spec.Filters, &cr)
+		c.compileBackendRefs(o, path, spec, &cr)
+		if spec.Retry != nil {
+			c.add(o, path+".retry", finding{class: config.Warning, code: codeNotServed}, "retry is not served yet: requests are not tried again")
+		}
+		if spec.SessionPersistence != nil {
+			c.add(o, path+".sessionPersistence", finding{class: config.Warning, code: codeNotServed},
+				"sessionPersistence is not served: sessions of MCP backends keep to their endpoint without it")
+		}
+		out = append(out, cr)
+	}
+	if len(r.Spec.Rules) == 0 {
+		c.add(o, "spec.rules", finding{class: config.Warning, code: codeNoBackend}, "the route has no rules, so it matches nothing")
+	}
+	return out, ok
+}
+
+// timeout returns how long requests of a rule may take; 0 is no bound. There are no
+// retries, so the time for one attempt is the time for all.
+func (c *compiler) timeout(o object, path string, t *gatewayv1.HTTPRouteTimeouts) time.Duration {
+	if t == nil {
+		return 0
+	}
+	parse := func(name string, d *gatewayv1.Duration) time.Duration {
+		if d == nil {
+			return 0
+		}
+		v, err := time.ParseDuration(string(*d))
+		if err != nil || v < 0 {
+			c.add(o, path+".timeouts."+name, finding{class: config.Invalid, code: codeTimeout, help: "write it as 500ms, 30s or 1h30m"},
+				"%q is not a duration", *d)
+			return 0
+		}
+		return v
+	}
+	request, attempt := parse("request", t.Request), parse("backendRequest", t.BackendRequest)
+	switch {
+	case request > 0 && attempt > request:
+		c.add(o, path+".timeouts.backendRequest", finding{class: config.Invalid, code: codeTimeout},
+			"backendRequest (%s) must not be longer than request (%s)", attempt, request)
+		return request
+	case request == 0 || attempt > 0 && attempt < request:
+		return attempt
+	default:
+		return request
+	}
+}
+
+// compileMatches compiles the matches of a rule; a rule without any matches all.
+func (c *compiler) compileMatches(o object, path string, specs []gatewayv1.HTTPRouteMatch) (out []match, ok bool) {
+	if len(specs) == 0 {
+		return []match{{}}, true
+	}
+	ok = true
+	for i := range specs {
+		spec := &specs[i]
+		at := fmt.Sprintf("%s.matches[%d]", path, i)
+		var m match
+		good := c.compilePath(o, at+".path", spec.Path, &m)
+		if spec.Method != nil {
+			m.method = string(*spec.Method)
+		}
+		for j, h := range spec.Headers {
+			v := valueMatch{name: http.CanonicalHeaderKey(string(h.Name)), value: h.Value}
+			if h.Type != nil && *h.Type == gatewayv1.HeaderMatchRegularExpression {
+				v.regex, good = c.regex(o, fmt.Sprintf("%s.headers[%d].value", at, j), h.Value, good)
+			}
+			m.headers = appendFirst(m.headers, v)
+		}
+		for j, q := range spec.QueryParams {
+			v := valueMatch{name: string(q.Name), value: q.Value}
+			if q.Type != nil && *q.Type == gatewayv1.QueryParamMatchRegularExpression {
+				v.regex, good = c.regex(o, fmt.Sprintf("%s.queryParams[%d].value", at, j), q.Value, good)
+			}
+			m.query = appendFirst(m.query, v)
+		}
+		ok = ok && good
+		out = append(out, m)
+	}
+	return out, ok
+}
+
+// appendFirst appends v unless there is one of its name: of equal names the first
+// counts.
+func appendFirst(to []valueMatch, v valueMatch) []valueMatch {
+	for i := range to {
+		if to[i].name == v.name {
+			return to
+		}
+	}
+	return append(to, v)
+}
+
+func (c *compiler) compilePath(o object, path string, spec *gatewayv1.HTTPPathMatch, m *match) bool {
+	if spec == nil {
+		return true
+	}
+	value := "/"
+	if spec.Value != nil {
+		value = *spec.Value
+	}
+	kind := gatewayv1.PathMatchPathPrefix
+	if spec.Type != nil {
+		kind = *spec.Type
+	}
+	switch kind {
+	case gatewayv1.PathMatchExact:
+		m.pathType, m.path = pathExact, value
+	case gatewayv1.PathMatchPathPrefix:
+		m.pathType, m.path = pathPrefix, strings.TrimRight(value, "/")
+	case gatewayv1.PathMatchRegularExpression:
+		var ok bool
+		m.pathType, m.path = pathRegex, value
+		m.regex, ok = c.regex(o, path+".value", value, true)
+		return ok
+	default:
+		c.add(o, path+".type", finding{class: config.Invalid, code: codeRegex, reason: "UnsupportedValue", help: "use Exact, PathPrefix or RegularExpression"},
+			"a path match of type %q is not served", kind)
+		return false
+	}
+	if !strings.HasPrefix(value, "/") {
+		c.add(o, path+".value", finding{class: config.Invalid, code: codePathModifier, reason: "UnsupportedValue"}, "a path begins with /")
+		return false
+	}
+	return true
+}
+
+// regex compiles an expression that has to match the whole value.
+func (c *compiler) regex(o object, path, source string, before bool) (*regexp.Regexp, bool) {
+	invalid := finding{class: config.Invalid, code: codeRegex, reason: "UnsupportedValue", help: "the syntax is that of RE2: https://github.com/google/re2/wiki/Syntax"}
+	if len(source) > maxRegex {
+		c.add(o, path, invalid, "the regular expression is longer than %d bytes", maxRegex)
+		return nil, false
+	}
+	if _, err := regexp.Compile(source); err != nil {
+		c.add(o, path, invalid, "the regular expression does not compile: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		return nil, false
+	}
+	return regexp.MustCompile("^(?:" + source + ")$"), before
+}
+
+// misconfigured is what a rule or its share answers that can't be served as written.
+var misconfigured = fault.New(fault.Misconfigured, "the configuration of this route has a problem")
+
+// headerModifier compiles a header filter.
+func (c *compiler) headerModifier(o object, path string, spec *gatewayv1.HTTPHeaderFilter) (headerModifier, bool) {
+	var m headerModifier
+	if spec == nil {
+		return m, true
+	}
+	ok := true
+	compile := func(what string, in []gatewayv1.HTTPHeader) (out []header) {
+		for i, h := range in {
+			if !httpguts.ValidHeaderFieldName(string(h.Name)) || !httpguts.ValidHeaderFieldValue(h.Value) {
+				c.add(o, fmt.Sprintf("%s.%s[%d]", path, what, i), finding{class: config.Invalid, code: codeHeaderName}, "%q can't be sent as a header", h.Name)
+				ok = false
+			}
+			out = append(out, header{http.CanonicalHeaderKey(string(h.Name)), h.Value})
+		}
+		return out
+	}
+	m.set = compile("set", spec.Set)
+	m.add = compile("add", spec.Add)
+	for _, name := range spec.Remove {
+		m.remove = append(m.remove, http.CanonicalHeaderKey(name))
+	}
+	return m, ok
+}

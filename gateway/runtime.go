@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/mcpgw/mcpgw/mcp/federation"
+	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/telemetry"
+	"github.com/mcpgw/mcpgw/upstream"
+)
+
+// RuntimeOptions configure a [Runtime]. The zero value works.
+type RuntimeOptions struct {
+	// Logger gets what operators should know; default [slog.Default].
+	Logger *slog.Logger
+	// Metrics, when set, counts.
+	Metrics *telemetry.Metrics
+	// Sealer seals sessions and cursors; default is one with a key of its own.
+	Sealer *session.Sealer
+	// Home is the address at which other replicas reach this one; may be empty.
+	Home string
+	// Version is the gateway's own, as MCP clients see it.
+	Version string
+}
+
+// A Runtime is what outlives snapshots: connection pools, MCP targets, sessions and
+// catalogues, compiled expressions. Compile finds them by identity. It is safe for
+// concurrent use.
+type Runtime struct {
+	opts        RuntimeOptions
+	hub         *federation.Hub
+	expressions *lru.Cache[string, compiledExpression]
+
+	mu    sync.Mutex
+	pools map[string]*upstream.Pool
+}
+
+// maxExpressions bounds how many compiled expressions are kept.
+const maxExpressions = 10_000
+
+// NewRuntime returns an empty Runtime.
+func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.Sealer == nil {
+		var err error
+		if opts.Sealer, err = session.NewSealer(); err != nil {
+			return nil, err
+		}
+	}
+	expressions, err := lru.New[string, compiledExpression](maxExpressions)
+	if err != nil {
+		return nil, err
+	}
+	sessions := session.NewSessions(session.SessionsOptions{Sealer: opts.Sealer, Home: opts.Home})
+	return &Runtime{
+		opts:        opts,
+		expressions: expressions,
+		pools:       map[string]*upstream.Pool{},
+		hub: federation.NewHub(federation.HubOptions{
+			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: opts.Sealer, Sessions: sessions,
+		}),
+	}, nil
+}
+
+// expression compiles an expression, or finds it compiled. A nil Runtime compiles.
+func (rt *Runtime) expression(source string) (*policy.Expression, error) {
+	if rt == nil {
+		return policy.CompileExpression(source)
+	}
+	if e, ok := rt.expressions.Get(source); ok {
+		return e.expression, e.err
+	}
+	e, err := policy.CompileExpression(source)
+	rt.expressions.Add(source, compiledExpression{e, err})
+	return e, err
+}
+
+// version returns the gateway's version.
+func (rt *Runtime) version() string {
+	if rt == nil {
+		return ""
+	}
+	return rt.opts.Version
+}
+
+// pool returns the pool of that identity: the one in use, or a new one that is kept once a
+// snapshot with it is prepared. It is nil for a nil Runtime.
+func (rt *Runtime) pool(identity string, opts upstream.Options) *upstream.Pool {
+	if rt == nil {
+		return nil
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if p := rt.pools[identity]; p != nil {
+		return p
+	}
+	return upstream.NewPool(opts)
+}
+
+// mcp returns the backend for cfg; nil for a nil Runtime.
+func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend {
+	if rt == nil {
+		return nil
+	}
+	return rt.hub.Backend(cfg)
+}
+
+// prepare gives the pools of a snapshot the endpoints that it has for them, just
+// before it is served.
+func (rt *Runtime) prepare(s *Snapshot) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for identity, plan := range s.pools {
+		plan.pool.SetEndpoints(plan.addresses...)
+		rt.pools[identity] = plan.pool
+	}
+}
+
+// commit lets go of what the snapshot that is now served has no use for, and tells
+// MCP clients what changed.
+func (rt *Runtime) commit(s *Snapshot) {
+	rt.mu.Lock()
+	for identity, p := range rt.pools {
+		if _, ok := s.pools[identity]; !ok {
+			delete(rt.pools, identity)
+			p.Close()
+		}
+	}
+	rt.mu.Unlock()
+	rt.hub.Commit(s.backends)
+}
+
+// run keeps targets alive until ctx ends.
+func (rt *Runtime) run(ctx context.Context) error {
+	if err := rt.hub.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// drain ends the streams of MCP clients.
+func (rt *Runtime) drain() { rt.hub.Drain() }
+
+// close gives back idle connections.
+func (rt *Runtime) close() {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, p := range rt.pools {
+		p.Close()
+	}
+}
