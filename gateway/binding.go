@@ -264,7 +264,9 @@ func portUnavailable(snapshot *Snapshot, number int, err error) config.Problem {
 	snapshot.ports[number].listeners.all(func(l *listener) {
 		namespace, name, _ := strings.Cut(l.gateway, "/")
 		p.Object = config.ObjectRef{Kind: "Gateway", Namespace: namespace, Name: name}
-		p.Path = l.path + ".port"
+		if l.path != "" {
+			p.Path = l.path + ".port"
+		}
 	})
 	return p
 }
