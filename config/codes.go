@@ -42,6 +42,7 @@ const (
 	CodeExpression        = "MG0201"
 	CodeExpressionWarning = "MG0202"
 	CodePassthrough       = "MG0203"
+	CodeOpenToAll         = "MG0204"
 
 	CodeUnresolvedBackend   = "MG0301"
 	CodeUnresolvedService   = "MG0302"
@@ -54,6 +55,7 @@ const (
 	CodeListener            = "MG0309"
 	CodeShadowed            = "MG0310"
 	CodeUnused              = "MG0311"
+	CodeNoBackend           = "MG0312"
 )
 
 // A Code explains what the problems of one code have in common.
@@ -106,6 +108,8 @@ func Codes() []Code {
 		{CodeExpressionWarning, "a CEL expression is surely not meant", "The expression is legal, but can never be true, or compares what can't be equal."},
 		{CodePassthrough, "a client's credential is sent on", "kind: Passthrough sends the client's Authorization header to the target. Do so only when the target and the gateway accept the same tokens."},
 
+		{CodeOpenToAll, "a Gateway is open to all", "The Gateway listens on all addresses of the machine, and at least one of its routes is covered by no policy: whoever reaches the port may use it. Cover it with a TrafficPolicy, or keep others away from the port. Without a Gateway object, mcpgw listens on loopback only."},
+
 		{CodeUnresolvedBackend, "a Backend is not there", "A route refers to a Backend that does not exist, or that can't be used. Its share of the requests answers 500."},
 		{CodeUnresolvedService, "a Service is not there", "A reference leads to a Service or port that does not exist. Its share of the requests answers 500 until it does."},
 		{CodeUnresolvedSecret, "a Secret is not there", "A reference leads to a Secret that does not exist or lacks the key. Nothing is sent without the credential: requests answer 503 until it is there."},
@@ -117,5 +121,6 @@ func Codes() []Code {
 		{CodeListener, "a listener can't be used", "Its protocol, port, hostname or certificate does not permit it to be opened."},
 		{CodeShadowed, "a route never matches", "Another route or rule takes all of its requests."},
 		{CodeUnused, "an object is not used", "Nothing refers to it."},
+		{CodeNoBackend, "a rule leads nowhere", "The rule has no backendRefs and no filter that answers, so its requests answer 500; a route without rules matches nothing."},
 	}
 }

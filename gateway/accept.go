@@ -55,6 +55,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.rec.Start = time.Now()
 	x.rec.Request = r
 	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}
+	if s.opts.Account != nil {
+		s.opts.Account.Begin(&x.rec)
+	}
 	defer s.finish(x)
 
 	err := f.serve(x, r)
@@ -110,7 +113,7 @@ func (s *Server) finish(x *exchange) {
 	}
 	x.rec.Duration = time.Since(x.rec.Start)
 	if s.opts.Account != nil {
-		s.opts.Account(&x.rec)
+		s.opts.Account.End(&x.rec)
 	}
 	s.inflight.leave()
 	if abort {

@@ -257,7 +257,7 @@ func (t *tlsListener) finish() { t.stop.Do(func() { close(t.done) }) }
 // portUnavailable is the problem of a port that could not be opened.
 func portUnavailable(snapshot *Snapshot, number int, err error) config.Problem {
 	p := config.Problem{
-		Class: config.Unresolved, Code: codePortUnavailable, Reason: "PortUnavailable",
+		Class: config.Unresolved, Code: config.CodeListener, Reason: "PortUnavailable",
 		Message: fmt.Sprintf("port %d can't be listened on: %v", number, err),
 		Help:    "it is tried again every second",
 	}

@@ -141,10 +141,7 @@ func (c *compiler) add(o object, path string, f finding, format string, args ...
 		Class: f.class, Code: f.code, Object: o.ref(), Path: path,
 		Reason: f.reason, Help: f.help, Message: fmt.Sprintf(format, args...),
 	}
-	if c.res.Positions != nil {
-		p.Position = c.res.Positions.Find(p.Object, path)
-	}
-	c.report.Add(p)
+	c.report.AddAt(c.res.Positions, p)
 }
 
 // checkUnserved reports the fields of all objects that nothing serves yet. What those
@@ -170,19 +167,19 @@ func (c *compiler) checkUnserved() {
 	}
 	for _, o := range c.res.GRPCRoutes {
 		c.add(objectOf("GRPCRoute", o), "", finding{
-			class: config.Unresolved, code: codeNotServed, reason: "UnsupportedValue",
+			class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue",
 			help: "use an HTTPRoute with a path match on /PACKAGE.SERVICE/METHOD",
 		}, "GRPCRoutes are not served yet")
 	}
 	for _, o := range c.res.BackendTLS {
-		c.add(objectOf("BackendTLSPolicy", o), "", finding{class: config.Unresolved, code: codeNotServed},
+		c.add(objectOf("BackendTLSPolicy", o), "", finding{class: config.Unresolved, code: config.CodeUnserved},
 			"BackendTLSPolicies are not served yet: what this one covers answers 500")
 	}
 }
 
 func (c *compiler) reportUnserved(o object, obj any) {
 	for _, u := range v1alpha1.Unserved(obj) {
-		f := finding{class: config.Warning, code: codeNotServed}
+		f := finding{class: config.Warning, code: config.CodeUnserved}
 		if u.Protects {
 			f.class, f.reason = config.Unresolved, "Pending"
 		}

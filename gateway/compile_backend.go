@@ -24,10 +24,10 @@ func (c *compiler) compileBackendRefs(o object, path string, spec *gatewayv1.HTT
 	case len(spec.BackendRefs) > 0 && rule.redirect != nil:
 		c.incompatible(o, path+".backendRefs", rule, "a rule with a RequestRedirect has no backendRefs")
 	case len(spec.BackendRefs) > 0 && terminal:
-		c.add(o, path+".backendRefs", finding{class: config.Warning, code: codeIgnored, help: "remove the backendRefs"},
+		c.add(o, path+".backendRefs", finding{class: config.Warning, code: config.CodeUnused, help: "remove the backendRefs"},
 			"the DirectResponse answers all requests of the rule: its backendRefs get none")
 	case len(spec.BackendRefs) == 0 && !terminal && rule.fault == nil:
-		c.add(o, path, finding{class: config.Warning, code: codeNoBackend, help: "add backendRefs"},
+		c.add(o, path, finding{class: config.Warning, code: config.CodeNoBackend, help: "add backendRefs"},
 			"the rule has nothing to send requests to, so it answers 500")
 	}
 	for i := range spec.BackendRefs {
@@ -77,7 +77,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 		if kind == v1alpha1.KindBackend {
 			help = "write group: " + v1alpha1.GroupName
 		}
-		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeInvalidKind, reason: "InvalidKind", help: help},
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "InvalidKind", help: help},
 			"requests can't be sent to kind %s of group %q", kind, group)
 		return broken(name)
 	}
@@ -93,7 +93,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 	if b == nil {
 		candidates := names(c.backends, name.Namespace)
 		c.add(o, path+".name", finding{
-			class: config.Unresolved, code: codeBackendNotFound, reason: "BackendNotFound",
+			class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "BackendNotFound",
 			help: didYouMean(name.Name, candidates, listing("Backend in namespace "+name.Namespace, candidates)),
 		}, "Backend %q is not there", name.Name)
 		return broken(name)
@@ -104,7 +104,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 
 // resolveService returns the destination of a reference to a Service.
 func (c *compiler) resolveService(o object, path string, name types.NamespacedName, number *gatewayv1.PortNumber) *destination {
-	unsupported := finding{class: config.Unresolved, code: codeServicePort, reason: "UnsupportedValue"}
+	unsupported := finding{class: config.Unresolved, code: config.CodeUnresolvedService, reason: "UnsupportedValue"}
 	switch {
 	case strings.Contains(name.Name, "."):
 		unsupported.help = "name the Service alone; for a DNS name use a Backend of type Static"
@@ -123,7 +123,7 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	if p == nil {
 		return broken(name)
 	}
-	d := &destination{name: name.String()}
+	d := &destination{name: name.String(), kind: "Service", rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
 	if c.covered[attachment{kind: "Service", name: name}] {
 		d.fault = misconfigured
 	} else if addresses, ok := c.endpoints(o, path, s, p); ok {
@@ -141,7 +141,7 @@ func (c *compiler) servicePort(o object, path string, name types.NamespacedName,
 	if s == nil {
 		candidates := names(c.services, name.Namespace)
 		c.add(o, path+".name", finding{
-			class: config.Unresolved, code: codeServiceNotFound, reason: "BackendNotFound",
+			class: config.Unresolved, code: config.CodeUnresolvedService, reason: "BackendNotFound",
 			help: didYouMean(name.Name, candidates, listing("Service in namespace "+name.Namespace, candidates)),
 		}, "Service %q is not there", name.Name)
 		return nil, nil
@@ -154,7 +154,7 @@ func (c *compiler) servicePort(o object, path string, name types.NamespacedName,
 		ports = append(ports, strconv.Itoa(int(s.Spec.Ports[i].Port)))
 	}
 	c.add(o, path+".port", finding{
-		class: config.Unresolved, code: codeServicePort, reason: "BackendNotFound", help: listing("port", ports),
+		class: config.Unresolved, code: config.CodeUnresolvedService, reason: "BackendNotFound", help: listing("port", ports),
 	}, "Service %q has no port %d", name.Name, number)
 	return nil, nil
 }
@@ -191,7 +191,7 @@ func (c *compiler) endpoints(o object, path string, s *corev1.Service, p *corev1
 		return []string{hostPort(s.Spec.ClusterIP, p.Port)}, true
 	}
 	c.add(o, path, finding{
-		class: config.Unresolved, code: codeNoEndpoints, reason: "BackendNotFound",
+		class: config.Unresolved, code: config.CodeUnresolvedService, reason: "BackendNotFound",
 		help: "add an EndpointSlice with the label kubernetes.io/service-name, or spec.externalName to the Service",
 	}, "nothing says where Service %q is", s.Name)
 	return nil, false
@@ -230,30 +230,50 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	if d := c.destinations[o.String()]; d != nil {
 		return d
 	}
-	d := &destination{name: o.name.String()}
+	d := &destination{name: o.name.String(), kind: backendType(b)}
 	c.destinations[o.String()] = d
+	info := policy.BackendInfo{Name: d.name, Type: d.kind, Protocol: "http"}
+	if b.Spec.MCP != nil {
+		info.Protocol = "mcp"
+	}
 	sets := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
+	d.rules = policy.NewBackendRules(info, sets)
 	switch {
 	case protects(b) || c.covered[attachment{kind: v1alpha1.KindBackend, name: o.name}]:
 		d.fault = misconfigured // checkUnserved says why
 	case b.Spec.MCP != nil:
 		d.mcp = true
 		c.mcpBackend(o, b, d)
-		if len(sets) > 0 {
-			d.rules = policy.NewRules(sets)
-		}
 	case len(sets) > 0:
 		d.fault = misconfigured
 		c.add(o, "spec", finding{
-			class: config.Unresolved, code: codeNotServed, help: "cover the HTTPRoute instead",
-		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", b.Spec.Type, sets[0].Source)
+			class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead",
+		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", d.kind, sets[0].Source)
 	case b.Spec.Static != nil:
 		c.staticBackend(o, b.Spec.Static, d)
 	default:
 		d.fault = misconfigured
-		c.add(o, "spec.type", finding{class: config.Unresolved, code: codeNotServed}, "Backends of type %s are not served yet", b.Spec.Type)
+		c.add(o, "spec.type", finding{class: config.Unresolved, code: config.CodeUnserved}, "Backends of type %s are not served yet", d.kind)
 	}
 	return d
+}
+
+// backendType returns the type of a Backend, which may be left to the block that is set.
+func backendType(b *v1alpha1.Backend) string {
+	switch s := &b.Spec; {
+	case s.Type != "":
+		return string(s.Type)
+	case s.MCP != nil:
+		return string(v1alpha1.BackendMCP)
+	case s.AI != nil:
+		return string(v1alpha1.BackendAI)
+	case s.Static != nil:
+		return string(v1alpha1.BackendStatic)
+	case s.AWS != nil:
+		return string(v1alpha1.BackendAWS)
+	default:
+		return string(v1alpha1.BackendDynamicForwardProxy)
+	}
 }
 
 func (c *compiler) staticBackend(o object, spec *v1alpha1.StaticBackend, d *destination) {
@@ -261,7 +281,7 @@ func (c *compiler) staticBackend(o object, spec *v1alpha1.StaticBackend, d *dest
 	for i, h := range spec.Hosts {
 		addresses = append(addresses, hostPort(h.Host, h.Port))
 		if h.Port == 443 {
-			c.add(o, fmt.Sprintf("spec.static.hosts[%d].port", i), finding{class: config.Warning, code: codeIgnored},
+			c.add(o, fmt.Sprintf("spec.static.hosts[%d].port", i), finding{class: config.Warning, code: config.CodeUnused},
 				"port 443 does not imply TLS: the host is spoken to in plain text")
 		}
 	}

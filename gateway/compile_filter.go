@@ -47,7 +47,7 @@ func (c *compiler) compileFilters(o object, path string, specs []gatewayv1.HTTPR
 
 func (c *compiler) incompatible(o object, path string, rule *rule, message string) {
 	rule.fault = misconfigured
-	c.add(o, path, finding{class: config.Invalid, code: codeIncompatibleFilters, reason: "IncompatibleFilters"}, "%s", message)
+	c.add(o, path, finding{class: config.Invalid, code: config.CodeChoice, reason: "IncompatibleFilters"}, "%s", message)
 }
 
 // compileFilter compiles a filter that a rule and a backend reference can have into
@@ -64,7 +64,7 @@ func (c *compiler) compileFilter(o object, path string, spec *gatewayv1.HTTPRout
 		return ok
 	case gatewayv1.HTTPRouteFilterURLRewrite:
 		if f.rewrite != nil {
-			c.add(o, path, finding{class: config.Invalid, code: codeIncompatibleFilters, reason: "IncompatibleFilters"}, "there is more than one URLRewrite")
+			c.add(o, path, finding{class: config.Invalid, code: config.CodeChoice, reason: "IncompatibleFilters"}, "there is more than one URLRewrite")
 			return false
 		}
 		f.rewrite = new(rewrite)
@@ -79,7 +79,7 @@ func (c *compiler) compileFilter(o object, path string, spec *gatewayv1.HTTPRout
 		return ok
 	default:
 		c.add(o, path+".type", finding{
-			class: config.Unresolved, code: codeUnsupportedFilter, reason: "UnsupportedValue",
+			class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue",
 			help: "remove the filter: until then, what it is part of answers 500",
 		}, "filters of type %s are not served here yet", spec.Type)
 		return false
@@ -89,7 +89,7 @@ func (c *compiler) compileFilter(o object, path string, spec *gatewayv1.HTTPRout
 // pathChange compiles a path modifier. A prefix can be replaced only where all
 // matches of the rule are prefixes.
 func (c *compiler) pathChange(o object, path string, spec *gatewayv1.HTTPPathModifier, cr *compiledRule) (pathChange, bool) {
-	invalid := finding{class: config.Invalid, code: codePathModifier, reason: "UnsupportedValue"}
+	invalid := finding{class: config.Invalid, code: config.CodeInvalidValue, reason: "UnsupportedValue"}
 	switch {
 	case spec == nil:
 		return pathChange{}, true
@@ -138,7 +138,7 @@ func (c *compiler) compileRedirect(o object, path string, spec *gatewayv1.HTTPRe
 	}
 	if d.status < 300 || d.status > 399 {
 		cr.rule.fault = misconfigured
-		c.add(o, path+".statusCode", finding{class: config.Invalid, code: codeIncompatibleFilters, reason: "UnsupportedValue", help: "use 301, 302, 303, 307 or 308"},
+		c.add(o, path+".statusCode", finding{class: config.Invalid, code: config.CodeChoice, reason: "UnsupportedValue", help: "use 301, 302, 303, 307 or 308"},
 			"a redirect has a status of 3xx, not %d", d.status)
 	}
 	var ok bool
@@ -152,7 +152,7 @@ func (c *compiler) compileRedirect(o object, path string, spec *gatewayv1.HTTPRe
 func (c *compiler) compileDirect(o object, path string, ref *gatewayv1.LocalObjectReference) *directResponse {
 	if ref == nil || ref.Group != v1alpha1.GroupName || ref.Kind != v1alpha1.KindDirectResponse {
 		c.add(o, path, finding{
-			class: config.Unresolved, code: codeUnsupportedFilter, reason: "IncompatibleFilters",
+			class: config.Unresolved, code: config.CodeUnserved, reason: "IncompatibleFilters",
 			help: "an ExtensionRef names a DirectResponse of group " + v1alpha1.GroupName,
 		}, "the ExtensionRef names nothing that is served")
 		return nil
@@ -162,7 +162,7 @@ func (c *compiler) compileDirect(o object, path string, ref *gatewayv1.LocalObje
 	if spec == nil {
 		candidates := names(c.directs, name.Namespace)
 		c.add(o, path+".name", finding{
-			class: config.Unresolved, code: codeDirectNotFound, reason: "BackendNotFound",
+			class: config.Unresolved, code: config.CodeUnresolvedExtension, reason: "BackendNotFound",
 			help: didYouMean(name.Name, candidates, listing("DirectResponse in this namespace", candidates)),
 		}, "DirectResponse %q is not there", name.Name)
 		return nil

@@ -78,20 +78,20 @@ func (c *compiler) serves(g *gatewayv1.Gateway) bool {
 // protect make all of it answer 500.
 func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
 	if t := g.Spec.TLS; t != nil && t.Frontend != nil {
-		c.add(o, "spec.tls.frontend", finding{class: config.Unresolved, code: codeNotServed, reason: "UnsupportedValue"},
+		c.add(o, "spec.tls.frontend", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue"},
 			"client certificates are not served yet: the Gateway answers 500, rather than going on without them")
 		c.attach(attachment{kind: "Gateway", name: o.name}, policy.RuleSet{Source: o.String(), Broken: true})
 	}
 	if t := g.Spec.TLS; t != nil && t.Backend != nil {
-		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: codeNotServed},
+		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: config.CodeUnserved},
 			"client certificates toward backends are not served yet: none is sent")
 	}
 	if len(g.Spec.Addresses) > 0 {
-		c.add(o, "spec.addresses", finding{class: config.Warning, code: codeNotServed, reason: "UnsupportedAddress"},
+		c.add(o, "spec.addresses", finding{class: config.Warning, code: config.CodeUnserved, reason: "UnsupportedAddress"},
 			"addresses are not served: the Gateway listens on all of them")
 	}
 	if g.Spec.AllowedListeners != nil {
-		c.add(o, "spec.allowedListeners", finding{class: config.Warning, code: codeNotServed},
+		c.add(o, "spec.allowedListeners", finding{class: config.Warning, code: config.CodeUnserved},
 			"ListenerSets are not served")
 	}
 }
@@ -133,14 +133,14 @@ func (c *compiler) conflict(l, other *openListener, secure bool) bool {
 	}
 	if secure != (other.certificate != nil) {
 		c.add(l.object, l.path+".protocol", finding{
-			class: config.Invalid, code: codeListenerConflict, reason: "ProtocolConflict",
+			class: config.Invalid, code: config.CodeListener, reason: "ProtocolConflict",
 			help: "listeners that share a port speak the same protocol",
 		}, "listener %q of %s has another protocol on port %d", other.name, other.object, l.port)
 		return true
 	}
 	if l.hostname == other.hostname {
 		c.add(l.object, l.path+".port", finding{
-			class: config.Invalid, code: codeListenerConflict, reason: "HostnameConflict",
+			class: config.Invalid, code: config.CodeListener, reason: "HostnameConflict",
 			help: "give one of them another port or hostname",
 		}, "listener %q of %s has the same port %d and hostname", other.name, other.object, l.port)
 		return true
@@ -150,7 +150,7 @@ func (c *compiler) conflict(l, other *openListener, secure bool) bool {
 
 // protocol reports whether the listener is TLS, and whether its protocol is served.
 func (c *compiler) protocol(o object, path string, spec *gatewayv1.Listener) (secure, ok bool) {
-	unsupported := finding{class: config.Unresolved, code: codeProtocol, reason: "UnsupportedProtocol"}
+	unsupported := finding{class: config.Unresolved, code: config.CodeListener, reason: "UnsupportedProtocol"}
 	switch spec.Protocol {
 	case gatewayv1.HTTPProtocolType:
 		return false, true
@@ -182,7 +182,7 @@ func (c *compiler) routeKinds(l *openListener) bool {
 			continue
 		}
 		c.add(l.object, fmt.Sprintf("%s.allowedRoutes.kinds[%d].kind", l.path, i), finding{
-			class: config.Unresolved, code: codeRouteKinds, reason: "InvalidRouteKinds", help: "use HTTPRoute",
+			class: config.Unresolved, code: config.CodeListener, reason: "InvalidRouteKinds", help: "use HTTPRoute",
 		}, "routes of kind %s are not served", k.Kind)
 	}
 	return takes
@@ -190,7 +190,7 @@ func (c *compiler) routeKinds(l *openListener) bool {
 
 // certificate returns the certificate of an HTTPS listener, or nil.
 func (c *compiler) certificate(l *openListener) *tls.Certificate {
-	invalid := finding{class: config.Unresolved, code: codeSecretContent, reason: "InvalidCertificateRef"}
+	invalid := finding{class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: "InvalidCertificateRef"}
 	var refs []gatewayv1.SecretObjectReference
 	if l.spec.TLS != nil {
 		refs = l.spec.TLS.CertificateRefs
@@ -204,7 +204,7 @@ func (c *compiler) certificate(l *openListener) *tls.Certificate {
 	ref := refs[0]
 	path += "[0]"
 	if ref.Kind != nil && *ref.Kind != "Secret" || ref.Group != nil && *ref.Group != "" {
-		invalid.code = codeInvalidKind
+		invalid.code = config.CodeUnresolvedBackend
 		c.add(l.object, path, invalid, "certificates come from Secrets only")
 		return nil
 	}
@@ -235,7 +235,7 @@ func (c *compiler) certificate(l *openListener) *tls.Certificate {
 func (c *compiler) secretNotFound(o object, path string, name types.NamespacedName, reason string) {
 	candidates := names(c.secrets, name.Namespace)
 	c.add(o, path, finding{
-		class: config.Unresolved, code: codeSecretNotFound, reason: reason,
+		class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: reason,
 		help: didYouMean(name.Name, candidates, listing("Secret in namespace "+name.Namespace, candidates)),
 	}, "Secret %q is not there", name.Name)
 }
@@ -267,12 +267,12 @@ func (c *compiler) allows(l *openListener, namespace string) bool {
 func (c *compiler) finish() *Snapshot {
 	warned := map[types.NamespacedName]bool{}
 	for _, l := range c.listeners {
+		c.snapshot.entries = append(c.snapshot.entries, c.snapshot.ports[l.port].entries(l.matches)...)
 		l.router = newRouter(l.matches)
-		c.snapshot.routes += len(l.matches)
 		if l.open && c.res.Local && !c.assumed && !warned[l.object.name] {
 			warned[l.object.name] = true
 			c.add(l.object, l.path, finding{
-				class: config.Warning, code: codeOpenToAll,
+				class: config.Warning, code: config.CodeOpenToAll,
 				help: "restrict callers by a TrafficPolicy with rbac, or keep the port away from others",
 			}, "the Gateway listens on all addresses, and not all of its routes are restricted by a policy")
 		}

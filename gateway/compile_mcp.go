@@ -101,14 +101,14 @@ func (c *compiler) credential(o object, path string, auth *v1alpha1.AuthToken, t
 		token = tokenOf(string(s.Data["Authorization"]))
 		if token.IsZero() {
 			c.add(o, path+".secretRef.name", finding{
-				class: config.Unresolved, code: codeSecretContent, help: "the token stands under the key Authorization",
+				class: config.Unresolved, code: config.CodeUnresolvedSecret, help: "the token stands under the key Authorization",
 			}, "Secret %q has no usable key Authorization", name.Name)
 			return false
 		}
 	default:
 		token = tokenOf(auth.Inline.Secret().Reveal())
 		if token.IsZero() {
-			c.add(o, path+".inline", finding{class: config.Invalid, code: codeSecretContent}, "the token is empty")
+			c.add(o, path+".inline", finding{class: config.Invalid, code: config.CodeUnresolvedSecret}, "the token is empty")
 			return false
 		}
 	}
@@ -256,12 +256,12 @@ type selectedPort struct {
 func (c *compiler) selectorTargets(o object, path string, spec *v1alpha1.MCPSelectorTarget, t session.TargetConfig) ([]session.TargetConfig, bool) {
 	found, err := c.selected(o.name.Namespace, spec)
 	if err != nil {
-		c.add(o, path, finding{class: config.Invalid, code: codeTargetName}, "the selector can't be used: %v", err)
+		c.add(o, path, finding{class: config.Invalid, code: config.CodeDuplicateItem}, "the selector can't be used: %v", err)
 		return nil, false
 	}
 	if len(found) == 0 {
 		c.add(o, path, finding{
-			class: config.Warning, code: codeServiceNotFound,
+			class: config.Warning, code: config.CodeUnresolvedService,
 			help: "a Service port is found when its appProtocol is kgateway.dev/mcp or kgateway.dev/mcp-sse",
 		}, "the selector finds no Service")
 	}
@@ -288,7 +288,7 @@ func (c *compiler) distinct(o object, targets []session.TargetConfig) []session.
 			t.Name = namespaceOf(t.URL) + "-" + t.Name
 		}
 		if taken[t.Name] {
-			c.add(o, "spec.mcp.targets", finding{class: config.Unresolved, code: codeTargetName, help: "give one of them another name"},
+			c.add(o, "spec.mcp.targets", finding{class: config.Unresolved, code: config.CodeDuplicateItem, help: "give one of them another name"},
 				"two targets are named %q: the second is left out", t.Name)
 			continue
 		}
@@ -309,7 +309,7 @@ func namespaceOf(url string) string {
 
 func (c *compiler) stdioTarget(o object, path string, spec *v1alpha1.MCPStdioTarget, t session.TargetConfig) ([]session.TargetConfig, bool) {
 	if !c.res.Local {
-		c.add(o, path, finding{class: config.Invalid, code: codeStdio, help: "run the server as a Service, and use service or selector"},
+		c.add(o, path, finding{class: config.Invalid, code: config.CodeInvalidValue, help: "run the server as a Service, and use service or selector"},
 			"stdio targets start programs, so they are taken from local files only")
 		return nil, false
 	}

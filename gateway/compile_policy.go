@@ -100,7 +100,7 @@ func (c *compiler) ruleSet(o object, p *v1alpha1.TrafficPolicy) (set policy.Rule
 		}
 		set.Expressions = append(set.Expressions, e)
 		for _, w := range e.Warnings() {
-			c.add(o, path, finding{class: config.Warning, code: codeExpressionWarning}, "%s", w)
+			c.add(o, path, finding{class: config.Warning, code: config.CodeExpressionWarning}, "%s", w)
 		}
 	}
 	return set, true
@@ -109,17 +109,18 @@ func (c *compiler) ruleSet(o object, p *v1alpha1.TrafficPolicy) (set policy.Rule
 // addExpression reports an expression that does not compile, at the place in it.
 func (c *compiler) addExpression(o object, path string, err error) {
 	p := config.Problem{
-		Class: config.Invalid, Code: codeExpression, Object: o.ref(), Path: path,
+		Class: config.Invalid, Code: config.CodeExpression, Object: o.ref(), Path: path,
 		Message: err.Error(),
 	}
 	var at *policy.ExpressionError
 	if errors.As(err, &at) {
 		p.Message = at.Message
+		if c.res.Positions != nil {
+			p.Position = c.res.Positions.FindOffset(p.Object, path, at.Offset)
+			p.Path = c.res.Positions.Written(p.Object, path)
+		}
 	}
-	if c.res.Positions != nil {
-		p.Position = c.res.Positions.Find(p.Object, path)
-	}
-	c.report.Add(p)
+	c.report.AddAt(c.res.Positions, p)
 }
 
 func (c *compiler) expression(source string) (*policy.Expression, error) {
@@ -144,7 +145,7 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 		found := c.selectTargets(o.name.Namespace, s)
 		if len(found) == 0 {
 			c.add(o, fmt.Sprintf("spec.targetSelectors[%d]", i), finding{
-				class: config.Warning, code: codePolicyTarget, reason: "TargetNotFound",
+				class: config.Warning, code: config.CodeUnresolvedTarget, reason: "TargetNotFound",
 				help: "policies select objects in their own namespace",
 			}, "no %s has these labels", s.Kind)
 		}
@@ -152,7 +153,7 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 	}
 	if len(refs)+len(selectors) == 0 {
 		c.add(o, "spec", finding{
-			class: config.Warning, code: codePolicyNoTarget, reason: "TargetNotFound",
+			class: config.Warning, code: config.CodeUnused, reason: "TargetNotFound",
 			help: "add spec.targetRefs",
 		}, "the policy covers nothing")
 	}
@@ -194,11 +195,11 @@ func (c *compiler) checkTarget(o object, path string, a attachment) bool {
 		_, exists = c.services[a.name]
 		candidates = names(c.services, a.name.Namespace)
 	default:
-		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeNotServed, reason: "TargetNotFound"},
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "TargetNotFound"},
 			"policies on %s objects are not served yet", a.kind)
 		return false
 	}
-	missing := finding{class: config.Unresolved, code: codePolicyTarget, reason: "TargetNotFound"}
+	missing := finding{class: config.Unresolved, code: config.CodeUnresolvedTarget, reason: "TargetNotFound"}
 	if !exists {
 		missing.help = didYouMean(a.name.Name, candidates, listing(a.kind+" in this namespace", candidates))
 		c.add(o, path+".name", missing, "the policy covers %s %q, which is not there", a.kind, a.name.Name)

@@ -69,7 +69,7 @@ func (c *compiler) attachments(o object, r *gatewayv1.HTTPRoute) []attachedHost 
 	}
 	if len(parents) == 0 {
 		c.add(o, "spec", finding{
-			class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent",
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent",
 			help: "add spec.parentRefs with the name of a Gateway",
 		}, "the route names no Gateway, so nothing is served from it")
 	}
@@ -89,7 +89,7 @@ func (c *compiler) attachments(o object, r *gatewayv1.HTTPRoute) []attachedHost 
 // attachTo returns where one parentRef attaches a route.
 func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gatewayv1.ParentReference) []attachedHost {
 	if p.Kind != nil && *p.Kind != "Gateway" || p.Group != nil && *p.Group != gatewayv1.GroupName {
-		c.add(o, path+".kind", finding{class: config.Unresolved, code: codeInvalidKind, reason: "NoMatchingParent", help: "use kind Gateway"},
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "NoMatchingParent", help: "use kind Gateway"},
 			"routes attach to Gateways only")
 		return nil
 	}
@@ -104,7 +104,7 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 		if c.assumed {
 			help = "remove parentRefs to use the Gateway that is assumed where none is written, or write this one"
 		}
-		c.add(o, path+".name", finding{class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent", help: help},
+		c.add(o, path+".name", finding{class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent", help: help},
 			"Gateway %q is not there", name.Name)
 		return nil
 	}
@@ -129,17 +129,17 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 	switch {
 	case len(fitting) == 0 && p.SectionName != nil:
 		c.add(o, path+".sectionName", finding{
-			class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent",
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent",
 			help: didYouMean(string(*p.SectionName), sections, listing("listener that can be served", sections)),
 		}, "Gateway %q has no listener %q that can be served", name.Name, *p.SectionName)
 		return nil
 	case len(fitting) == 0:
-		c.add(o, path, finding{class: config.Unresolved, code: codeParentNotFound, reason: "NoMatchingParent"},
+		c.add(o, path, finding{class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent"},
 			"Gateway %q has no listener for this route that can be served", name.Name)
 		return nil
 	case len(allowing) == 0:
 		c.add(o, path, finding{
-			class: config.Unresolved, code: codeNotAllowedByListener, reason: "NotAllowedByListeners",
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
 			help: "set allowedRoutes.namespaces.from on the listener; its default is Same",
 		}, "no listener of Gateway %q takes HTTPRoutes from namespace %q", name.Name, o.name.Namespace)
 		return nil
@@ -165,7 +165,7 @@ func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway type
 	}
 	if len(out) == 0 {
 		c.add(o, "spec.hostnames", finding{
-			class: config.Unresolved, code: codeNoHostname, reason: "NoMatchingListenerHostname",
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingListenerHostname",
 			help: "a listener without hostname takes all",
 		}, "no hostname of the route fits a listener of Gateway %q", gateway.Name)
 	}
@@ -192,16 +192,16 @@ func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compile
 		c.compileFilters(o, path+".filters", spec.Filters, &cr)
 		c.compileBackendRefs(o, path, spec, &cr)
 		if spec.Retry != nil {
-			c.add(o, path+".retry", finding{class: config.Warning, code: codeNotServed}, "retry is not served yet: requests are not tried again")
+			c.add(o, path+".retry", finding{class: config.Warning, code: config.CodeUnserved}, "retry is not served yet: requests are not tried again")
 		}
 		if spec.SessionPersistence != nil {
-			c.add(o, path+".sessionPersistence", finding{class: config.Warning, code: codeNotServed},
+			c.add(o, path+".sessionPersistence", finding{class: config.Warning, code: config.CodeUnserved},
 				"sessionPersistence is not served: sessions of MCP backends keep to their endpoint without it")
 		}
 		out = append(out, cr)
 	}
 	if len(r.Spec.Rules) == 0 {
-		c.add(o, "spec.rules", finding{class: config.Warning, code: codeNoBackend}, "the route has no rules, so it matches nothing")
+		c.add(o, "spec.rules", finding{class: config.Warning, code: config.CodeNoBackend}, "the route has no rules, so it matches nothing")
 	}
 	return out, ok
 }
@@ -218,7 +218,7 @@ func (c *compiler) timeout(o object, path string, t *gatewayv1.HTTPRouteTimeouts
 		}
 		v, err := time.ParseDuration(string(*d))
 		if err != nil || v < 0 {
-			c.add(o, path+".timeouts."+name, finding{class: config.Invalid, code: codeTimeout, help: "write it as 500ms, 30s or 1h30m"},
+			c.add(o, path+".timeouts."+name, finding{class: config.Invalid, code: config.CodeInvalidValue, help: "write it as 500ms, 30s or 1h30m"},
 				"%q is not a duration", *d)
 			return 0
 		}
@@ -227,7 +227,7 @@ func (c *compiler) timeout(o object, path string, t *gatewayv1.HTTPRouteTimeouts
 	request, attempt := parse("request", t.Request), parse("backendRequest", t.BackendRequest)
 	switch {
 	case request > 0 && attempt > request:
-		c.add(o, path+".timeouts.backendRequest", finding{class: config.Invalid, code: codeTimeout},
+		c.add(o, path+".timeouts.backendRequest", finding{class: config.Invalid, code: config.CodeInvalidValue},
 			"backendRequest (%s) must not be longer than request (%s)", attempt, request)
 		return request
 	case request == 0 || attempt > 0 && attempt < request:
@@ -305,12 +305,12 @@ func (c *compiler) compilePath(o object, path string, spec *gatewayv1.HTTPPathMa
 		m.regex, ok = c.regex(o, path+".value", value, true)
 		return ok
 	default:
-		c.add(o, path+".type", finding{class: config.Invalid, code: codeRegex, reason: "UnsupportedValue", help: "use Exact, PathPrefix or RegularExpression"},
+		c.add(o, path+".type", finding{class: config.Invalid, code: config.CodeRegexp, reason: "UnsupportedValue", help: "use Exact, PathPrefix or RegularExpression"},
 			"a path match of type %q is not served", kind)
 		return false
 	}
 	if !strings.HasPrefix(value, "/") {
-		c.add(o, path+".value", finding{class: config.Invalid, code: codePathModifier, reason: "UnsupportedValue"}, "a path begins with /")
+		c.add(o, path+".value", finding{class: config.Invalid, code: config.CodeInvalidValue, reason: "UnsupportedValue"}, "a path begins with /")
 		return false
 	}
 	return true
@@ -318,7 +318,7 @@ func (c *compiler) compilePath(o object, path string, spec *gatewayv1.HTTPPathMa
 
 // regex compiles an expression that has to match the whole value.
 func (c *compiler) regex(o object, path, source string, before bool) (*regexp.Regexp, bool) {
-	invalid := finding{class: config.Invalid, code: codeRegex, reason: "UnsupportedValue", help: "the syntax is that of RE2: https://github.com/google/re2/wiki/Syntax"}
+	invalid := finding{class: config.Invalid, code: config.CodeRegexp, reason: "UnsupportedValue", help: "the syntax is that of RE2: https://github.com/google/re2/wiki/Syntax"}
 	if len(source) > maxRegex {
 		c.add(o, path, invalid, "the regular expression is longer than %d bytes", maxRegex)
 		return nil, false
@@ -343,7 +343,7 @@ func (c *compiler) headerModifier(o object, path string, spec *gatewayv1.HTTPHea
 	compile := func(what string, in []gatewayv1.HTTPHeader) (out []header) {
 		for i, h := range in {
 			if !httpguts.ValidHeaderFieldName(string(h.Name)) || !httpguts.ValidHeaderFieldValue(h.Value) {
-				c.add(o, fmt.Sprintf("%s.%s[%d]", path, what, i), finding{class: config.Invalid, code: codeHeaderName}, "%q can't be sent as a header", h.Name)
+				c.add(o, fmt.Sprintf("%s.%s[%d]", path, what, i), finding{class: config.Invalid, code: config.CodeInvalidValue}, "%q can't be sent as a header", h.Name)
 				ok = false
 			}
 			out = append(out, header{http.CanonicalHeaderKey(string(h.Name)), h.Value})

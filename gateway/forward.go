@@ -15,6 +15,11 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if rule.fault != nil {
 		return rule.fault
 	}
+	if rule.direct != nil || rule.redirect != nil {
+		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
+			return err
+		}
+	}
 	x.writer.modifiers[0] = rule.filters.response
 	matched := 0
 	if m.pathType == pathPrefix {
@@ -52,6 +57,11 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)
 	}
 	x.render = b.to.backend.WriteError
+	if !b.to.mcp { // an MCP backend asks for each operation
+		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
+			return err
+		}
+	}
 	return b.to.backend.Serve(&x.writer, r.WithContext(ctx))
 }
 

@@ -42,7 +42,7 @@ func (c *compiler) permitted(r reference, from, to, name string) bool {
 // refNotPermitted reports a reference that lacks a ReferenceGrant.
 func (c *compiler) refNotPermitted(o object, path string, r reference, to, name string) {
 	c.add(o, path, finding{
-		class: config.Unresolved, code: codeRefNotPermitted, reason: "RefNotPermitted",
+		class: config.Unresolved, code: config.CodeNotPermitted, reason: "RefNotPermitted",
 		help: fmt.Sprintf("add a ReferenceGrant in namespace %q from %s in namespace %q to %s", to, r.from, o.name.Namespace, r.to),
 	}, "%s %s is in another namespace, which does not permit the reference", r.to, to+"/"+name)
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"sync"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/policy"
@@ -35,14 +33,11 @@ type RuntimeOptions struct {
 type Runtime struct {
 	opts        RuntimeOptions
 	hub         *federation.Hub
-	expressions *lru.Cache[string, compiledExpression]
+	expressions *policy.Compiler
 
 	mu    sync.Mutex
 	pools map[string]*upstream.Pool
 }
-
-// maxExpressions bounds how many compiled expressions are kept.
-const maxExpressions = 10_000
 
 // NewRuntime returns an empty Runtime.
 func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
@@ -55,14 +50,10 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	expressions, err := lru.New[string, compiledExpression](maxExpressions)
-	if err != nil {
-		return nil, err
-	}
 	sessions := session.NewSessions(session.SessionsOptions{Sealer: opts.Sealer, Home: opts.Home})
 	return &Runtime{
 		opts:        opts,
-		expressions: expressions,
+		expressions: policy.NewCompiler(opts.Metrics),
 		pools:       map[string]*upstream.Pool{},
 		hub: federation.NewHub(federation.HubOptions{
 			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: opts.Sealer, Sessions: sessions,
@@ -75,12 +66,7 @@ func (rt *Runtime) expression(source string) (*policy.Expression, error) {
 	if rt == nil {
 		return policy.CompileExpression(source)
 	}
-	if e, ok := rt.expressions.Get(source); ok {
-		return e.expression, e.err
-	}
-	e, err := policy.CompileExpression(source)
-	rt.expressions.Add(source, compiledExpression{e, err})
-	return e, err
+	return rt.expressions.Compile(source)
 }
 
 // version returns the gateway's version.

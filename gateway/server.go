@@ -21,9 +21,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Runtime holds what outlives configurations. Required.
 	Runtime *Runtime
-	// Account, when set, is called once for each request that was accepted, after its
-	// last byte. The Record must not be kept.
-	Account func(*telemetry.Record)
+	// Account, when set, is told when a request was accepted and, once, when it has
+	// ended: a [*telemetry.Account].
+	Account Account
 	// Listen opens listening sockets; default is a [net.ListenConfig]. Addresses are host:port.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 	// DrainDelay is how long new connections are still accepted after the end was
@@ -31,6 +31,14 @@ type Options struct {
 	DrainDelay time.Duration
 	// DrainTimeout is how long requests under way may take to end; default 25s.
 	DrainTimeout time.Duration
+}
+
+// An Account takes the Records of requests. It is safe for concurrent use.
+type Account interface {
+	// Begin notes that the request of r is being served.
+	Begin(r *telemetry.Record)
+	// End notes that it has ended. r is not used any more.
+	End(r *telemetry.Record)
 }
 
 // lastWords is how long requests that are cut off may take to say so.

@@ -3,6 +3,10 @@ package gateway
 import (
 	"crypto/tls"
 	"math/rand/v2"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -16,7 +20,7 @@ import (
 type Snapshot struct {
 	fingerprint string
 	ports       map[int]*port
-	routes      int
+	entries     []Entry
 
 	// What Commit makes live.
 	backends []*federation.Backend
@@ -87,7 +91,8 @@ type weighted struct {
 type destination struct {
 	name    string // namespace/name of the Backend or Service
 	backend Backend
-	rules   *policy.Rules // nil when nothing is attached to it
+	rules   *policy.Rules // what is attached to it, and what rules can say about it
+	kind    string        // of a Backend its type, else Service
 	mcp     bool
 	fault   *fault.Fault // set in place of backend: it can't be served
 }
@@ -108,4 +113,40 @@ func (r *rule) choose() *weighted {
 		}
 	}
 	return nil
+}
+
+// An Entry says where something is served, for people.
+type Entry struct {
+	URL     string // http://127.0.0.1:8080/mcp
+	Backend string // namespace/name
+	Type    string // MCP, AI, Static, Service
+}
+
+// Entries returns where the Backends are served, in the order of the routes. A path
+// that is matched by an expression is left out.
+func (s *Snapshot) Entries() []Entry { return slices.Clone(s.entries) }
+
+// entries returns the entries of a listener's matches.
+func (p *port) entries(matches []*match) []Entry {
+	var out []Entry
+	for _, m := range matches {
+		if m.pathType == pathRegex {
+			continue
+		}
+		u := url.URL{Scheme: "http", Host: m.hostname, Path: m.path}
+		if p.tls {
+			u.Scheme = "https"
+		}
+		if u.Host == "" {
+			u.Host = "127.0.0.1"
+		}
+		if !(p.tls && p.number == 443) && !(!p.tls && p.number == 80) {
+			u.Host = net.JoinHostPort(u.Host, strconv.Itoa(p.number))
+		}
+		for i := range m.rule.backends {
+			to := m.rule.backends[i].to
+			out = append(out, Entry{URL: u.String(), Backend: to.name, Type: to.kind})
+		}
+	}
+	return out
 }

@@ -38,8 +38,8 @@ type admissionKey struct{}
 // was not admitted stays as it is.
 func WithBackend(ctx context.Context, rules *Rules) context.Context {
 	admitted, ok := ctx.Value(admissionKey{}).(*admission)
-	if !ok || rules == nil {
-		return ctx
+	if !ok || rules == nil || admitted.settled && len(rules.rules.sets) == 0 {
+		return ctx // there is nothing left to ask
 	}
 	a := *admitted
 	a.backend, a.attached = rules, rules.rules.begin()
