@@ -2,9 +2,11 @@
 // from which the access log, the metrics and later the spans are written, so
 // that they cannot disagree.
 //
-// The accept station of package gateway starts a Record and ends it once; every
-// package that learns something about the request writes it into the fields that
-// are named for it. Nothing reads a Record to decide anything.
+// The accept station of package gateway starts a Record and hands it to an [Account] once
+// the request has ended, which counts it in [Metrics] and writes its line of the [AccessLog].
+// Every package that learns something about the request writes it into the fields that are
+// named for it. Nothing reads a Record to decide anything, and no secret, session id or query
+// string is written anywhere.
 package telemetry
 
 import (
@@ -32,7 +34,7 @@ type Record struct {
 	Status       int           // HTTP status sent; 0 if none
 	BytesSent    int64         // body bytes sent
 	BytesRead    int64         // body bytes read
-	Duration     time.Duration // set by End
+	Duration     time.Duration // set by Account.End, unless it is set before
 	ErrorType    string        // fault.Code.String(), a JSON-RPC code, or tool_error; "" when all went well
 	Err          error         // what the operator should read about it; nil when all went well
 	Principal    string        // what authentication established; never a metric label
@@ -40,6 +42,8 @@ type Record struct {
 	Attempts     int           // attempts sent upstream
 
 	MCP MCP // what is known of the request as an MCP operation
+
+	begun, ended bool // see Account
 }
 
 // MCP is the part of a [Record] that only MCP requests fill in.

@@ -80,6 +80,16 @@ func (c Code) Status() int { return table[c].status }
 // String returns the code's error.type, as telemetry records it.
 func (c Code) String() string { return table[c].errorType }
 
+// Parse returns the code whose String is s.
+func Parse(s string) (Code, bool) {
+	for c := range table {
+		if table[c].errorType == s {
+			return Code(c), true
+		}
+	}
+	return 0, false
+}
+
 // A Fault is an error that the gateway raised. It is immutable once returned.
 type Fault struct {
 	// Code says what kind of fault it is.

@@ -1,0 +1,164 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A Format is a form of log lines.
+type Format uint8
+
+// The formats; the zero value is JSON.
+const (
+	JSON Format = iota
+	Text        // key=value, as log/slog writes it
+)
+
+// An AccessLog writes one line a request. It is safe for concurrent use as far as its
+// writer is written to by nobody else. A nil AccessLog writes nothing.
+//
+// The fields, in this order; those of which nothing is known are left out:
+//
+//	time                 when the head of the request had been read
+//	level, msg           INFO, request
+//	request_id           x-request-id, as sent upstream and to the client
+//	source               address and port of the client
+//	method, host, path   of the request; the query is not logged, since it may hold credentials
+//	protocol             HTTP/1.1, HTTP/2.0
+//	status               sent to the client; 0 if none was
+//	duration_ms          until the end of the answer, in milliseconds
+//	bytes_received       of the body
+//	bytes_sent           of the body
+//	gateway, route, backend   as namespace/name; listener and rule by name
+//	upstream, attempts   address of the last attempt, and how many there were
+//	mcp.method           JSON-RPC method
+//	mcp.target           target of the backend
+//	mcp.name             tool or prompt, as the target has it
+//	mcp.client_name      the same, as the client sees it
+//	mcp.resource         URI as the target has it, without user, query and fragment
+//	mcp.version, mcp.era revision that the client speaks, and modern or legacy
+//	principal            who the client is, as authentication established it
+//	error_type           what went wrong; the name of a fault, a JSON-RPC code or tool_error
+//	policy               the object whose rule denied the request, as Kind/namespace/name
+//	error                what the operator should know
+type AccessLog struct{ handler slog.Handler }
+
+// NewAccessLog returns an access log that writes each line to w in one Write.
+func NewAccessLog(w io.Writer, format Format) *AccessLog {
+	if format == Text {
+		return &AccessLog{slog.NewTextHandler(w, nil)}
+	}
+	return &AccessLog{slog.NewJSONHandler(w, nil)}
+}
+
+// Limits on the text of one field.
+const (
+	maxPath  = 1024
+	maxError = 2048
+	maxName  = 256
+)
+
+// fields collects the attributes of a line.
+type fields struct {
+	list [32]slog.Attr
+	n    int
+}
+
+func (f *fields) add(a slog.Attr) {
+	f.list[f.n] = a
+	f.n++
+}
+
+func (f *fields) text(key, value string, limit int) {
+	if value != "" {
+		f.add(slog.String(key, clip(value, limit)))
+	}
+}
+
+// write writes the line of a request.
+func (l *AccessLog) write(r *Record) {
+	if l == nil {
+		return
+	}
+	line := slog.NewRecord(r.Start, slog.LevelInfo, "request", 0)
+	var f fields
+	f.text("request_id", r.RequestID, maxName)
+	if r.Source.IsValid() {
+		f.add(slog.String("source", r.Source.String()))
+	}
+	if q := r.Request; q != nil {
+		f.text("method", q.Method, maxName)
+		f.text("host", q.Host, maxName)
+		if q.URL != nil {
+			f.text("path", q.URL.Path, maxPath)
+		}
+		f.text("protocol", q.Proto, maxName)
+	}
+	f.add(slog.Int("status", r.Status))
+	f.add(slog.Float64("duration_ms", float64(r.Duration.Round(time.Microsecond))/float64(time.Millisecond)))
+	f.add(slog.Int64("bytes_received", r.BytesRead))
+	f.add(slog.Int64("bytes_sent", r.BytesSent))
+	f.text("gateway", r.Gateway, maxName)
+	f.text("listener", r.Listener, maxName)
+	f.text("route", r.Route, maxName)
+	f.text("rule", r.Rule, maxName)
+	f.text("backend", r.Backend, maxName)
+	f.text("upstream", r.UpstreamHost, maxName)
+	if r.Attempts > 0 {
+		f.add(slog.Int("attempts", r.Attempts))
+	}
+	f.mcp(&r.MCP)
+	f.text("principal", r.Principal, maxName)
+	f.text("error_type", r.ErrorType, maxName)
+	f.text("policy", r.policy(), maxName)
+	if r.Err != nil {
+		f.text("error", r.Err.Error(), maxError)
+	}
+	line.AddAttrs(f.list[:f.n]...)
+	_ = l.handler.Handle(context.Background(), line) // there is nowhere else to say it
+}
+
+func (f *fields) mcp(m *MCP) {
+	f.text("mcp.method", m.Method, maxName)
+	f.text("mcp.target", m.Target, maxName)
+	f.text("mcp.name", m.Name, maxName)
+	if m.ClientName != m.Name {
+		f.text("mcp.client_name", m.ClientName, maxName)
+	}
+	f.text("mcp.resource", withoutCredentials(m.URI), maxPath)
+	f.text("mcp.version", m.ProtocolVersion, maxName)
+	f.text("mcp.era", m.Era, maxName)
+}
+
+// withoutCredentials takes from a URI the parts that may hold them.
+func withoutCredentials(uri string) string {
+	if !strings.ContainsAny(uri, "@?#") {
+		return uri
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		uri, _, _ = strings.Cut(uri, "?")
+		if at := strings.LastIndexByte(uri, '@'); at >= 0 {
+			return uri[at+1:]
+		}
+		return uri
+	}
+	u.User, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", ""
+	return u.String()
+}
+
+// clip cuts s to limit bytes, at the border of a character.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit] + "…"
+}
