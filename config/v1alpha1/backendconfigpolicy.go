@@ -49,7 +49,8 @@ type BackendConfigPolicySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Service', 'Backend'])",message="a BackendConfigPolicy covers objects of kind Service or Backend"
 	TargetRefs []PolicyTargetRef `json:"targetRefs,omitempty"`
 
-	// What the policy covers, by label.
+	// What the policy covers, by label: objects of kind Service or Backend in
+	// the policy's namespace. Default: none.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16

@@ -113,6 +113,8 @@ func validate(kind string, o Object) field.ErrorList {
 }
 
 // A checker compares values with schemas.
+//
+// +kubebuilder:object:generate=false
 type checker struct {
 	errs     field.ErrorList
 	patterns map[string]*regexp.Regexp
@@ -399,6 +401,8 @@ func literalPath(path string) *field.Path {
 }
 
 // An UnknownField is a field that the kind does not have.
+//
+// +kubebuilder:object:generate=false
 type UnknownField struct {
 	Path  string   // in the normalised object
 	Known []string // what the object that holds it can have, sorted

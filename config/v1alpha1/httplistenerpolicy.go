@@ -50,6 +50,7 @@ type HTTPListenerPolicySpec struct {
 	TargetRefs []PolicyTargetRef `json:"targetRefs,omitempty"`
 
 	// What the policy covers, by label: Gateways in the policy's namespace.
+	// Default: none.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16

@@ -13,6 +13,8 @@ import (
 
 // A Rename says that what stands at To in a normalised object was written at
 // From. Paths are like spec.mcp.targets[0].static; keys of maps are fields.
+//
+// +kubebuilder:object:generate=false
 type Rename struct {
 	From string
 	To   string
@@ -20,6 +22,8 @@ type Rename struct {
 
 // A Conflict is something written that can't be brought to one spelling, such as
 // a field that is there under two names with two values.
+//
+// +kubebuilder:object:generate=false
 type Conflict struct {
 	Path    string // as written
 	Message string // what is wrong and what to do
@@ -74,6 +78,8 @@ func Normalize(kind string, obj map[string]any) (renames []Rename, conflicts []C
 }
 
 // A normalizer collects what happens to one object.
+//
+// +kubebuilder:object:generate=false
 type normalizer struct {
 	renames   []Rename
 	conflicts []Conflict

@@ -37,6 +37,8 @@ func Kinds() []string {
 }
 
 // An Object is a pointer to a kind of this package.
+//
+// +kubebuilder:object:generate=false
 type Object interface {
 	runtime.Object
 	metav1.Object

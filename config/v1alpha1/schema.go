@@ -33,6 +33,8 @@ func plural(kind string) string {
 }
 
 // A definition is what the package knows of a kind.
+//
+// +kubebuilder:object:generate=false
 type definition struct {
 	crd      *apiextensionsv1.CustomResourceDefinition
 	schema   *apiextensionsv1.JSONSchemaProps
@@ -71,7 +73,7 @@ func metadataSchema() apiextensionsv1.JSONSchemaProps {
 	written := apiextensionsv1.JSONSchemaProps{Description: "Written by the API server, and ignored in files."}
 	return apiextensionsv1.JSONSchemaProps{
 		Type:        "object",
-		Description: "The name of the object, and what is noted about it.",
+		Description: "The name of the object, which is needed, and what is noted about it.",
 		Properties: map[string]apiextensionsv1.JSONSchemaProps{
 			"name":                       str("The name of the object, unique among those of its kind and namespace. Required."),
 			"namespace":                  str("The namespace of the object. Default: default."),

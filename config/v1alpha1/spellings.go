@@ -8,6 +8,8 @@ import (
 
 // A spelling is one way to write something that [Normalize] knows beside that of
 // the Go types.
+//
+// +kubebuilder:object:generate=false
 type spelling struct {
 	kinds []string
 	in    string // where: a pattern, see normalizer.each
@@ -20,9 +22,13 @@ type spelling struct {
 	fold bool
 
 	// convert, where set, is what happens instead of or, with from, after the
-	// rename. doc says for readers what is accepted.
+	// rename.
 	convert func(n *normalizer, path string, m map[string]any)
-	doc     string
+	// inferred are the fields that convert fills in, loose those that may have
+	// another form than that of the Go types, extra those that it takes away.
+	inferred []string
+	loose    []string
+	extra    map[string]string
 }
 
 // apply brings the object m at path to the spelling of the Go types.
@@ -65,8 +71,8 @@ func spellings() []spelling {
 func targetSpellings() []spelling {
 	policies := []string{KindTrafficPolicy, KindHTTPListenerPolicy, KindBackendConfigPolicy}
 	return []spelling{
-		{kinds: policies, in: "spec.targetRefs[]", convert: targetGroup, doc: "group may be left out"},
-		{kinds: policies, in: "spec.targetSelectors[]", convert: targetGroup, doc: "group may be left out"},
+		{kinds: policies, in: "spec.targetRefs[]", convert: targetGroup},
+		{kinds: policies, in: "spec.targetSelectors[]", convert: targetGroup},
 		{kinds: []string{KindHTTPListenerPolicy}, in: "spec.accessLog[].grpcService.backendRef", convert: backendRefKind},
 		{kinds: []string{KindGatewayExtension}, in: "spec.*.grpcService.backendRef", convert: backendRefKind},
 		{kinds: []string{KindGatewayExtension}, in: "spec.*.httpService.backendRef", convert: backendRefKind},
@@ -107,7 +113,7 @@ func backendRefKind(_ *normalizer, _ string, m map[string]any) {
 func backendSpellings() []spelling {
 	backend := []string{KindBackend}
 	out := []spelling{
-		{kinds: backend, in: "spec", convert: backendType, doc: "type may be left out when one block is set"},
+		{kinds: backend, in: "spec", convert: backendType},
 		{kinds: backend, in: "spec.ai", from: "groups", to: "priorityGroups"},
 		{kinds: backend, in: "spec.ai", from: "multipool.priorities", to: "priorityGroups"},
 		{kinds: backend, in: "spec.ai", from: "provider", to: "llm"},
@@ -123,7 +129,7 @@ func backendSpellings() []spelling {
 			spelling{kinds: backend, in: provider, from: "openAI", to: "openai", fold: true},
 			spelling{kinds: backend, in: provider + ".vertexAI", from: "projectId", to: "project"},
 			spelling{kinds: backend, in: provider + ".vertexAI", from: "region", to: "location"},
-			spelling{kinds: backend, in: provider + ".*.authToken", convert: authTokenKind, doc: "kind may be left out when inline or secretRef is set"},
+			spelling{kinds: backend, in: provider + ".*.authToken", convert: authTokenKind},
 			spelling{kinds: backend, in: provider + ".bedrock.auth", convert: infer("type", "secretRef", string(AWSAuthSecret))},
 		)
 	}
@@ -187,10 +193,11 @@ func authTokenKind(_ *normalizer, _ string, m map[string]any) {
 func mcpSpellings() []spelling {
 	backend, target := []string{KindBackend}, "spec.mcp.targets[]"
 	return []spelling{
-		{kinds: backend, in: target, convert: mcpBackendRef, doc: "static.backendRef stands for service"},
+		{kinds: backend, in: target, convert: mcpBackendRef},
+		{kinds: backend, in: target + ".static", inferred: []string{"host", "port"}, extra: map[string]string{"backendRef": "A Service, as in service."}},
 		{kinds: backend, in: target + ".selector", from: "services", to: "service"},
 		{kinds: backend, in: target + ".selector", from: "namespaces", to: "namespace"},
-		{kinds: backend, in: target + ".auth", convert: authTokenKind, doc: "kind may be left out when inline or secretRef is set"},
+		{kinds: backend, in: target + ".auth", convert: authTokenKind},
 	}
 }
 
@@ -229,13 +236,13 @@ func trafficPolicySpellings() []spelling {
 	guard := "spec.ai.promptGuard"
 	return []spelling{
 		{kinds: policy, in: "spec.ai", from: "defaults", to: "fieldDefaults"},
-		{kinds: policy, in: "spec.ai", convert: fieldOverrides, doc: "overrides are fieldDefaults with override: true"},
+		{kinds: policy, in: "spec.ai", convert: fieldOverrides, extra: map[string]string{"overrides": "The same as fieldDefaults with override: true."}},
 		{kinds: policy, in: "spec.ai.fieldDefaults[]", from: "field", to: "path"},
-		{kinds: policy, in: guard, convert: guardLists, doc: "request and response may be lists"},
+		{kinds: policy, in: guard, convert: guardLists, loose: []string{"request", "response"}},
 		{kinds: policy, in: guard + ".request", from: "response", to: "customResponse"},
-		{kinds: policy, in: guard + ".*.regex", convert: regexStrings, doc: "an item of matches may be a string, its pattern"},
+		{kinds: policy, in: guard + ".*.regex", convert: regexStrings, loose: []string{"matches"}},
 		{kinds: policy, in: guard + ".request.moderation.openAIModeration.authToken", convert: authTokenKind},
-		{kinds: policy, in: "spec.rateLimit.global.descriptors[].entries[]", convert: entryType, doc: "type may be left out when generic or header is set"},
+		{kinds: policy, in: "spec.rateLimit.global.descriptors[].entries[]", convert: entryType},
 		{kinds: policy, in: "spec.rateLimit.rateLimits[].actions[]", convert: entryType},
 	}
 }
@@ -329,8 +336,8 @@ func listenerPolicySpellings() []spelling {
 		{kinds: policy, in: "spec.tracing.provider.otel.grpcService.backendRef", convert: backendRefKind},
 		{kinds: policy, in: "spec.tracing", from: "randomSampling", to: "samplingRate"},
 		{kinds: policy, in: "spec.tracing", from: "customTags", to: "tags"},
-		{kinds: policy, in: "spec.tracing", convert: tagList, doc: "attributes is a list of tags with name"},
-		{kinds: policy, in: "spec.tracing.tags.*", convert: tagStrings, doc: "literal, environment and requestHeader may be strings"},
+		{kinds: policy, in: "spec.tracing", convert: tagList, extra: map[string]string{"attributes": "The same as tags, as a list of tags with name."}},
+		{kinds: policy, in: "spec.tracing.tags.*", convert: tagStrings, loose: []string{"literal", "environment", "requestHeader"}},
 	}
 }
 
@@ -383,10 +390,16 @@ func loadBalancerSpellings() []spelling {
 	kinds := []string{KindBackend, KindBackendConfigPolicy}
 	lb := "spec.loadBalancer"
 	return []spelling{
-		{kinds: kinds, in: lb, convert: loadBalancerBlocks, doc: "roundRobin, leastRequest, ringHash, maglev and random stand for type and hold its fields"},
+		{kinds: kinds, in: lb, convert: loadBalancerBlocks, extra: map[string]string{
+			"roundRobin": "The same as type: RoundRobin and these fields.", "leastRequest": "The same as type: LeastRequest and these fields.",
+			"ringHash": "The same as type: RingHash and these fields.", "maglev": "The same as type: Maglev and these fields.",
+			"random": "The same as type: Random.",
+		}},
 		{kinds: kinds, in: lb, from: "hashPolicies", to: "hashPolicy"},
 		{kinds: kinds, in: lb + ".hashPolicy[].header", from: "name", to: "headerName"},
-		{kinds: kinds, in: lb + ".hashPolicy[]", convert: hashSourceIP, doc: "connectionProperties.sourceIp: true and sourceIP: true stand for sourceIP: {}"},
+		{kinds: kinds, in: lb + ".hashPolicy[]", convert: hashSourceIP, loose: []string{"sourceIP"}, extra: map[string]string{
+			"connectionProperties": "Its field sourceIp, if true, is the same as sourceIP: {}.",
+		}},
 		{kinds: kinds, in: "spec.tcpKeepalive", from: "keepAliveProbes", to: "probes"},
 		{kinds: kinds, in: "spec.tcpKeepalive", from: "keepAliveTime", to: "time"},
 		{kinds: kinds, in: "spec.tcpKeepalive", from: "keepAliveInterval", to: "interval"},
@@ -452,7 +465,6 @@ func extensionSpellings() []spelling {
 				"extAuth": string(ExtensionExtAuth), "extProc": string(ExtensionExtProc), "rateLimit": string(ExtensionRateLimit),
 			})
 		},
-		doc: "type may be left out when one block is set",
 	}}
 }
 

@@ -95,14 +95,16 @@ const (
 
 // A RateLimitEntry is a key and value of a [RateLimitDescriptor].
 //
-// +kubebuilder:validation:XValidation:rule="has(self.generic) == (self.type == 'Generic')",message="type Generic needs generic, and no other type has it"
-// +kubebuilder:validation:XValidation:rule="has(self.header) == (self.type == 'Header')",message="type Header needs header, and no other type has it"
+// +kubebuilder:validation:XValidation:rule="has(self.type) || has(self.generic) != has(self.header)",message="set type"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || has(self.generic) == (self.type == 'Generic')",message="type Generic needs generic, and no other type has it"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || has(self.header) == (self.type == 'Header')",message="type Header needs header, and no other type has it"
 type RateLimitEntry struct {
 	// Where the value comes from. Generic: generic. Header: the header, whose
 	// name is the key. RemoteAddress: the client's address, under the key
 	// remote_address. Path: the path, under the key path. Default: Generic or
 	// Header when that field is set.
-	Type RateLimitEntryType `json:"type"`
+	// +optional
+	Type RateLimitEntryType `json:"type,omitempty"`
 
 	// A fixed key and value. With type Generic only.
 	// +optional

@@ -9,6 +9,8 @@ import (
 
 // An UnservedField is a field that is written and that the data plane does not
 // serve yet.
+//
+// +kubebuilder:object:generate=false
 type UnservedField struct {
 	Path string // spec.rateLimit
 	// Protects says that the field restricts or protects, or that nothing works
@@ -19,6 +21,8 @@ type UnservedField struct {
 }
 
 // An unserved is a field that the data plane does not serve yet.
+//
+// +kubebuilder:object:generate=false
 type unserved struct {
 	kind     string
 	path     string // a pattern, see normalizer.each

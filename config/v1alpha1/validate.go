@@ -15,6 +15,8 @@ import (
 )
 
 // A choice is a field of which one of several may be set.
+//
+// +kubebuilder:object:generate=false
 type choice struct {
 	name string
 	set  bool

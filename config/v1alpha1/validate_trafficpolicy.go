@@ -212,6 +212,10 @@ func (r *RateLimit) rules(p *field.Path) field.ErrorList {
 		for i, d := range r.Global.Descriptors {
 			for j, e := range d.Entries {
 				at := p.Child("global", "descriptors").Index(i).Child("entries").Index(j)
+				if e.Type == "" && (e.Generic != nil) == (e.Header != "") {
+					errs = append(errs, field.Required(at.Child("type"), "set type: Generic, Header, RemoteAddress or Path"))
+					continue
+				}
 				errs = append(errs, entryRules(at, e.Type, e.Generic != nil, e.Header != "")...)
 			}
 		}
@@ -226,6 +230,9 @@ func (r *RateLimit) rules(p *field.Path) field.ErrorList {
 
 // entryRules reports a type without its value, and a value without its type.
 func entryRules(p *field.Path, t RateLimitEntryType, generic, header bool) field.ErrorList {
+	if t == "" && generic != header {
+		return nil // what is set says the type
+	}
 	var errs field.ErrorList
 	for _, f := range []struct {
 		name string
