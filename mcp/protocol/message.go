@@ -91,16 +91,17 @@ func AppendResult(dst []byte, id ID, result []byte) []byte {
 }
 
 // AppendError appends a complete error response to dst and returns the extended
-// slice. An empty id is written as null, as JSON-RPC 2.0 (section 5) wants it
-// where the id of the request could not be read.
+// slice. With an empty id, that of a request whose id could not be read, the
+// response has no id: MCP's schema allows that (2025-11-25, JSONRPCErrorResponse)
+// and refuses the null of JSON-RPC 2.0.
 func AppendError(dst []byte, id ID, err *Error) []byte {
-	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
-	if id == "" {
-		dst = append(dst, "null"...)
-	} else {
+	dst = append(dst, `{"jsonrpc":"2.0",`...)
+	if id != "" {
+		dst = append(dst, `"id":`...)
 		dst = append(dst, id...)
+		dst = append(dst, ',')
 	}
-	dst = append(dst, `,"error":`...)
+	dst = append(dst, `"error":`...)
 	dst = err.append(dst)
 	return append(dst, '}')
 }

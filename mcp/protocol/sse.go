@@ -192,24 +192,20 @@ func (r *EventReader) nextPart() (part []byte, ended bool, err error) {
 
 // fill reads at least one byte into the buffer, which is used up.
 func (r *EventReader) fill() error {
-	if r.err != nil {
-		return r.err
-	}
-	if r.end == len(r.buf) && len(r.buf) < maxReadSize {
-		r.buf = make([]byte, max(minReadSize, 2*len(r.buf)))
-	}
-	r.pos, r.end = 0, 0
-	r.read()
-	if !r.begun {
-		r.skipMark()
+	for r.pos == r.end && r.err == nil {
+		if r.end == len(r.buf) && len(r.buf) < maxReadSize {
+			r.buf = make([]byte, max(minReadSize, 2*len(r.buf)))
+		}
+		r.pos, r.end = 0, 0
+		r.read()
+		if !r.begun {
+			r.skipMark()
+		}
 	}
 	if r.pos < r.end {
 		return nil
 	}
-	if r.err == nil {
-		return r.fill() // there was a mark only
-	}
-	if r.err == io.EOF && (r.event.begun || len(r.line) > 0 || r.lineKind == lineData) {
+	if r.err == io.EOF && (r.event.begun || len(r.line) > 0) {
 		r.err = io.ErrUnexpectedEOF
 	}
 	return r.err
