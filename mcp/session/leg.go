@@ -400,6 +400,12 @@ func (l *Leg) listen(ctx context.Context, in *intake) error {
 			if time.Since(begun) >= steady {
 				pause.reset()
 			}
+			if errors.Is(err, errUnused) && in.leg == nil {
+				// Nobody but a watcher used the child. It listens again once somebody does.
+				l.t.children.nextStart(ctx, l.client)
+				l.discard(w)
+				continue
+			}
 			if pause.attempts == 0 {
 				pause.attempts++
 				if _, err := l.renew(ctx, w, in.f, u.era); err == nil {

@@ -27,9 +27,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child is what the test binary does when it is a stdio target.
-func child(string) {}
-
 const elicit = `{"elicitation":{},"sampling":{},"roots":{}}`
 
 func client(name string) Client {
@@ -78,11 +75,12 @@ func target(t *testing.T, url string, change ...func(*TargetConfig)) *Target {
 
 // sdkServer returns a server of the Go SDK with one of everything that the tests
 // call.
-func sdkServer() *mcp.Server {
+func sdkServer(versions ...string) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "sdk", Version: "1"}, &mcp.ServerOptions{
-		Instructions:       "be nice",
-		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
-		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
+		Instructions:              "be nice",
+		SupportedProtocolVersions: versions,
+		SubscribeHandler:          func(context.Context, *mcp.SubscribeRequest) error { return nil },
+		UnsubscribeHandler:        func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 	})
 	type echo struct {
 		Text string `json:"text"`

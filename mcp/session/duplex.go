@@ -1,0 +1,526 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A duplex is a connection on which both sides write when they like: the
+// HTTP+SSE transport, or the pipes of a child. Its one reader hands each message
+// to the call or the listeners that it belongs to, told by ids and tokens that
+// are unique to it.
+type duplex struct {
+	t *Target
+	// write sends one message. A response is returned where the transport
+	// already gave one. An *unsent says that the message did not go out.
+	write func(ctx context.Context, msg []byte, f Forward) (*protocol.Message, error)
+	// end closes the connection; it does not wait.
+	end func()
+	// shared says that legs of several callers use the connection. What cannot be
+	// told to belong to one call then belongs to none.
+	shared bool
+	// idle is how long the connection is kept without calls and listeners.
+	idle time.Duration
+
+	// disc is what the target says about itself; a place-holder until it said so.
+	disc atomic.Pointer[Discovery]
+
+	mu     sync.Mutex
+	calls  map[protocol.ID]*duplexCall
+	order  int64 // of calls, so that the latest is known
+	ears   map[*ear]struct{}
+	broken error // why the connection is of no more use
+	timer  *time.Timer
+	since  time.Time // when it became idle
+}
+
+// A duplexCall is one call under way on a duplex.
+type duplexCall struct {
+	*mailbox
+	order int64
+	asks  bool // the target may ask something on behalf of this call
+	// passive calls do not keep a connection that is otherwise unused.
+	passive bool
+}
+
+// An ear is one listener of a duplex.
+type ear struct {
+	*mailbox
+	in *intake
+	id protocol.ID // of its subscriptions/listen; "" toward legacy targets
+	w  wire
+	// passive listeners do not keep a connection that is otherwise unused.
+	passive bool
+}
+
+// duplexIdle is how long a connection or a child is kept that nobody uses.
+const duplexIdle = 10 * time.Minute
+
+var (
+	errUnused = errors.New("the connection was closed because nobody used it")
+	errBroken = errors.New("the connection to the target broke")
+)
+
+// open makes d ready for use.
+func (d *duplex) open() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls, d.ears = make(map[protocol.ID]*duplexCall), make(map[*ear]struct{})
+	d.disc.Store(&Discovery{Era: protocol.Legacy})
+	d.since = time.Now()
+	d.timer = time.AfterFunc(d.idle, d.expire)
+}
+
+// expire ends a connection that is not used.
+func (d *duplex) expire() {
+	if _, ok := d.unused(); ok {
+		d.fail(errUnused)
+	}
+}
+
+// used reports whether somebody uses the connection. d.mu is held.
+func (d *duplex) used() bool {
+	for _, c := range d.calls {
+		if !c.passive {
+			return true
+		}
+	}
+	for e := range d.ears {
+		if !e.passive {
+			return true
+		}
+	}
+	return false
+}
+
+// use notes that the connection is used, or not any more. d.mu is held.
+func (d *duplex) use() {
+	switch {
+	case d.broken != nil:
+	case d.used():
+		d.timer.Stop()
+	default:
+		d.since = time.Now()
+		d.timer.Reset(d.idle)
+	}
+}
+
+// unused returns since when nobody uses the connection; ok is false while
+// somebody does.
+func (d *duplex) unused() (since time.Time, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.since, d.broken == nil && !d.used()
+}
+
+// fail ends the connection and all that waits for it.
+func (d *duplex) fail(err error) {
+	d.mu.Lock()
+	if d.broken != nil {
+		d.mu.Unlock()
+		return
+	}
+	d.broken = err
+	d.timer.Stop()
+	for _, c := range d.calls {
+		c.fail(err)
+	}
+	for e := range d.ears {
+		e.fail(err)
+	}
+	d.mu.Unlock()
+	d.end()
+}
+
+func (d *duplex) alive() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken == nil
+}
+
+// receive hands over what the target wrote: one message, or a batch. b is not
+// used by anybody else.
+func (d *duplex) receive(b []byte) {
+	messages, err := d.t.parse(b)
+	if err != nil {
+		d.garbled(b, err)
+		return
+	}
+	for _, m := range messages {
+		d.dispatch(m)
+	}
+}
+
+// garbled fails the call that a broken message belongs to, if that can be told.
+func (d *duplex) garbled(b []byte, err error) {
+	d.t.dropped.Add(1)
+	m, _ := protocol.Parse(b, d.t.limits()) // for the id in it
+	d.mu.Lock()
+	c := d.calls[m.ID]
+	d.mu.Unlock()
+	if c != nil && m.ID != "" {
+		c.fail(fmt.Errorf("the answer is no message: %w", err))
+		return
+	}
+	d.t.log.Debug("dropped what is no message", "error", err, "bytes", len(b))
+}
+
+// failCalls fails the calls under way, one of which a message belonged to that
+// could not be read at all.
+func (d *duplex) failCalls(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.calls {
+		c.fail(err)
+	}
+}
+
+// dispatch hands m to whom it belongs.
+func (d *duplex) dispatch(m *protocol.Message) {
+	switch {
+	case m.Kind == protocol.Response:
+		d.mu.Lock()
+		c := d.calls[m.ID]
+		delete(d.calls, m.ID) // a second answer has no call to go to
+		d.use()
+		d.mu.Unlock()
+		if c == nil {
+			d.t.drop("an answer to no request", m)
+			return
+		}
+		c.put(m, true)
+	case m.Kind == protocol.Request && m.Method == "ping":
+		d.reply(protocol.AppendResult(nil, m.ID, nil))
+	case m.Method == "notifications/progress":
+		d.mu.Lock()
+		c := d.calls[protocol.ID(protocol.Get(m.Params, protocol.MetaProgressToken))]
+		d.mu.Unlock()
+		if c == nil {
+			d.t.drop("progress of no call", m)
+			return
+		}
+		d.deliver(c, m)
+	case m.Kind == protocol.Notification && announcement(m.Method):
+		d.announce(m)
+	default:
+		if c := d.asker(); c != nil {
+			d.deliver(c, m)
+			return
+		}
+		if m.Kind == protocol.Notification {
+			d.announce(m)
+			return
+		}
+		if e := d.onlyEar(); e != nil && e.put(m, false) {
+			return
+		}
+		d.reply(refuse(m))
+	}
+}
+
+// announcement reports whether a notification concerns everybody rather than a
+// call.
+func announcement(method string) bool {
+	switch method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed",
+		"notifications/resources/list_changed", "notifications/resources/updated",
+		"notifications/subscriptions/acknowledged":
+		return true
+	default:
+		return false
+	}
+}
+
+// asker returns the call on whose behalf the target asks or logs something: the
+// latest, or on a shared connection the only one. nil if that cannot be told.
+func (d *duplex) asker() *duplexCall {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var found *duplexCall
+	for _, c := range d.calls {
+		switch {
+		case !c.asks:
+		case found == nil:
+			found = c
+		case d.shared:
+			return nil
+		case c.order > found.order:
+			found = c
+		}
+	}
+	return found
+}
+
+// onlyEar returns the listener that answers requests outside of calls: there is
+// one on connections that are not shared.
+func (d *duplex) onlyEar() *ear {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shared || d.disc.Load().Era == protocol.Modern {
+		return nil
+	}
+	for e := range d.ears {
+		if e.in.leg != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// announce hands a notification to the listener whose subscription it names, or
+// to all. One that is too slow to take it does not get it.
+func (d *duplex) announce(m *protocol.Message) {
+	subscription := protocol.ID(protocol.Get(m.Params, "_meta", protocol.MetaSubscriptionID))
+	d.mu.Lock()
+	var ears []*ear
+	for e := range d.ears {
+		if subscription == "" || e.id == subscription {
+			ears = append(ears, e)
+		}
+	}
+	d.mu.Unlock()
+	for _, e := range ears {
+		if !e.put(m, false) {
+			d.t.drop("a listener is too slow", m)
+		}
+	}
+}
+
+// deliver hands a message to a call before its response. While the call is the
+// only one and is slow to take them, reading from the target pauses; else what
+// is too much is dropped.
+func (d *duplex) deliver(c *duplexCall, m *protocol.Message) {
+	for !c.put(m, false) {
+		d.mu.Lock()
+		alone := !d.shared && len(d.calls) == 1 && len(d.ears) == 0
+		d.mu.Unlock()
+		if !alone {
+			d.t.drop("a call is too slow", m)
+			if m.Kind == protocol.Request {
+				d.reply(refuse(m))
+			}
+			return
+		}
+		select {
+		case <-c.space:
+		case <-c.done:
+			return
+		}
+	}
+}
+
+// reply answers a request of the target without holding up the reader.
+func (d *duplex) reply(msg []byte) {
+	d.t.parting(func(ctx context.Context) {
+		if _, err := d.write(ctx, msg, Forward{}); err != nil {
+			d.t.log.Debug("answering a request of the target", "error", err)
+		}
+	})
+}
+
+// A duplexWire is one leg's use of a duplex.
+type duplexWire struct {
+	*duplex
+	// own says that the connection is the leg's alone and ends with it.
+	own bool
+}
+
+func (w *duplexWire) era() protocol.Era { return w.disc.Load().Era }
+func (w *duplexWire) version() string   { return w.disc.Load().Version }
+func (w *duplexWire) usable() bool      { return w.alive() }
+
+func (w *duplexWire) close(context.Context) {
+	if w.own {
+		w.fail(errUnused)
+	}
+}
+
+// asks reports whether a target may ask the client something while it works on
+// the method.
+func asks(method string) bool {
+	switch method {
+	case "tools/call", "prompts/get", "resources/read", "completion/complete":
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *duplexWire) call(ctx context.Context, r *request) (*protocol.Message, error) {
+	ctx, end := w.t.begin(ctx, r)
+	defer end()
+	m, err := w.exchange(ctx, r)
+	if err == nil {
+		return m, nil
+	}
+	if (ctx.Err() != nil || isEmit(err)) && r.leg != nil {
+		w.abandon(r.id, r.f)
+	}
+	return nil, w.t.fault(ctx, err)
+}
+
+// abandon tells the target that nobody waits for a request any more.
+func (w *duplexWire) abandon(id protocol.ID, f Forward) {
+	w.t.parting(func(ctx context.Context) {
+		_, _ = w.write(ctx, cancelled(id), f) // there is nobody to tell
+	})
+}
+
+func (w *duplexWire) exchange(ctx context.Context, r *request) (*protocol.Message, error) {
+	c := &duplexCall{mailbox: newMailbox(), asks: r.leg != nil && asks(r.method)}
+	defer close(c.done)
+	w.mu.Lock()
+	if w.broken != nil {
+		err := w.broken
+		w.mu.Unlock()
+		return nil, &unsent{err: w.t.failed(err)}
+	}
+	w.order++
+	c.order = w.order
+	w.calls[r.id] = c
+	w.use()
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.calls, r.id)
+		w.use()
+		w.mu.Unlock()
+	}()
+	m, err := w.write(ctx, protocol.AppendRequest(make([]byte, 0, len(r.params)+96), r.id, r.method, r.params), r.f)
+	if m != nil || err != nil {
+		return m, err
+	}
+	reply := func(msg []byte) { w.duplex.reply(msg) }
+	for {
+		m, err := c.take()
+		switch {
+		case err != nil:
+			return nil, err
+		case m == nil:
+			select {
+			case <-c.ready:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		case m.Kind == protocol.Response:
+			return m, nil
+		default:
+			if err := r.deliver(w.t, m, w, reply); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (w *duplexWire) send(ctx context.Context, _ string, msg []byte, f Forward) error {
+	ctx, cancel := context.WithTimeout(ctx, w.t.cfg.Timeout)
+	defer cancel()
+	m, err := w.write(ctx, msg, f)
+	if m != nil && m.Error != nil {
+		err = &refusal{m.Error}
+	}
+	if err != nil {
+		return w.t.fault(ctx, err)
+	}
+	return nil
+}
+
+func (w *duplexWire) listen(ctx context.Context, in *intake) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.t.ctx, func() { cancel(errClosed) })()
+	for {
+		var filter []byte
+		var changed <-chan struct{}
+		if w.era() == protocol.Modern {
+			if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
+				return errNoStream
+			}
+		}
+		err := w.listenOnce(ctx, in, filter, changed)
+		switch {
+		case ctx.Err() != nil:
+			return w.t.fault(ctx, ctx.Err())
+		case errors.Is(err, errResubscribe):
+		default:
+			return err
+		}
+	}
+}
+
+// listenOnce listens until ctx ends, the connection breaks or changed is closed.
+// A modern target is asked for what filter says.
+func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, changed <-chan struct{}) error {
+	e := &ear{mailbox: newMailbox(), in: in, w: w, passive: in.leg == nil && w.t.cfg.Transport == Stdio}
+	defer close(e.done)
+	if filter != nil {
+		e.id = nextID()
+	}
+	w.mu.Lock()
+	if w.broken != nil {
+		err := w.broken
+		w.mu.Unlock()
+		return &unsent{err: w.t.failed(err)}
+	}
+	w.ears[e] = struct{}{}
+	if e.id != "" { // the end of the subscription comes as its response
+		w.calls[e.id] = &duplexCall{mailbox: e.mailbox, passive: e.passive}
+	}
+	w.use()
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.ears, e)
+		delete(w.calls, e.id)
+		w.use()
+		w.mu.Unlock()
+	}()
+	if e.id != "" {
+		params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
+		params, _ = modernParams(params, e.id, w.version(), []byte("{}"), w.t.info, nil)
+		if _, err := w.write(ctx, protocol.AppendRequest(nil, e.id, "subscriptions/listen", params), in.f); err != nil {
+			return err
+		}
+		defer func() {
+			if w.alive() {
+				w.abandon(e.id, in.f)
+			}
+		}()
+	} else if in.connected != nil {
+		in.connected()
+	}
+	reply := func(msg []byte) { w.duplex.reply(msg) }
+	for {
+		m, err := e.take()
+		switch {
+		case err != nil:
+			return &unsent{err: w.t.failed(err)}
+		case m == nil:
+			select {
+			case <-e.ready:
+			case <-changed:
+				return errResubscribe
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case m.Kind == protocol.Response && m.Error != nil && m.Error.Code == protocol.CodeMethodNotFound:
+			return errNoStream
+		case m.Kind == protocol.Response:
+			return &unsent{err: w.t.failed(errStreamEnd)}
+		case m.Method == "notifications/subscriptions/acknowledged":
+			if in.connected != nil {
+				in.connected()
+			}
+		default:
+			if err := in.take(w.t, unsubscribed(m), w, reply); err != nil {
+				return err
+			}
+		}
+	}
+}
