@@ -1,0 +1,200 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// The revisions that go-sdk's client is used at.
+var revisions = []string{"2025-06-18", "2025-11-25", "2026-07-28"}
+
+// A gateway is a running `mcpgw serve` with one file.
+type gateway struct {
+	*process
+	file    string
+	port    int
+	ready   string // address of the readiness listener
+	metrics string
+}
+
+// manifest returns the YAML of a Gateway on port, and of one MCP Backend with the
+// given targets (a flow mapping each) that is served at /mcp.
+func manifest(port int, targets ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: default}
+spec:
+  gatewayClassName: agentgateway
+  listeners:
+  - {name: http, protocol: HTTP, port: %d}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: tools}
+spec:
+  type: MCP
+  mcp:
+    targets:
+`, port)
+	for _, target := range targets {
+		fmt.Fprintf(&b, "    - %s\n", target)
+	}
+	return b.String()
+}
+
+// static returns a target of [manifest].
+func static(name string, port int, path string) string {
+	return fmt.Sprintf("{name: %s, static: {host: 127.0.0.1, port: %d, path: %s}}", name, port, path)
+}
+
+// serve starts a gateway with the YAML that write returns for its port.
+func serve(t testing.TB, write func(port int) string, args ...string) *gateway {
+	t.Helper()
+	return serveEnv(t, nil, write, args...)
+}
+
+func serveEnv(t testing.TB, env []string, write func(port int) string, args ...string) *gateway {
+	t.Helper()
+	g := &gateway{
+		file:    filepath.Join(t.TempDir(), "gateway.yaml"),
+		port:    freePort(t),
+		ready:   fmt.Sprintf("127.0.0.1:%d", freePort(t)),
+		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)),
+	}
+	writeFile(t, g.file, write(g.port))
+	g.process = start(t, env, binary, append([]string{"serve", "-f", g.file, "--log-format", "json", "--log-level", "debug",
+		"--admin-addr", "off", "--ready-addr", g.ready, "--metrics-addr", g.metrics}, args...)...)
+	eventually(t, "the gateway is ready", func() error {
+		select {
+		case <-g.done:
+			t.Fatalf("the gateway ended: %v\n%s", g.err, tail(g.stderr.String()))
+		default:
+		}
+		response, err := http.Get("http://" + g.ready + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("readiness answers %s", response.Status)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		if text := g.stderr.String(); strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
+			t.Errorf("the gateway has a race or a panic:\n%s", tail(text))
+		}
+	})
+	return g
+}
+
+// url returns the MCP endpoint.
+func (g *gateway) url() string { return fmt.Sprintf("http://127.0.0.1:%d/mcp", g.port) }
+
+// terminate sends SIGTERM and returns the exit code.
+func (g *gateway) terminate(t testing.TB) int {
+	t.Helper()
+	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	return g.ended(t)
+}
+
+// A client is go-sdk's client with a count of the changes it was told of.
+type client struct {
+	*mcp.ClientSession
+	changes chan struct{} // a token for each tools list_changed
+}
+
+// A clientOptions says what a client can do and sends.
+type clientOptions struct {
+	revision string
+	header   http.Header
+	elicit   func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error)
+	progress func(*mcp.ProgressNotificationParams)
+}
+
+// headers adds headers to each request.
+type headers struct {
+	add  http.Header
+	next http.RoundTripper
+}
+
+func (h headers) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	for name, values := range h.add {
+		r.Header[name] = values
+	}
+	return h.next.RoundTrip(r)
+}
+
+// connect opens a session of go-sdk's client.
+func connect(t testing.TB, url string, opts clientOptions) *client {
+	t.Helper()
+	c := &client{changes: make(chan struct{}, 1000)}
+	options := &mcp.ClientOptions{
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { c.changes <- struct{}{} },
+		ElicitationHandler:     opts.elicit,
+	}
+	if opts.progress != nil {
+		options.ProgressNotificationHandler = func(_ context.Context, n *mcp.ProgressNotificationClientRequest) { opts.progress(n.Params) }
+	}
+	transport := &http.Transport{}
+	sdk := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, options)
+	session, err := sdk.Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint:   url,
+		HTTPClient: &http.Client{Transport: headers{add: opts.header, next: transport}},
+	}, &mcp.ClientSessionOptions{ProtocolVersion: opts.revision})
+	if err != nil {
+		t.Fatalf("connecting at %s: %v", opts.revision, err)
+	}
+	c.ClientSession = session
+	var once sync.Once
+	t.Cleanup(func() {
+		once.Do(func() { _ = session.Close() })
+		transport.CloseIdleConnections()
+	})
+	return c
+}
+
+// toolNames returns the names that the client lists, in the order listed.
+func (c *client) toolNames(t testing.TB) []string {
+	t.Helper()
+	names := []string{}
+	for tool, err := range c.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, tool.Name)
+	}
+	return names
+}
+
+// call calls a tool and returns the text of its answer.
+func (c *client) call(t testing.TB, name string, arguments map[string]any) string {
+	t.Helper()
+	result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: name, Arguments: arguments})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return resultText(result)
+}
+
+func resultText(result *mcp.CallToolResult) string {
+	var texts []string
+	for _, content := range result.Content {
+		if text, ok := content.(*mcp.TextContent); ok {
+			texts = append(texts, text.Text)
+		}
+	}
+	return strings.Join(texts, "\n")
+}

