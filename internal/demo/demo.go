@@ -9,7 +9,6 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,24 +73,15 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// YAML returns the resources that put a gateway in front of the demo, listening
-// on port.
-func (s *Server) YAML(port int) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, manifest, port, s.Addr().Port, s.Addr().Port, s.Addr().Port)
-	return b.Bytes()
+// YAML returns the resources that put a gateway in front of the demo. They have no
+// Gateway, so the one that is assumed for files serves them: port 8080 of loopback.
+func (s *Server) YAML() []byte {
+	port := s.Addr().Port
+	return fmt.Appendf(nil, manifest, port, port, port)
 }
 
-// manifest has four holes: the gateway's port, and the demo's three times.
+// manifest has three holes, all for the demo's port.
 const manifest = `# The built-in demo: two MCP servers as one catalogue, and a mock LLM.
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: default}
-spec:
-  gatewayClassName: agentgateway
-  listeners:
-  - {name: http, protocol: HTTP, port: %d}
----
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: Backend
 metadata: {name: demo}

@@ -57,11 +57,11 @@ type file struct {
 }
 
 // Import reads the servers in data, JSON that may have comments and trailing
-// commas, and returns one MCP Backend named mcp with a target each, behind a
-// Gateway that listens on port. lookup finds environment variables, as
-// os.LookupEnv does. A server that can't be imported is skipped; the error is for
-// a file that holds no servers at all.
-func Import(data []byte, port int, lookup func(string) (string, bool)) (*Result, error) {
+// commas, and returns one MCP Backend named mcp with a target each. There is no
+// Gateway: the one that is assumed for files serves it. lookup finds environment
+// variables, as os.LookupEnv does. A server that can't be imported is skipped; the
+// error is for a file that holds no servers at all.
+func Import(data []byte, lookup func(string) (string, bool)) (*Result, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxFile)
 	}
@@ -85,7 +85,7 @@ func Import(data []byte, port int, lookup func(string) (string, bool)) (*Result,
 	if len(im.targets) == 0 {
 		return nil, fmt.Errorf("no server of the file can be imported:\n  %s", strings.Join(im.skipped, "\n  "))
 	}
-	return im.result(port)
+	return im.result()
 }
 
 type object = map[string]any
@@ -210,28 +210,13 @@ func (im *importer) name(server string) string {
 }
 
 // result writes the resources.
-func (im *importer) result(port int) (*Result, error) {
-	documents := []object{
-		{
-			"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": object{"name": "default"},
-			"spec": object{"gatewayClassName": "agentgateway", "listeners": []any{
-				object{"name": "http", "protocol": "HTTP", "port": port},
-			}},
-		},
-		{
-			"apiVersion": "gateway.kgateway.dev/v1alpha1", "kind": "Backend", "metadata": object{"name": "mcp"},
-			"spec": object{"type": "MCP", "mcp": object{"targets": im.targets}},
-		},
+func (im *importer) result() (*Result, error) {
+	data, err := yaml.Marshal(object{
+		"apiVersion": "gateway.kgateway.dev/v1alpha1", "kind": "Backend", "metadata": object{"name": "mcp"},
+		"spec": object{"type": "MCP", "mcp": object{"targets": im.targets}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing resources: %w", err)
 	}
-	var parts []string
-	for _, doc := range documents {
-		data, err := yaml.Marshal(doc)
-		if err != nil {
-			return nil, fmt.Errorf("writing resources: %w", err)
-		}
-		parts = append(parts, string(data))
-	}
-	result := &Result{YAML: []byte(strings.Join(parts, "---\n")), Skipped: im.skipped}
-	result.Targets = slices.Sorted(maps.Keys(im.names))
-	return result, nil
+	return &Result{YAML: data, Targets: slices.Sorted(maps.Keys(im.names)), Skipped: im.skipped}, nil
 }

@@ -21,10 +21,6 @@ func lookup(name string) (string, bool) {
 // targets returns the targets in the YAML of result.
 func targets(t *testing.T, result *Result) []any {
 	t.Helper()
-	_, backend, found := strings.Cut(string(result.YAML), "---\n")
-	if !found {
-		t.Fatalf("want two documents:\n%s", result.YAML)
-	}
 	var doc struct {
 		Spec struct {
 			MCP struct {
@@ -32,7 +28,7 @@ func targets(t *testing.T, result *Result) []any {
 			} `json:"mcp"`
 		} `json:"spec"`
 	}
-	if err := yaml.Unmarshal([]byte(backend), &doc); err != nil {
+	if err := yaml.Unmarshal(result.YAML, &doc); err != nil {
 		t.Fatal(err)
 	}
 	return doc.Spec.MCP.Targets
@@ -120,7 +116,7 @@ func TestImport(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			result, err := Import([]byte(test.file), 8080, lookup)
+			result, err := Import([]byte(test.file), lookup)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +129,7 @@ func TestImport(t *testing.T) {
 		})
 	}
 	t.Run("at the limit of servers", func(t *testing.T) {
-		result, err := Import([]byte(`{"mcpServers": {`+strings.Join(many, ",")+`}}`), 8080, lookup)
+		result, err := Import([]byte(`{"mcpServers": {`+strings.Join(many, ",")+`}}`), lookup)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +150,7 @@ func TestImportErrors(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Import([]byte(test.file), 8080, lookup)
+			_, err := Import([]byte(test.file), lookup)
 			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
@@ -166,7 +162,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(`{"mcpServers": {"a": {"command": "${HOME}", "args": ["x",],}}} // end`)
 	f.Add(`{"servers": {"a": {"url": "http://h:1/x", "headers": {"Authorization": "Bearer ${input:x}"}}}} /* */`)
 	f.Fuzz(func(t *testing.T, file string) {
-		result, err := Import([]byte(file), 8080, lookup)
+		result, err := Import([]byte(file), lookup)
 		if err != nil {
 			return
 		}
