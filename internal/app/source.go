@@ -1,0 +1,134 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/internal/mcpjson"
+)
+
+// reporter is told what became of a configuration, and whether it is served.
+type reporter func(report *config.Report, sources *config.Sources, applied bool)
+
+// deliver loads files that are in memory and applies them unless they hold a
+// mistake.
+func deliver(files []config.File, apply func(*config.Resources) *config.Report, tell reporter) {
+	res, report := config.LoadFiles(files)
+	applied := false
+	if !report.Has(config.Invalid) {
+		report.Merge(apply(res))
+		applied = !report.Has(config.Invalid)
+	}
+	report.Sort()
+	tell(report, res.Positions.Sources(), applied)
+}
+
+// A memorySource delivers resources that never change.
+type memorySource struct {
+	file config.File
+	tell reporter
+}
+
+// Run implements [config.Source].
+func (s *memorySource) Run(ctx context.Context, apply func(*config.Resources) *config.Report) error {
+	deliver([]config.File{s.file}, apply, s.tell)
+	<-ctx.Done()
+	return nil
+}
+
+// settle is how long a file must be quiet before it is read again: editors write
+// in several steps.
+const settle = 100 * time.Millisecond
+
+// An importSource delivers the servers of an MCP client's file, and delivers them
+// again when the file changes. A change that can't be read leaves what was
+// delivered before.
+type importSource struct {
+	path   string
+	logger *slog.Logger
+	tell   reporter
+}
+
+// Run implements [config.Source]. It fails when the file can't be imported at
+// start.
+func (s *importSource) Run(ctx context.Context, apply func(*config.Resources) *config.Report) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watching %s: %w", s.path, err)
+	}
+	defer watcher.Close()
+	// The folder, since a file that is replaced is no longer watched.
+	if err := watcher.Add(filepath.Dir(s.path)); err != nil {
+		return exit(ExitInvalidConfig, fmt.Errorf("watching %s: %w", s.path, err))
+	}
+	current, err := s.load()
+	if err != nil {
+		return exit(ExitInvalidConfig, err)
+	}
+	if err := s.deliver(current, apply); err != nil {
+		return exit(ExitInvalidConfig, err)
+	}
+	quiet := time.NewTimer(settle)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watcher.Events:
+			quiet.Reset(settle)
+			continue
+		case err := <-watcher.Errors:
+			s.logger.Warn("watching the imported file", slog.Any("error", err))
+			continue
+		case <-quiet.C:
+		}
+		data, err := s.load()
+		if err == nil && bytes.Equal(data, current) {
+			continue
+		}
+		if err == nil {
+			current = data
+			err = s.deliver(data, apply)
+		}
+		if err != nil {
+			s.logger.Error("the imported file is not used, what it held before stays", slog.Any("error", err))
+		}
+	}
+}
+
+// maxImport bounds the file of an MCP client.
+const maxImport = 16 << 20
+
+func (s *importSource) load() ([]byte, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxImport+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", s.path, err)
+	}
+	return data, nil
+}
+
+func (s *importSource) deliver(data []byte, apply func(*config.Resources) *config.Report) error {
+	result, err := mcpjson.Import(data, os.LookupEnv)
+	if err != nil {
+		return fmt.Errorf("importing %s: %w", s.path, err)
+	}
+	for _, why := range result.Skipped {
+		s.logger.Warn("a server is not imported", slog.String("server", why))
+	}
+	deliver([]config.File{{Name: s.path + " (imported)", Text: result.YAML}}, apply, s.tell)
+	return nil
+}
