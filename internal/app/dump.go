@@ -3,7 +3,9 @@ package app
 import (
 	"strings"
 
-	"github.com/go-json-experiment/json"
+	"encoding/json"
+
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,7 +34,7 @@ func dump(res *config.Resources) ([]byte, error) {
 	for _, c := range res.ConfigMaps {
 		shown.ConfigMaps = append(shown.ConfigMaps, &corev1.ConfigMap{TypeMeta: c.TypeMeta, ObjectMeta: c.ObjectMeta})
 	}
-	data, err := json.Marshal(&shown, json.OmitZeroStructFields(true))
+	data, err := json.Marshal(&shown)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +42,7 @@ func dump(res *config.Resources) ([]byte, error) {
 	if err := json.Unmarshal(data, &tree); err != nil {
 		return nil, err
 	}
-	return json.Marshal(redact(tree), json.Deterministic(true), jsontext.WithIndent("  "))
+	return jsonv2.Marshal(redact(tree), jsonv2.Deterministic(true), jsontext.WithIndent("  "))
 }
 
 // redact returns a JSON value without what dump leaves out.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // The default addresses of the gateway's own listeners, in front of a
@@ -74,6 +75,13 @@ func readiness(ready func() bool) http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
+	return mux
+}
+
+// metricsHandler serves the series at /metrics.
+func metricsHandler(metrics *telemetry.Metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics.Handler())
 	return mux
 }
 

@@ -19,17 +19,19 @@ import (
 // reporter is told what became of a configuration, and whether it is served.
 type reporter func(report *config.Report, sources *config.Sources, applied bool)
 
-// deliver loads files that are in memory and applies them unless they hold a
-// mistake.
-func deliver(files []config.File, apply func(*config.Resources) *config.Report, tell reporter) {
-	res, report := config.LoadFiles(files)
+// deliver applies loaded resources unless they hold a mistake.
+func deliver(res *config.Resources, report *config.Report, apply func(*config.Resources) *config.Report, tell reporter) {
 	applied := false
-	if !report.Has(config.Invalid) {
+	if res != nil && !report.Has(config.Invalid) {
 		report.Merge(apply(res))
 		applied = !report.Has(config.Invalid)
 	}
 	report.Sort()
-	tell(report, res.Positions.Sources(), applied)
+	var sources *config.Sources
+	if res != nil {
+		sources = res.Positions.Sources()
+	}
+	tell(report, sources, applied)
 }
 
 // A memorySource delivers resources that never change.
@@ -40,7 +42,8 @@ type memorySource struct {
 
 // Run implements [config.Source].
 func (s *memorySource) Run(ctx context.Context, apply func(*config.Resources) *config.Report) error {
-	deliver([]config.File{s.file}, apply, s.tell)
+	res, report := config.LoadFiles([]config.File{s.file})
+	deliver(res, report, apply, s.tell)
 	<-ctx.Done()
 	return nil
 }
@@ -129,6 +132,7 @@ func (s *importSource) deliver(data []byte, apply func(*config.Resources) *confi
 	for _, why := range result.Skipped {
 		s.logger.Warn("a server is not imported", slog.String("server", why))
 	}
-	deliver([]config.File{{Name: s.path + " (imported)", Text: result.YAML}}, apply, s.tell)
+	res, report := config.LoadFiles([]config.File{{Name: s.path + " (imported)", Text: result.YAML}})
+	deliver(res, report, apply, s.tell)
 	return nil
 }

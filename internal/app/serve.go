@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/internal/demo"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// ServeOptions configure [Serve].
+type ServeOptions struct {
+	// Paths are files and directories of resources.
+	Paths []string
+	// MCPConfig is the file of an MCP client whose servers are served in place of
+	// Paths.
+	MCPConfig string
+	// Demo serves the built-in demo where there is neither.
+	Demo bool
+	// Loopback binds loopback addresses only, and takes a free port when the
+	// assumed one is busy.
+	Loopback bool
+	// Port, when not 0, takes the place of the assumed port 8080.
+	Port int
+
+	// AdminAddr, MetricsAddr and ReadyAddr are where the gateway's own listeners
+	// are; Off switches one off.
+	AdminAddr, MetricsAddr, ReadyAddr string
+	// SessionKeysFile names the file with the session keys; where it is empty,
+	// SessionKeys are they.
+	SessionKeysFile, SessionKeys string
+	// DrainDelay is how long connections are still accepted once the end is
+	// announced, DrainTimeout how long requests under way may take to end.
+	DrainDelay, DrainTimeout time.Duration
+
+	// Version is this program's.
+	Version string
+	// Logger gets what operators should know.
+	Logger *slog.Logger
+	// AccessLog gets a line for each request in LogFormat, "text" or "json". Nil
+	// writes none.
+	AccessLog io.Writer
+	LogFormat string
+	// Report gets the problems of the configuration as people read them, in colour
+	// if Color; nil logs them.
+	Report io.Writer
+	Color  bool
+	// Banner gets what there is to see, once it is served; nil prints nothing.
+	Banner io.Writer
+}
+
+// Serve runs a gateway until ctx ends and it has drained. The error has ExitUsage
+// when there is nothing to serve, and ExitInvalidConfig when the configuration is refused at start.
+func Serve(ctx context.Context, opts ServeOptions) error {
+	keys, err := sessionKeys(opts.SessionKeysFile, opts.SessionKeys)
+	if err != nil {
+		return exit(ExitUsage, err)
+	}
+	if len(keys) == 0 {
+		opts.Logger.Info("no session keys are given, so sessions belong to this process alone: see --session-keys-file")
+	}
+	in, err := newInstance(instanceOptions{
+		logger:       opts.Logger,
+		version:      opts.Version,
+		keys:         keys,
+		ports:        &ports{loopback: opts.Loopback, port: opts.Port, fallBack: opts.Loopback},
+		report:       opts.Report,
+		color:        opts.Color,
+		accessLog:    accessLog(opts.AccessLog, opts.LogFormat),
+		drainDelay:   opts.DrainDelay,
+		drainTimeout: opts.DrainTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	listeners := &own{logger: opts.Logger}
+	defer listeners.close()
+	err = errors.Join(
+		listeners.open("metrics", opts.MetricsAddr, DefaultMetricsAddr, metricsHandler(in.metrics)),
+		listeners.open("readiness", opts.ReadyAddr, DefaultReadyAddr, readiness(in.server.Ready)),
+		listeners.open("admin", opts.AdminAddr, DefaultAdminAddr, admin(in.served.Load)),
+	)
+	if err != nil {
+		return err
+	}
+	source, note, stop, err := sourceOf(opts, in)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return in.run(ctx, source, func(ctx context.Context) error {
+		in.announce(ctx, opts, note)
+		<-ctx.Done()
+		return nil
+	})
+}
+
+func accessLog(w io.Writer, format string) *telemetry.AccessLog {
+	if w == nil {
+		return nil
+	}
+	if format == "json" {
+		return telemetry.NewAccessLog(w, telemetry.JSON)
+	}
+	return telemetry.NewAccessLog(w, telemetry.Text)
+}
+
+// sourceOf returns where the resources come from, with a note for the banner. stop
+// ends what it started, and waits for it.
+func sourceOf(opts ServeOptions, in *instance) (source config.Source, note string, stop func(), err error) {
+	stop = func() {}
+	switch {
+	case len(opts.Paths) > 0 && opts.MCPConfig != "":
+		return nil, "", stop, exit(ExitUsage, errors.New("give either -f or --mcp-config, not both"))
+	case len(opts.Paths) > 0:
+		return &config.FileSource{Paths: opts.Paths, OnReport: in.tell}, "", stop, nil
+	case opts.MCPConfig != "":
+		return &importSource{path: opts.MCPConfig, logger: opts.Logger, tell: in.tell}, "servers of " + opts.MCPConfig, stop, nil
+	case opts.Demo:
+		source, stop, err = demoSource(opts, in)
+		return source, "no configuration given: this is the built-in demo", stop, err
+	default:
+		return nil, "", stop, exit(ExitUsage, errors.New("nothing to serve: name a file or directory with -f, or try `mcpgw run`"))
+	}
+}
+
+// demoSource starts the demo's servers and returns the resources that refer to
+// them.
+func demoSource(opts ServeOptions, in *instance) (source config.Source, stop func(), err error) {
+	// The demo's own chatter is of no use to anyone.
+	servers, err := demo.Listen(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, func() {}, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := servers.Run(ctx); err != nil {
+			opts.Logger.Error("the demo ended", slog.Any("error", err))
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-ended
+	}
+	return &memorySource{file: config.File{Name: "demo.yaml", Text: servers.YAML()}, tell: in.tell}, stop, nil
+}
+
+// announce says what is served where: in the log, and on the banner.
+func (in *instance) announce(ctx context.Context, opts ServeOptions, note string) {
+	endpoints := in.endpoints()
+	for _, e := range endpoints {
+		in.logger.Info("serving", slog.String("url", e.url), slog.String("backend", e.backend), slog.Bool("mcp", e.mcp))
+	}
+	if opts.Banner == nil {
+		return
+	}
+	if err := in.banner(ctx, opts, note, endpoints); err != nil {
+		in.logger.Warn("writing the banner", slog.Any("error", err))
+	}
+}
+
+// An endpoint is a URL that clients can use.
+type endpoint struct {
+	url     string
+	path    string
+	backend string // namespace/name
+	mcp     bool
+	targets int // entries of an MCP Backend
+}
+
+// endpoints returns what is served at a path of its own, MCP first.
+func (in *instance) endpoints() []endpoint {
+	targets := map[string]int{}
+	for _, b := range in.served.Load().Backends {
+		if b.Spec.MCP != nil {
+			targets[b.Namespace+"/"+b.Name] = len(b.Spec.MCP.Targets)
+		}
+	}
+	var endpoints []endpoint
+	for _, e := range in.server.Snapshot().Endpoints() {
+		scheme, host := "http", in.ports.hostPort(e.Port)
+		if e.TLS {
+			scheme = "https"
+		}
+		if e.Host != "" {
+			host = fmt.Sprintf("%s:%d", e.Host, e.Port)
+		}
+		endpoints = append(endpoints, endpoint{
+			url: scheme + "://" + host + e.Path, path: e.Path, backend: e.Backend, mcp: e.MCP, targets: targets[e.Backend],
+		})
+	}
+	return endpoints
+}
