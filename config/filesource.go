@@ -6,8 +6,9 @@ import "context"
 type FileSource struct {
 	// Paths are files and directories.
 	Paths []string
-	// OnReport is told the complete report after each change, and whether it was applied. May be nil.
-	OnReport func(report *Report, applied bool)
+	// OnReport is told the complete report after each change, with the files that it
+	// is about, and whether it was applied. May be nil.
+	OnReport func(report *Report, sources *Sources, applied bool)
 }
 
 // Run implements Source.
