@@ -1,6 +1,9 @@
 package app
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // An ExitCode is what the process ends with.
 type ExitCode int
@@ -47,4 +50,9 @@ func CodeOf(err error) ExitCode {
 	default:
 		return ExitFailure
 	}
+}
+
+// Usage returns err as a mistake in the command line of a command.
+func Usage(command string, err error) error {
+	return exit(ExitUsage, fmt.Errorf("%w\nSee `%s --help`", err, command))
 }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcpgw/mcpgw/internal/app"
+)
+
+func newServe(g *globals) *cobra.Command {
+	opts := app.ServeOptions{Version: version}
+	cmd := &cobra.Command{
+		Use:   "serve -f PATH...",
+		Short: "Serve a gateway from files, which are watched",
+		Long: `Serve a gateway from YAML files and directories. They are watched: a change is live
+at once, and one with a mistake changes nothing.`,
+		Example: "  mcpgw serve -f gateway.yaml\n  mcpgw serve -f backends/ -f policies.yaml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd, g, opts) },
+	}
+	serveFlags(cmd, &opts)
+	return cmd
+}
+
+func newRun(g *globals) *cobra.Command {
+	opts := app.ServeOptions{Version: version, Demo: true, Loopback: true}
+	cmd := &cobra.Command{
+		Use:   "run [-f PATH... | --mcp-config FILE]",
+		Short: "Serve on loopback: the built-in demo, files, or the servers of an MCP client",
+		Long: `Serve a gateway on loopback and say how to use it. Without files it serves the
+built-in demo: two MCP servers and a mock LLM that this binary carries. Nothing is
+written to disk.
+
+--mcp-config takes the file of an MCP client (mcpServers of Claude and Cursor, servers
+and inputs of VS Code). Variables come from the environment, inputs from
+MCPGW_INPUT_<ID>.`,
+		Example: "  mcpgw run\n  mcpgw run --mcp-config ~/.claude.json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("log-level") {
+				g.logLevel = "warn" // the banner says the rest
+			}
+			opts.Banner = cmd.OutOrStdout()
+			return serve(cmd, g, opts)
+		},
+	}
+	serveFlags(cmd, &opts)
+	cmd.Flags().StringVar(&opts.MCPConfig, "mcp-config", "", "serve the MCP servers of a client's file")
+	cmd.Flags().IntVar(&opts.Port, "port", 0, "port of a Gateway that is not written (default 8080, or a free one when it is busy)")
+	return cmd
+}
+
+func serveFlags(cmd *cobra.Command, opts *app.ServeOptions) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&opts.Paths, "filename", "f", nil, "file or directory of resources; can be given several times")
+	f.StringVar(&opts.AdminAddr, "admin-addr", app.DefaultAdminAddr, "address of profiles and the configuration in use, or off")
+	f.StringVar(&opts.MetricsAddr, "metrics-addr", app.DefaultMetricsAddr, "address of the Prometheus metrics, or off")
+	f.StringVar(&opts.ReadyAddr, "ready-addr", app.DefaultReadyAddr, "address of /readyz and /livez, or off")
+	f.StringVar(&opts.SessionKeysFile, "session-keys-file", "", "file with the keys that sessions are sealed with, 64 hex digits each, newest first (default: the variable MCPGW_SESSION_KEYS)")
+	f.DurationVar(&opts.DrainDelay, "drain-delay", 0, "how long to accept connections after SIGTERM")
+	f.DurationVar(&opts.DrainTimeout, "drain-timeout", 0, "how long requests may take to end after SIGTERM (default 25s)")
+}
+
+// serve fills in what all serving commands share.
+func serve(cmd *cobra.Command, g *globals, opts app.ServeOptions) error {
+	logger, err := g.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	opts.Logger = logger
+	opts.LogFormat = g.logFormat
+	opts.AccessLog = cmd.ErrOrStderr()
+	opts.SessionKeys = os.Getenv("MCPGW_SESSION_KEYS")
+	if g.logFormat != "json" {
+		opts.Report, opts.Color = cmd.ErrOrStderr(), color()
+	}
+	return app.Serve(cmd.Context(), opts)
+}
