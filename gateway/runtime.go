@@ -19,8 +19,9 @@ type RuntimeOptions struct {
 	Logger *slog.Logger
 	// Metrics, when set, counts.
 	Metrics *telemetry.Metrics
-	// Sealer seals sessions and cursors; default is one with a key of its own.
-	Sealer *session.Sealer
+	// SessionKeys are what sessions and cursors are sealed with, 32 bytes each, the
+	// newest first; default is a key that nobody else has.
+	SessionKeys [][]byte
 	// Home is the address at which other replicas reach this one; may be empty.
 	Home string
 	// Version is the gateway's own, as MCP clients see it.
@@ -44,19 +45,17 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	if opts.Sealer == nil {
-		var err error
-		if opts.Sealer, err = session.NewSealer(); err != nil {
-			return nil, err
-		}
+	sealer, err := session.NewSealer(opts.SessionKeys...)
+	if err != nil {
+		return nil, err
 	}
-	sessions := session.NewSessions(session.SessionsOptions{Sealer: opts.Sealer, Home: opts.Home})
+	sessions := session.NewSessions(session.SessionsOptions{Sealer: sealer, Home: opts.Home})
 	return &Runtime{
 		opts:        opts,
 		expressions: policy.NewCompiler(opts.Metrics),
 		pools:       map[string]*upstream.Pool{},
 		hub: federation.NewHub(federation.HubOptions{
-			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: opts.Sealer, Sessions: sessions,
+			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions,
 		}),
 	}, nil
 }

@@ -29,17 +29,14 @@ func newVersion(g *globals) *cobra.Command {
 
 func newSchema(*globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema [KIND]",
+		Use:   "schema",
 		Short: "Print the JSON schema of the resources, for editors",
-		Long: `Print the JSON schema of one kind, or of all. Editors with the YAML language
-server use it by the line
+		Long: `Print the JSON schema of all kinds. Editors with the YAML language server use it in
+files that have the line
 
   # yaml-language-server: $schema=mcpgw.schema.json`,
 		Example: "  mcpgw schema > mcpgw.schema.json",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return app.PrintSchema(cmd.OutOrStdout(), args...)
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return app.PrintSchema(cmd.OutOrStdout()) },
 	}
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,9 +29,10 @@ under rules that say who may use which tool, from Kubernetes resources in plain 
 
 Exit codes: 0 all went well, 1 failure, 2 wrong usage, 3 invalid configuration,
 4 denied or no such tool, 5 nothing answers.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		DisableAutoGenTag: true,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableAutoGenTag:          true,
+		SuggestionsMinimumDistance: 2,
 	}
 	root.PersistentFlags().StringVarP(&g.output, "output", "o", "table", "how to print data: table, json or yaml")
 	root.PersistentFlags().StringVar(&g.logFormat, "log-format", "text", "how to write the log: text or json")
@@ -49,9 +52,11 @@ func usageErrors(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
 		check = cobra.NoArgs
-		if cmd.HasSubCommands() {
-			check = cobra.ArbitraryArgs
-		}
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		// Of these cobra would show the help, whatever was asked for.
+		check = knownCommand
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -62,6 +67,18 @@ func usageErrors(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		usageErrors(sub)
 	}
+}
+
+// knownCommand refuses what is not a subcommand of cmd.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w. Did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return err
 }
 
 // format returns the value of -o.

@@ -11,8 +11,6 @@ type About struct {
 	Commit   string `json:"commit,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	// Revisions are the MCP revisions that clients may speak.
-	Revisions []string `json:"mcpRevisions"`
 }
 
 // AboutThis returns what is known of this program, with the version that the

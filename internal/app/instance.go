@@ -14,7 +14,6 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/gateway"
-	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -50,13 +49,9 @@ type instanceOptions struct {
 }
 
 func newInstance(opts instanceOptions) (*instance, error) {
-	sealer, err := session.NewSealer(opts.keys...)
-	if err != nil {
-		return nil, fmt.Errorf("reading session keys: %w", err)
-	}
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version})
 	runtime, err := gateway.NewRuntime(gateway.RuntimeOptions{
-		Logger: opts.logger, Metrics: metrics, Sealer: sealer, Version: opts.version,
+		Logger: opts.logger, Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
 	})
 	if err != nil {
 		return nil, err

@@ -57,6 +57,9 @@ type ServeOptions struct {
 // Serve runs a gateway until ctx ends and it has drained. The error has ExitUsage
 // when there is nothing to serve, and ExitInvalidConfig when the configuration is refused at start.
 func Serve(ctx context.Context, opts ServeOptions) error {
+	if err := opts.check(); err != nil {
+		return exit(ExitUsage, err)
+	}
 	keys, err := sessionKeys(opts.SessionKeysFile, opts.SessionKeys)
 	if err != nil {
 		return exit(ExitUsage, err)
@@ -100,6 +103,17 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	})
 }
 
+// check returns an error when the options say to serve nothing, or two things.
+func (o *ServeOptions) check() error {
+	if len(o.Paths) > 0 && o.MCPConfig != "" {
+		return errors.New("give either -f or --mcp-config, not both")
+	}
+	if len(o.Paths) == 0 && o.MCPConfig == "" && !o.Demo {
+		return errors.New("nothing to serve: name a file or directory with -f, or try `mcpgw run`")
+	}
+	return nil
+}
+
 func accessLog(w io.Writer, format string) *telemetry.AccessLog {
 	if w == nil {
 		return nil
@@ -115,17 +129,13 @@ func accessLog(w io.Writer, format string) *telemetry.AccessLog {
 func sourceOf(opts ServeOptions, in *instance) (source config.Source, note string, stop func(), err error) {
 	stop = func() {}
 	switch {
-	case len(opts.Paths) > 0 && opts.MCPConfig != "":
-		return nil, "", stop, exit(ExitUsage, errors.New("give either -f or --mcp-config, not both"))
 	case len(opts.Paths) > 0:
 		return &config.FileSource{Paths: opts.Paths, OnReport: in.tell}, "", stop, nil
 	case opts.MCPConfig != "":
 		return &importSource{path: opts.MCPConfig, logger: opts.Logger, tell: in.tell}, "servers of " + opts.MCPConfig, stop, nil
-	case opts.Demo:
+	default:
 		source, stop, err = demoSource(opts, in)
 		return source, "no configuration given: this is the built-in demo", stop, err
-	default:
-		return nil, "", stop, exit(ExitUsage, errors.New("nothing to serve: name a file or directory with -f, or try `mcpgw run`"))
 	}
 }
 
