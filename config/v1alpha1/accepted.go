@@ -21,8 +21,12 @@ func CRDs() []*apiextensionsv1.CustomResourceDefinition {
 		s := accepted(kind)
 		s.Properties["metadata"] = apiextensionsv1.JSONSchemaProps{Type: "object"}
 		*s = modify(*s, func(s *apiextensionsv1.JSONSchemaProps) {
+			for i := range s.XValidations {
+				s.XValidations[i].Rule = anyCaseRule(s.XValidations[i].Rule)
+			}
 			if len(s.Enum) > 0 && s.Type == "string" {
-				s.Pattern, s.Enum = enumPattern(enumValues(s)), nil
+				longest := int64(64) // rules that read the value need a limit
+				s.Pattern, s.Enum, s.MaxLength = enumPattern(enumValues(s)), nil, &longest
 			}
 		})
 		crd.Spec.Versions[0].Schema.OpenAPIV3Schema = s
@@ -31,6 +35,18 @@ func CRDs() []*apiextensionsv1.CustomResourceDefinition {
 		out = append(out, crd)
 	}
 	return out
+}
+
+// comparison is a part of a rule that compares an enumeration.
+var comparison = regexp.MustCompile(`self\.(\w+) (==|!=|in) ('[^']*'|\[[^]]*\])`)
+
+// anyCaseRule returns rule with its enumerations compared in any case, with or
+// without underscores.
+func anyCaseRule(rule string) string {
+	return comparison.ReplaceAllStringFunc(rule, func(c string) string {
+		m := comparison.FindStringSubmatch(c)
+		return "self." + m[1] + ".lowerAscii().replace('_', '') " + m[2] + " " + strings.ToLower(strings.ReplaceAll(m[3], "_", ""))
+	})
 }
 
 // accepted returns the schema of kind with every spelling that Normalize knows.

@@ -45,7 +45,7 @@ type TrafficPolicyList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.autoHostRewrite) || ((!has(self.targetRefs) || self.targetRefs.all(r, r.kind == 'HTTPRoute')) && (!has(self.targetSelectors) || self.targetSelectors.all(r, r.kind == 'HTTPRoute')))",message="autoHostRewrite works on HTTPRoute targets only"
 // +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.targetRefs) || self.targetRefs.all(r, r.kind != 'Gateway' || has(r.sectionName))",message="retry on a Gateway needs sectionName, the listener to cover"
-// +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.retry.perTryTimeout) || !has(self.timeouts) || !has(self.timeouts.request) || duration(self.retry.perTryTimeout) < duration(self.timeouts.request)",message="retry.perTryTimeout must be shorter than timeouts.request"
+// +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.retry.perTryTimeout) || !has(self.timeouts) || !has(self.timeouts.request) || duration(self.timeouts.request) == duration('0s') || duration(self.retry.perTryTimeout) < duration(self.timeouts.request)",message="retry.perTryTimeout must be shorter than timeouts.request"
 type TrafficPolicySpec struct {
 	// What the policy covers, by name: 1 to 16 objects of kind Gateway,
 	// HTTPRoute, XListenerSet or Backend in the policy's namespace. One of

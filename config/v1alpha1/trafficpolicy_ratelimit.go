@@ -169,9 +169,9 @@ type RateLimitInline struct {
 
 // A RateLimitAction makes one entry of a descriptor.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.genericKey), has(self.requestHeaders), has(self.remoteAddress), has(self.headerValueMatch), has(self.sourceCluster), has(self.destinationCluster), has(self.metadata), has(self.path), has(self.type)].filter(x, x).size() == 1",message="set exactly one kind of action"
-// +kubebuilder:validation:XValidation:rule="has(self.generic) == (has(self.type) && self.type == 'Generic')",message="type Generic needs generic, and no other type has it"
-// +kubebuilder:validation:XValidation:rule="has(self.header) == (has(self.type) && self.type == 'Header')",message="type Header needs header, and no other type has it"
+// +kubebuilder:validation:XValidation:rule="[has(self.genericKey), has(self.requestHeaders), has(self.remoteAddress), has(self.headerValueMatch), has(self.sourceCluster), has(self.destinationCluster), has(self.metadata), has(self.path), has(self.type) || has(self.generic) || has(self.header)].filter(x, x).size() == 1",message="set exactly one kind of action"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || has(self.generic) == (self.type == 'Generic')",message="type Generic needs generic, and no other type has it"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || has(self.header) == (self.type == 'Header')",message="type Header needs header, and no other type has it"
 type RateLimitAction struct {
 	// A fixed value. Exactly one kind of action is set.
 	// +optional
