@@ -321,3 +321,35 @@ func misspell(t *rapid.T, kind string, obj map[string]any) {
 		})
 	}
 }
+
+// FuzzParse feeds what no schema permits: nothing panics, and what Parse accepts,
+// Validate accepts too.
+func FuzzParse(f *testing.F) {
+	for _, tt := range spellingPairs() {
+		for _, text := range append(tt.others, tt.canonical) {
+			f.Add(tt.kind, text)
+		}
+	}
+	for _, r := range allRules() {
+		f.Add(r.kind, r.bad)
+	}
+	f.Add(KindBackend, `spec: {ai: {llm: [], priorityGroups: {provider: 1}}, mcp: {targets: {static: []}}, loadBalancer: []}`)
+	f.Add(KindTrafficPolicy, `{metadata: [], spec: {targetRefs: [[]], ai: {overrides: [1], fieldDefaults: 2, promptGuard: {request: [1, {}]}}}}`)
+	f.Fuzz(func(t *testing.T, kind, text string) {
+		var obj map[string]any
+		if yaml.Unmarshal([]byte(text), &obj) != nil || obj == nil {
+			return
+		}
+		Normalize(kind, obj)
+		UnknownFields(kind, obj)
+		Check(kind, obj)
+		o, errs := Parse(kind, obj)
+		if o == nil || len(errs) > 0 {
+			return
+		}
+		if errs := o.Validate(); len(errs) > 0 {
+			t.Errorf("Parse accepts what Validate refuses: %v in:\n%s", errs, text)
+		}
+		Unserved(o)
+	})
+}
