@@ -1,0 +1,203 @@
+package federation
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+const (
+	// keepAlive is the longest silence on a stream. An answer that takes longer
+	// becomes a stream, so that nobody on the way takes it for dead.
+	keepAlive = 15 * time.Second
+	// writeTimeout is how long a client may take to accept one event. A client
+	// that is slower loses its stream; until then reading from the target pauses.
+	writeTimeout = 30 * time.Second
+)
+
+var errSlowClient = fault.New(fault.ClientGone, "the client does not read")
+
+// An sse writes server-sent events to one client. It is safe for concurrent use.
+type sse struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+
+	mu      sync.Mutex
+	started bool
+	ended   bool
+	buf     []byte
+	timer   *time.Timer
+	sent    int64
+}
+
+func newSSE(w http.ResponseWriter) *sse {
+	return &sse{w: w, rc: http.NewResponseController(w)}
+}
+
+// start begins the stream. The caller holds the lock.
+func (s *sse) start() {
+	if s.started {
+		return
+	}
+	s.started = true
+	h := s.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// event writes one message as an event and flushes it.
+func (s *sse) event(raw []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return errSlowClient
+	}
+	s.start()
+	s.buf = protocol.AppendEvent(s.buf[:0], protocol.Event{Type: "message", Data: raw, Retry: -1})
+	return s.write(s.buf)
+}
+
+// comment writes a comment that keeps the stream open.
+func (s *sse) comment() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return errSlowClient
+	}
+	s.start()
+	return s.write([]byte(protocol.Keepalive))
+}
+
+// write sends b, which is nothing or whole events. The caller holds the lock.
+func (s *sse) write(b []byte) error {
+	// Not every ResponseWriter knows deadlines; those of servers do.
+	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := s.w.Write(b)
+	s.sent += int64(n)
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	if err != nil {
+		s.ended = true
+		return fault.Wrap(fault.ClientGone, err, "the client closed the stream")
+	}
+	if cap(s.buf) > 64<<10 {
+		s.buf = nil
+	}
+	if s.timer != nil {
+		s.timer.Reset(keepAlive)
+	}
+	return nil
+}
+
+// keep sends a comment whenever the stream was silent for keepAlive, until
+// finish.
+func (s *sse) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(keepAlive, func() { _ = s.comment() })
+}
+
+// finish stops what keep began. Nothing is written after it.
+func (s *sse) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.started {
+		_ = s.rc.SetWriteDeadline(time.Time{})
+	}
+}
+
+// An answer is how one POST is answered: with JSON when nothing precedes the
+// response, else with a stream. A batch has several responses.
+type answer struct {
+	*sse
+	batch     bool
+	responses []byte // of a batch, joined by commas
+	streaming bool   // send it as a stream even so
+}
+
+// emit sends a message that precedes the response.
+func (a *answer) emit(raw []byte) error { return a.event(raw) }
+
+// respond sends a response, with the HTTP status if it is not too late for one.
+func (a *answer) respond(status int, raw []byte) error {
+	a.mu.Lock()
+	started := a.started
+	a.mu.Unlock()
+	switch {
+	case started || a.streaming:
+		return a.event(raw)
+	case a.batch:
+		if len(a.responses) > 0 {
+			a.responses = append(a.responses, ',')
+		}
+		a.responses = append(a.responses, raw...)
+		return nil
+	default:
+		return a.json(status, raw)
+	}
+}
+
+func (a *answer) json(status int, raw []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.started { // by the timer, just now
+		a.buf = protocol.AppendEvent(a.buf[:0], protocol.Event{Type: "message", Data: raw, Retry: -1})
+		return a.write(a.buf)
+	}
+	a.started, a.ended = true, true
+	h := a.w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(raw))}
+	a.w.WriteHeader(status)
+	n, err := a.w.Write(raw)
+	a.sent += int64(n)
+	if err != nil {
+		return fault.Wrap(fault.ClientGone, err, "the client closed the request")
+	}
+	return nil
+}
+
+var jsonType = []string{"application/json"}
+
+// close ends the answer; a batch without responses is accepted.
+func (a *answer) close() error {
+	if !a.batch {
+		return nil
+	}
+	a.mu.Lock()
+	started := a.started
+	a.mu.Unlock()
+	switch {
+	case started:
+		// Responses from before the stream began.
+		for raw := range protocol.Elements(append(append([]byte{'['}, a.responses...), ']')) {
+			if err := a.event(raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	case len(a.responses) == 0:
+		a.w.WriteHeader(http.StatusAccepted)
+		return nil
+	default:
+		return a.json(http.StatusOK, append(append([]byte{'['}, a.responses...), ']'))
+	}
+}
+
+// begun reports whether the client has got anything yet.
+func (s *sse) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started
+}

@@ -1,0 +1,218 @@
+package federation
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
+)
+
+// What a list of one target may hold. What is over a limit is left out, and said.
+const (
+	maxItems     = 5000
+	maxItemBytes = 256 << 10
+	maxListBytes = 32 << 20
+	maxPages     = 1000
+)
+
+const (
+	defaultTTL  = 60 * time.Second // of a list whose target says nothing
+	minTTL      = time.Second      // so that "immediately stale" is not a fetch for each request
+	maxTTL      = time.Hour
+	maxLogged   = 20 // problems of one list
+	listTimeout = 6  // times the target's own timeout bound all pages together
+)
+
+// A list is what one target had in one of its lists at one time. It is immutable.
+type list struct {
+	items   []*item
+	ttl     time.Duration
+	fetched time.Time
+	digest  [sha256.Size]byte
+	// problems counts what was left out.
+	problems int
+}
+
+// A lister fetches the lists of one target on behalf of one kind of caller.
+type lister struct {
+	target  *session.Target
+	client  session.Client
+	forward session.Forward
+	scope   scope
+	logger  *slog.Logger
+	now     func() time.Time
+}
+
+// fetch asks the target for all pages of a list. A target that does not have such
+// a list is not asked, and has an empty one.
+func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
+	f := &features[k]
+	timeout := timeoutOf(l.target)
+	ctx, cancel := context.WithTimeout(ctx, listTimeout*timeout)
+	defer cancel()
+
+	dctx, dcancel := context.WithTimeout(ctx, timeout)
+	defer dcancel()
+	d, err := l.target.Discover(dctx, l.client, l.forward)
+	if err != nil {
+		return nil, err
+	}
+	out := &list{ttl: defaultTTL, fetched: l.now()}
+	if protocol.Get(d.Capabilities, f.capability) == nil {
+		return out, nil
+	}
+	leg, err := l.target.Lease(dctx, l.client, l.forward)
+	if err != nil {
+		return nil, err
+	}
+	defer leg.Release()
+
+	var (
+		cursor  []byte
+		seen    = map[string]bool{}
+		known   = map[string]bool{}
+		size    int
+		digest  = sha256.New()
+		problem = func(err error) {
+			if out.problems++; out.problems <= maxLogged {
+				l.logger.WarnContext(ctx, "left out of the catalogue", "target", l.target.Config().Name,
+					"list", f.member, "error", err)
+			}
+		}
+	)
+	for page := 0; ; page++ {
+		if page == maxPages {
+			problem(fmt.Errorf("more than %d pages", maxPages))
+			break
+		}
+		result, err := l.page(ctx, leg, f, cursor, timeout)
+		if err != nil {
+			return nil, err
+		}
+		if result == nil {
+			break // the method is not there
+		}
+		if page == 0 {
+			out.ttl = ttlOf(result)
+		}
+		full := false
+		elements := protocol.Get(result, f.member)
+		if len(elements) == 0 || elements[0] != '[' {
+			return nil, fault.Wrap(fault.UpstreamFailed, fmt.Errorf("result of %s has no array %s", f.method, f.member),
+				"the target answered something that is no list")
+		}
+		for raw := range protocol.Elements(elements) {
+			if len(raw) > maxItemBytes {
+				problem(fmt.Errorf("an item of %d bytes", len(raw)))
+				continue
+			}
+			if len(out.items) == maxItems || size+len(raw) > maxListBytes {
+				problem(fmt.Errorf("more than %d items or %d bytes", maxItems, maxListBytes))
+				full = true
+				break
+			}
+			it, err := newItem(k, raw, l.scope)
+			if err != nil {
+				problem(err)
+				continue
+			}
+			if known[it.own] {
+				problem(fmt.Errorf("%s %q stands twice", f.id, it.own))
+				continue
+			}
+			known[it.own] = true
+			size += len(raw)
+			digest.Write(it.raw)
+			out.items = append(out.items, it)
+		}
+		next := protocol.Get(result, "nextCursor")
+		if full || len(next) == 0 || next[0] != '"' || string(next) == `""` {
+			break
+		}
+		if seen[string(next)] {
+			problem(fmt.Errorf("the cursors go round in a circle"))
+			break
+		}
+		seen[string(next)] = true
+		cursor = bytes.Clone(next)
+	}
+	out.items = unambiguous(out.items, func(it *item, n int) {
+		problem(fmt.Errorf("%d items have the client-visible name %q", n, it.client))
+	})
+	digest.Sum(out.digest[:0])
+	return out, nil
+}
+
+// page asks for one page; its result is nil when the target does not know the
+// method.
+func (l *lister) page(ctx context.Context, leg *session.Leg, f *feature, cursor []byte, timeout time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	params := []byte("{}")
+	if cursor != nil {
+		params = protocol.Splice(params, protocol.Edit{Path: []string{"cursor"}, Value: cursor})
+	}
+	m, err := leg.Call(ctx, &session.Call{Method: f.method, Params: params, Forward: l.forward})
+	if err != nil {
+		return nil, err
+	}
+	if m.Error != nil {
+		if m.Error.Code == protocol.CodeMethodNotFound {
+			return nil, nil
+		}
+		return nil, fault.Wrap(fault.UpstreamFailed, fmt.Errorf("%s: %w", f.method, m.Error), "the target refused to list")
+	}
+	if len(m.Result) == 0 || m.Result[0] != '{' {
+		return nil, fault.Wrap(fault.UpstreamFailed, fmt.Errorf("%s: the result is no object", f.method), "the target answered something that is no list")
+	}
+	return m.Result, nil
+}
+
+func timeoutOf(t *session.Target) time.Duration {
+	if d := t.Config().Timeout; d > 0 {
+		return d
+	}
+	return 5 * time.Second
+}
+
+func ttlOf(result []byte) time.Duration {
+	raw := protocol.Get(result, "ttlMs")
+	if raw == nil {
+		return defaultTTL
+	}
+	ms, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || ms > int64(maxTTL/time.Millisecond) {
+		return maxTTL
+	}
+	return max(time.Duration(ms)*time.Millisecond, minTTL)
+}
+
+// unambiguous returns the items whose client-visible name no other of them has,
+// in their order. Two names of a target can only meet when it makes them meet.
+func unambiguous(items []*item, report func(*item, int)) []*item {
+	count := make(map[string]int, len(items))
+	for _, it := range items {
+		count[it.client]++
+	}
+	if len(count) == len(items) {
+		return items
+	}
+	out := items[:0]
+	for _, it := range items {
+		switch n := count[it.client]; {
+		case n == 1:
+			out = append(out, it)
+		case n > 1:
+			report(it, n)
+			count[it.client] = 0
+		}
+	}
+	return out
+}

@@ -1,0 +1,306 @@
+package federation
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// What a hub holds at most.
+const (
+	maxEntries  = 4096  // lists of one target for one kind of caller
+	maxStreams  = 5000  // GET and listen streams
+	maxLimiters = 10000 // isolation keys whose rate of initialize is remembered
+	idleEntry   = 10 * time.Minute
+	sweepEvery  = time.Minute
+
+	initializeRate  = 500 // a second for one isolation key
+	initializeBurst = 2000
+)
+
+// HubOptions are what all backends share.
+type HubOptions struct {
+	Logger   *slog.Logger       // nil discards
+	Metrics  *telemetry.Metrics // nil counts nothing
+	Sealer   *session.Sealer
+	Sessions *session.Sessions
+}
+
+// A Hub holds what outlives snapshots: targets by identity, catalogues, live
+// streams. One process has one. It is safe for concurrent use.
+type Hub struct {
+	opts HubOptions
+	now  func() time.Time
+
+	// base ends when Run does; what the hub starts ends with it.
+	base context.Context
+	stop context.CancelFunc
+
+	spawning sync.Mutex // so that nothing is started once Run waits for work
+	work     sync.WaitGroup
+
+	mu       sync.Mutex // taken before the lock of an entry
+	targets  map[targetKey]*session.Target
+	entries  *lru.Cache[entryKey, *entry]
+	live     map[string]*Backend // what Commit made live, by name
+	streams  map[*stream]struct{}
+	draining bool
+
+	streamCount atomic.Int64
+	limiters    *lru.Cache[string, *rate.Limiter]
+}
+
+type targetKey struct{ backend, name, identity string }
+
+// NewHub returns an empty hub. Its catalogues are kept fresh, and its goroutines
+// ended, by Run.
+func NewHub(opts HubOptions) *Hub {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &Hub{
+		opts:    opts,
+		now:     time.Now,
+		targets: map[targetKey]*session.Target{},
+		live:    map[string]*Backend{},
+		streams: map[*stream]struct{}{},
+	}
+	h.base, h.stop = context.WithCancel(context.Background())
+	// The sizes are positive, so there is no error.
+	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch() })
+	h.limiters, _ = lru.New[string, *rate.Limiter](maxLimiters)
+	return h
+}
+
+// spawn runs f until the hub is stopped; it reports false when it already is.
+func (h *Hub) spawn(f func(ctx context.Context)) bool {
+	h.spawning.Lock()
+	defer h.spawning.Unlock()
+	if h.base.Err() != nil {
+		return false
+	}
+	h.work.Go(func() { f(h.base) })
+	return true
+}
+
+// Backend returns the backend for cfg, sharing the targets that the hub already
+// holds for it. It contacts nothing and changes nothing that clients see: see
+// Commit.
+func (h *Hub) Backend(cfg Config) *Backend {
+	if cfg.PageSize <= 0 {
+		cfg.PageSize = defaultPageSize
+	}
+	b := &Backend{hub: h, cfg: cfg, naming: newNaming(&cfg), origins: newOrigins(cfg.AllowedOrigins)}
+	b.views, _ = lru.New[string, *view](maxViews)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range cfg.Targets {
+		tc := cfg.Targets[i]
+		key := targetKey{backend: cfg.Name, name: tc.Name, identity: tc.Identity}
+		t := h.targets[key]
+		if t == nil {
+			t = session.NewTarget(tc, session.Options{Logger: h.opts.Logger, OnHealth: h.health})
+			h.targets[key] = t
+		}
+		b.targets = append(b.targets, t)
+		b.passthrough = b.passthrough || tc.Passthrough
+	}
+	return b
+}
+
+// Commit makes the backends live: targets that none of them has any more are
+// closed, and connected clients whose catalogue may have changed are told. It is
+// called once after each swap of the snapshot, with all backends of the new one.
+func (h *Hub) Commit(live []*Backend) {
+	h.mu.Lock()
+	used := map[*session.Target]bool{}
+	next := make(map[string]*Backend, len(live))
+	for _, b := range live {
+		next[b.cfg.Name] = b
+		for _, t := range b.targets {
+			used[t] = true
+		}
+	}
+	previous := h.live
+	h.live = next
+	var closing []*session.Target
+	for key, t := range h.targets {
+		if !used[t] {
+			closing = append(closing, t)
+			delete(h.targets, key)
+		}
+	}
+	for _, key := range h.entries.Keys() {
+		if !used[key.target] {
+			h.entries.Remove(key)
+		}
+	}
+	var ended, told []*stream
+	for s := range h.streams {
+		b := next[s.backend]
+		switch {
+		case b == nil:
+			ended = append(ended, s)
+		case s.policy != b.cfg.PolicyFingerprint && s.subscribed():
+			// What it may hear was decided under rules that are no more.
+			ended = append(ended, s)
+		case differs(previous[s.backend], b):
+			told = append(told, s)
+		}
+	}
+	h.mu.Unlock()
+
+	for _, s := range ended {
+		s.end()
+	}
+	for _, s := range told {
+		s.retarget()
+		s.notify(allChanged)
+	}
+	for _, t := range closing {
+		t.Close()
+	}
+}
+
+// differs reports whether clients of the one configuration see something else
+// under the other.
+func differs(a, b *Backend) bool {
+	if a == nil {
+		return true
+	}
+	return a.cfg.PolicyFingerprint != b.cfg.PolicyFingerprint ||
+		a.naming.bare != b.naming.bare || a.naming.length != b.naming.length ||
+		!sameTargets(a.cfg.Targets, b.cfg.Targets)
+}
+
+// Run keeps catalogues from outliving their use until ctx ends, then ends all
+// streams, closes all targets and waits for what the hub started.
+func (h *Hub) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			h.sweep()
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	h.Drain()
+	h.spawning.Lock()
+	h.stop()
+	h.spawning.Unlock()
+	h.mu.Lock()
+	targets := h.targets
+	h.targets = map[targetKey]*session.Target{}
+	entries := h.entries.Values()
+	h.mu.Unlock()
+	for _, e := range entries {
+		e.stopWatch()
+	}
+	for _, t := range targets {
+		t.Close()
+	}
+	h.work.Wait()
+	return nil
+}
+
+func (h *Hub) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	for _, e := range h.entries.Values() {
+		e.mu.Lock()
+		idle := e.streams == 0 && now.Sub(time.Unix(0, e.used.Load())) > idleEntry
+		e.mu.Unlock()
+		if idle {
+			h.entries.Remove(e.key)
+		}
+	}
+}
+
+// Drain ends GET and listen streams so that clients reconnect elsewhere, and
+// refuses new ones; calls in flight go on.
+func (h *Hub) Drain() {
+	h.mu.Lock()
+	h.draining = true
+	all := make([]*stream, 0, len(h.streams))
+	for s := range h.streams {
+		all = append(all, s)
+	}
+	h.mu.Unlock()
+	for _, s := range all {
+		s.end()
+	}
+}
+
+// notifyEntry tells the streams that show the entry of the changes.
+func (h *Hub) notifyEntry(e *entry, c changes) {
+	h.mu.Lock()
+	var told []*stream
+	for s := range h.streams {
+		if s.shows(e) {
+			told = append(told, s)
+		}
+	}
+	h.mu.Unlock()
+	for _, s := range told {
+		s.notify(c)
+	}
+}
+
+// register makes the hub know a stream, or refuses it.
+func (h *Hub) register(s *stream) error {
+	if h.streamCount.Add(1) > maxStreams {
+		h.streamCount.Add(-1)
+		return &fault.Fault{Code: fault.Overloaded, Message: "too many streams are open", RetryAfter: 5 * time.Second}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		h.streamCount.Add(-1)
+		return &fault.Fault{Code: fault.Draining, Message: "the gateway is shutting down", RetryAfter: time.Second}
+	}
+	h.streams[s] = struct{}{}
+	return nil
+}
+
+func (h *Hub) unregister(s *stream) {
+	h.mu.Lock()
+	delete(h.streams, s)
+	h.mu.Unlock()
+	h.streamCount.Add(-1)
+}
+
+// current returns the live backend of that name, nil when it is gone.
+func (h *Hub) current(name string) *Backend {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live[name]
+}
+
+// mayInitialize bounds how often one caller may make a session.
+func (h *Hub) mayInitialize(isolation string) bool {
+	l, ok := h.limiters.Get(isolation)
+	if !ok {
+		l = rate.NewLimiter(initializeRate, initializeBurst)
+		if had, found, _ := h.limiters.PeekOrAdd(isolation, l); found {
+			l = had
+		}
+	}
+	return l.AllowN(h.now(), 1)
+}
+
+func (h *Hub) health(cfg *session.TargetConfig, up bool) {
+	h.opts.Logger.Info("target health", "backend", cfg.Backend, "target", cfg.Name, "up", up)
+}

@@ -1,0 +1,244 @@
+package federation
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
+)
+
+// What one session may have under way.
+const (
+	maxCalls         = 1000
+	maxAsked         = 64   // requests of servers that the client has not answered
+	maxSubscriptions = 1000 // resources that the client subscribed to
+)
+
+// live is the part of a legacy session that lives in this process: its calls,
+// its stream, and what its targets are asking the client. It is safe for
+// concurrent use.
+type live struct {
+	mu     sync.Mutex
+	stream *stream
+	calls  map[protocol.ID]*call
+	asked  map[protocol.ID]*ask           // by the id that the client knows
+	tokens map[protocol.ID]*progressToken // by the progress token that the client knows
+	subs   map[string]struct{}            // by client-visible URI
+}
+
+type call struct{ cancel context.CancelFunc }
+
+// An ask is a request of a target to the client.
+type ask struct {
+	leg    *session.Leg
+	id     protocol.ID // the target's
+	answer chan *protocol.Message
+}
+
+// A progressToken is one of a target.
+type progressToken struct {
+	leg *session.Leg
+	raw []byte // the target's
+}
+
+func liveOf(sess *session.Session) *live {
+	return sess.Live(func() any {
+		return &live{
+			calls:  map[protocol.ID]*call{},
+			asked:  map[protocol.ID]*ask{},
+			tokens: map[protocol.ID]*progressToken{},
+			subs:   map[string]struct{}{},
+		}
+	}).(*live)
+}
+
+// begin notes a request that is being served, so that it can be cancelled by id;
+// done ends that.
+func (l *live) begin(id protocol.ID, cancel context.CancelFunc) (done func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.calls) >= maxCalls {
+		return nil, &fault.Fault{Code: fault.Overloaded, Message: "too many requests of this session are being served", RetryAfter: time.Second}
+	}
+	if _, ok := l.calls[id]; ok {
+		return nil, protocol.Errorf(protocol.CodeInvalidRequest, "a request with this id is being served")
+	}
+	c := &call{cancel: cancel}
+	l.calls[id] = c
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.calls, id)
+	}, nil
+}
+
+// cancel cancels the request of that id, and so what the one target it went to
+// does for it.
+func (l *live) cancel(id protocol.ID) {
+	l.mu.Lock()
+	c := l.calls[id]
+	l.mu.Unlock()
+	if c != nil {
+		c.cancel()
+	}
+}
+
+// unguessable returns an id that no client can know before it is told.
+func unguessable() protocol.ID { return protocol.ID(`"mcpgw-` + rand.Text() + `"`) }
+
+// ask notes a request of a target and returns it as the client gets it, under an
+// id of the gateway's own: ids of several targets would meet.
+func (l *live) ask(leg *session.Leg, m *protocol.Message) (own protocol.ID, raw []byte, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.asked) >= maxAsked {
+		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
+	}
+	own = unguessable()
+	l.asked[own] = &ask{leg: leg, id: m.ID}
+	params := m.Params
+	if raw := protocol.Get(params, "_meta", protocol.MetaProgressToken); raw != nil {
+		l.tokens[own] = &progressToken{leg: leg, raw: append([]byte(nil), raw...)}
+		params = protocol.Splice(params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}, Value: []byte(own)})
+	}
+	return own, protocol.AppendRequest(nil, own, m.Method, params), nil
+}
+
+// forget drops an ask that nobody waits for any more.
+func (l *live) forget(own protocol.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.asked, own)
+	delete(l.tokens, own)
+}
+
+// answered passes the client's answer on to the leg that asked. An answer to
+// what nobody asked is dropped.
+func (l *live) answered(ctx context.Context, m *protocol.Message, f session.Forward, logger *slog.Logger) {
+	l.mu.Lock()
+	a := l.asked[m.ID]
+	delete(l.asked, m.ID)
+	delete(l.tokens, m.ID)
+	l.mu.Unlock()
+	switch {
+	case a == nil:
+	case a.answer != nil:
+		a.answer <- m
+	default:
+		if err := a.leg.Respond(ctx, a.id, m, f); err != nil {
+			logger.DebugContext(ctx, "the target did not take an answer", "target", a.leg.Target().Config().Name, "error", err)
+		}
+	}
+}
+
+// progress passes the client's progress on to the leg whose request it is about.
+func (l *live) progress(ctx context.Context, m *protocol.Message, f session.Forward) {
+	id := protocol.ID(protocol.Get(m.Params, protocol.MetaProgressToken))
+	l.mu.Lock()
+	t := l.tokens[id]
+	l.mu.Unlock()
+	if t != nil {
+		params := protocol.Splice(m.Params, protocol.Edit{Path: []string{protocol.MetaProgressToken}, Value: t.raw})
+		_ = t.leg.Notify(ctx, m.Method, params, f)
+	}
+}
+
+// cancelled returns the target's cancellation of its own request as the client
+// knows it, nil when the client knows of no such request.
+func (l *live) cancelled(leg *session.Leg, m *protocol.Message) []byte {
+	id := protocol.ID(protocol.Get(m.Params, "requestId"))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for own, a := range l.asked {
+		if a.leg == leg && a.id == id {
+			delete(l.asked, own)
+			delete(l.tokens, own)
+			params := protocol.Splice(m.Params, protocol.Edit{Path: []string{"requestId"}, Value: []byte(own)})
+			return protocol.AppendNotification(nil, m.Method, params)
+		}
+	}
+	return nil
+}
+
+// subscribe notes a subscription to a client-visible URI; it reports false when
+// there are too many.
+func (l *live) subscribe(uri string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.subs[uri]; !ok && len(l.subs) >= maxSubscriptions {
+		return false
+	}
+	l.subs[uri] = struct{}{}
+	return true
+}
+
+func (l *live) unsubscribe(uri string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.subs, uri)
+}
+
+// subscribed reports whether the client subscribed to the URI, or to anything
+// when uri is empty.
+func (l *live) subscribed(uri string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if uri == "" {
+		return len(l.subs) > 0
+	}
+	_, ok := l.subs[uri]
+	return ok
+}
+
+// open makes s the session's stream; the one before ends.
+func (l *live) open(s *stream) {
+	l.mu.Lock()
+	before := l.stream
+	l.stream = s
+	l.mu.Unlock()
+	if before != nil {
+		before.end()
+	}
+}
+
+func (l *live) close(s *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stream == s {
+		l.stream = nil
+	}
+}
+
+// send writes a message on the session's stream, if it is open.
+func (l *live) send(raw []byte) error {
+	l.mu.Lock()
+	s := l.stream
+	l.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.sse.event(raw)
+}
+
+// end ends everything of the session that is under way.
+func (l *live) end() {
+	l.mu.Lock()
+	s := l.stream
+	cancels := make([]context.CancelFunc, 0, len(l.calls))
+	for _, c := range l.calls {
+		cancels = append(cancels, c.cancel)
+	}
+	clear(l.subs)
+	l.mu.Unlock()
+	for _, cancel := range cancels {
+		cancel()
+	}
+	if s != nil {
+		s.end()
+	}
+}

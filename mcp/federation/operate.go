@@ -1,0 +1,414 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
+)
+
+// serve serves one request of either era.
+func (q *request) serve(ctx context.Context) error {
+	if k, ok := listKind(q.msg.Method); ok {
+		return q.list(ctx, k)
+	}
+	switch q.msg.Method {
+	case "tools/call":
+		return q.callTool(ctx)
+	case "prompts/get":
+		return q.getPrompt(ctx)
+	case "resources/read":
+		return q.readResource(ctx)
+	case "completion/complete":
+		return q.complete(ctx)
+	}
+	if q.era == protocol.Modern {
+		switch q.msg.Method {
+		case "server/discover":
+			return q.serverDiscover(ctx)
+		case "subscriptions/listen":
+			return q.listen(ctx)
+		}
+		return q.unknownMethod()
+	}
+	switch q.msg.Method {
+	case "ping":
+		return q.result([]byte("{}"))
+	case "logging/setLevel":
+		return q.setLevel(ctx)
+	case "resources/subscribe":
+		return q.subscribe(ctx)
+	case "resources/unsubscribe":
+		return q.unsubscribe(ctx)
+	case "initialize":
+		return protocol.Errorf(protocol.CodeInvalidRequest, "the session is initialized")
+	}
+	return q.unknownMethod()
+}
+
+func (q *request) unknownMethod() error {
+	status := http.StatusOK
+	if q.era == protocol.Modern {
+		status = http.StatusNotFound
+	}
+	return q.refuse(status, protocol.MethodNotFound(q.msg.Method))
+}
+
+// result answers with a result.
+func (q *request) result(result []byte) error {
+	q.rec.Status = http.StatusOK
+	return q.answer.respond(http.StatusOK, protocol.AppendResult(make([]byte, 0, len(result)+64), q.msg.ID, result))
+}
+
+// refuse answers with a JSON-RPC error.
+func (q *request) refuse(status int, e *protocol.Error) error {
+	q.rec.Status = status
+	q.rec.ErrorType = strconv.Itoa(int(e.Code))
+	return q.answer.respond(status, protocol.AppendError(nil, q.msg.ID, e))
+}
+
+// unknown answers that there is no such thing. What is denied, what does not
+// exist and what the target does not find get the same bytes.
+func (q *request) unknown(k kind, name string) error {
+	switch k {
+	case tools:
+		return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidParams, "Unknown tool: %s", name))
+	case prompts:
+		return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidParams, "Unknown prompt: %s", name))
+	}
+	e := protocol.Errorf(protocol.CodeInvalidParams, "Resource not found: %s", name)
+	if q.era == protocol.Legacy {
+		e.Code = protocol.CodeResourceNotFoundLegacy
+	}
+	e.Data = append(append([]byte(`{"uri":`), protocol.Quote(name)...), '}')
+	return q.refuse(http.StatusOK, e)
+}
+
+// fail ends a request whose lookup or authorization failed.
+func (q *request) fail(k kind, name string, err error) error {
+	if errors.Is(err, errUnknown) {
+		q.denied(k)
+		return q.unknown(k, name)
+	}
+	return q.targetFailed(err)
+}
+
+// targetFailed answers for a target that did not: a JSON-RPC error, since the
+// endpoint itself works. What the client or the gateway did is returned.
+func (q *request) targetFailed(err error) error {
+	f := fault.Of(err)
+	switch f.Code {
+	case fault.UpstreamFailed, fault.UpstreamTimeout, fault.UpstreamUnreachable:
+		q.rec.Err = err
+		e := q.refuse(http.StatusOK, rpcError(f))
+		q.rec.ErrorType = f.Code.String()
+		return e
+	default:
+		return err
+	}
+}
+
+func (q *request) catalogue() *view {
+	if q.view == nil {
+		q.view = q.b.view(q.client.Isolation, q.client.Capabilities, q.forward)
+	}
+	return q.view
+}
+
+func (q *request) needs(param string) error {
+	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: %s needs the string params.%s", q.msg.Method, param)
+}
+
+// callTool serves tools/call. Whether the tool may be seen is decided before
+// anything else about it, then whether these arguments are permitted.
+func (q *request) callTool(ctx context.Context) error {
+	name, ok := protocol.GetString(q.msg.Params, "name")
+	if !ok {
+		return q.needs("name")
+	}
+	q.rec.MCP.ClientName = name
+	v := q.catalogue()
+	p, err := v.find(ctx, tools, q.msg.Method, name)
+	if err != nil {
+		return q.fail(tools, name, err)
+	}
+	q.rec.MCP.Target, q.rec.MCP.Name = q.b.cfg.Targets[p.target].Name, p.own
+	arguments := protocol.Get(q.msg.Params, "arguments")
+	if len(arguments) > 0 && arguments[0] != '{' {
+		if string(arguments) != "null" {
+			return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.arguments is no object")
+		}
+		arguments = nil
+	}
+	if err := q.paramHeaders(p.params, arguments); err != nil {
+		return err
+	}
+	decided := arguments
+	if decided == nil {
+		decided = []byte("{}")
+	}
+	switch err := v.authorize(ctx, tools, q.msg.Method, p.target, p.own, decided); {
+	case errors.Is(err, errUnknown):
+		q.denied(tools)
+		q.rec.MCP.ToolError = true
+		return q.result(q.complete26([]byte(`{"content":[{"type":"text","text":"Not permitted with these arguments"}],"isError":true}`)))
+	case err != nil:
+		return err
+	}
+	s := q.b.naming.scope(q.b.cfg.Targets[p.target].Name)
+	return q.relay(ctx, tools, p.target, name,
+		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
+		func(result []byte) []byte {
+			q.rec.MCP.ToolError = string(protocol.Get(result, "isError")) == "true"
+			return q.complete26(toolResult(result, s))
+		})
+}
+
+// paramHeaders checks the arguments that headers mirror, and sends them on as
+// the body says: a client of the legacy era sends none of them.
+func (q *request) paramHeaders(params []paramHeader, arguments []byte) error {
+	if len(params) == 0 {
+		return nil
+	}
+	header := q.forward.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	for i := range params {
+		name := http.CanonicalHeaderKey(params[i].header)
+		value := protocol.Get(arguments, params[i].path...)
+		if string(value) == "null" {
+			value = nil
+		}
+		if q.era == protocol.Modern {
+			switch sent := q.header[name]; {
+			case len(sent) > 1:
+				return protocol.HeaderMismatch("%s stands more than once", params[i].header)
+			case len(sent) == 0 && value != nil:
+				return protocol.HeaderMismatch("%s is missing", params[i].header)
+			case len(sent) == 1 && (value == nil || !protocol.HeaderEqualsParam(sent[0], value)):
+				return protocol.HeaderMismatch("%s does not match the argument of the body", params[i].header)
+			}
+			continue
+		}
+		delete(header, name)
+		if mirrored, ok := protocol.HeaderOfParam(value); ok {
+			header[name] = []string{mirrored}
+		}
+	}
+	q.forward.Header = header
+	return nil
+}
+
+// getPrompt serves prompts/get.
+func (q *request) getPrompt(ctx context.Context) error {
+	name, ok := protocol.GetString(q.msg.Params, "name")
+	if !ok {
+		return q.needs("name")
+	}
+	q.rec.MCP.ClientName = name
+	p, err := q.catalogue().find(ctx, prompts, q.msg.Method, name)
+	if err != nil {
+		return q.fail(prompts, name, err)
+	}
+	q.rec.MCP.Target, q.rec.MCP.Name = q.b.cfg.Targets[p.target].Name, p.own
+	s := q.b.naming.scope(q.b.cfg.Targets[p.target].Name)
+	return q.relay(ctx, prompts, p.target, name,
+		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
+		func(result []byte) []byte { return q.complete26(promptResult(result, s)) })
+}
+
+// readResource serves resources/read.
+func (q *request) readResource(ctx context.Context) error {
+	uri, ok := protocol.GetString(q.msg.Params, "uri")
+	if !ok {
+		return q.needs("uri")
+	}
+	q.rec.MCP.ClientName = uri
+	target, own, err := q.catalogue().resolve(ctx, q.msg.Method, uri)
+	if err != nil {
+		return q.fail(resources, uri, err)
+	}
+	q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
+	s := q.b.naming.scope(q.b.cfg.Targets[target].Name)
+	return q.relay(ctx, resources, target, uri,
+		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)},
+		func(result []byte) []byte { return q.private26(readResult(result, s)) })
+}
+
+// complete serves completion/complete for arguments of prompts and of resource
+// templates.
+func (q *request) complete(ctx context.Context) error {
+	ref := protocol.Get(q.msg.Params, "ref")
+	typ, _ := protocol.GetString(ref, "type")
+	v := q.catalogue()
+	switch typ {
+	case "ref/prompt":
+		name, ok := protocol.GetString(ref, "name")
+		if !ok {
+			return q.needs("ref.name")
+		}
+		p, err := v.find(ctx, prompts, q.msg.Method, name)
+		if err != nil {
+			return q.fail(prompts, name, err)
+		}
+		return q.relay(ctx, prompts, p.target, name,
+			protocol.Edit{Path: []string{"ref", "name"}, Value: protocol.Quote(p.own)}, q.complete26)
+	case "ref/resource":
+		uri, ok := protocol.GetString(ref, "uri")
+		if !ok {
+			return q.needs("ref.uri")
+		}
+		target, own, err := v.resolve(ctx, q.msg.Method, uri)
+		if err != nil {
+			return q.fail(resources, uri, err)
+		}
+		return q.relay(ctx, resources, target, uri,
+			protocol.Edit{Path: []string{"ref", "uri"}, Value: protocol.Quote(own)}, q.complete26)
+	}
+	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.ref has no known type")
+}
+
+// leg returns the connection to a target: the session's own, or one that is
+// leased for this call.
+func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, release func(), err error) {
+	t := q.b.targets[target]
+	if q.sess != nil {
+		leg, err = q.sess.Leg(ctx, t, q.forward)
+		return leg, func() {}, err
+	}
+	if leg, err = t.Lease(ctx, q.client, q.forward); err != nil {
+		return nil, nil, err
+	}
+	return leg, leg.Release, nil
+}
+
+// relay sends the request to one target, with one edit and the sealed state
+// opened, passes on what precedes the response, and answers with the result as
+// rewrite makes it or with the target's own error.
+func (q *request) relay(ctx context.Context, k kind, target int, name string, edit protocol.Edit, rewrite func([]byte) []byte) error {
+	edits := []protocol.Edit{edit}
+	if raw := protocol.Get(q.msg.Params, "requestState"); raw != nil {
+		sealed, ok := protocol.String(raw)
+		var state string
+		if ok {
+			state, ok = q.openState(target, sealed)
+		}
+		if !ok {
+			return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.requestState is not valid for this request")
+		}
+		edits = append(edits, protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(state)})
+	}
+	leg, release, err := q.leg(ctx, target)
+	if err != nil {
+		return q.targetFailed(err)
+	}
+	defer release()
+	sink := &sink{q: q, leg: leg, target: target}
+	defer sink.close()
+	params := protocol.Splice(q.msg.Params, edits...)
+	m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
+	if sink.refused != "" {
+		return q.cannotAsk(sink.refused)
+	}
+	if err != nil {
+		return q.callFailed(ctx, err)
+	}
+	if m.Error != nil {
+		return q.peerError(k, name, m.Error)
+	}
+	if typ, _ := protocol.GetString(m.Result, "resultType"); typ == "input_required" {
+		return q.inputRequired(ctx, target, leg, params, sink, m.Result, rewrite)
+	}
+	return q.result(rewrite(m.Result))
+}
+
+// callFailed answers for a call that ended without a response. A legacy client
+// that cancelled it expects none (2025-11-25, Cancellation).
+func (q *request) callFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil && fault.Of(err).Code == fault.ClientGone {
+		return fault.Wrap(fault.ClientGone, err, "the request was cancelled")
+	}
+	return q.targetFailed(err)
+}
+
+// peerError passes a target's error on, except for those that would tell what is
+// denied from what is not there, and those that the client's era does not have.
+func (q *request) peerError(k kind, name string, e *protocol.Error) error {
+	notFound := e.Code == protocol.CodeResourceNotFoundLegacy ||
+		e.Code == protocol.CodeInvalidParams && q.msg.Method == "resources/read"
+	if k == resources && notFound {
+		return q.unknown(resources, name)
+	}
+	status := http.StatusOK
+	if q.era == protocol.Modern && e.Code == protocol.CodeMissingClientCapability {
+		status = http.StatusBadRequest
+	}
+	return q.refuse(status, e)
+}
+
+// cannotAsk answers for a call in which the target asked the client something
+// that can't be carried to a client of this era.
+func (q *request) cannotAsk(method string) error {
+	status := http.StatusOK
+	if q.era == protocol.Modern {
+		status = http.StatusBadRequest
+	}
+	e := protocol.MissingClientCapability([]byte("{}"))
+	e.Message = "the server behind this request asks for " + method + ", which a client of revision " +
+		q.client.Version + " can't be asked through this gateway"
+	return q.refuse(status, e)
+}
+
+// complete26 gives a result what every result of the modern era has.
+func (q *request) complete26(result []byte) []byte {
+	if q.era != protocol.Modern || len(result) == 0 || result[0] != '{' || protocol.Get(result, "resultType") != nil {
+		return result
+	}
+	return protocol.Splice(result, protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"complete"`)})
+}
+
+// private26 also says that no cache may share the result between callers.
+func (q *request) private26(result []byte) []byte {
+	if q.era != protocol.Modern || len(result) == 0 || result[0] != '{' {
+		return result
+	}
+	edits := []protocol.Edit{{Path: []string{"cacheScope"}, Value: []byte(`"private"`)}}
+	if protocol.Get(result, "ttlMs") == nil {
+		edits = append(edits, protocol.Edit{Path: []string{"ttlMs"}, Value: []byte("0")})
+	}
+	return protocol.Splice(q.complete26(result), edits...)
+}
+
+// setLevel serves logging/setLevel, for all targets that log.
+func (q *request) setLevel(ctx context.Context) error {
+	level, ok := protocol.GetString(q.msg.Params, "level")
+	if !ok {
+		return q.needs("level")
+	}
+	switch level {
+	case "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency":
+	default:
+		return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: no log level of that name")
+	}
+	q.each(ctx, func(ctx context.Context, leg *session.Leg, d *session.Discovery) {
+		if protocol.Get(d.Capabilities, "logging") == nil {
+			return
+		}
+		m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: q.msg.Params, Forward: q.forward})
+		if err == nil && m.Error != nil {
+			err = m.Error
+		}
+		if err != nil {
+			q.b.hub.opts.Logger.DebugContext(ctx, "target did not take the log level", "target", leg.Target().Config().Name, "error", err)
+		}
+	})
+	return q.result([]byte("{}"))
+}
+
+// denied counts an operation that was refused.
+func (q *request) denied(k kind) { q.rec.ErrorType = fault.Denied.String() }

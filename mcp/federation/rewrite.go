@@ -1,0 +1,124 @@
+package federation
+
+import "github.com/mcpgw/mcpgw/mcp/protocol"
+
+// What a client sees of a target's URIs it must be able to read back, so they
+// are rewritten wherever MCP says that a string is one.
+
+// uriEdit returns the edit that shows the URI at path as clients see it.
+func uriEdit(obj []byte, s scope, path ...string) (protocol.Edit, bool) {
+	uri, ok := protocol.GetString(obj, path...)
+	if !ok || uri == "" {
+		return protocol.Edit{}, false
+	}
+	return protocol.Edit{Path: path, Value: protocol.Quote(s.uri(uri))}, true
+}
+
+// toolResult rewrites the resource links and embedded resources of a
+// CallToolResult, and its reference to an app.
+func toolResult(result []byte, s scope) []byte {
+	if s.bare {
+		return result
+	}
+	edits := appendUIEdits(nil, result, s)
+	if content, changed := contentList(protocol.Get(result, "content"), s); changed {
+		edits = append(edits, protocol.Edit{Path: []string{"content"}, Value: content})
+	}
+	return splice(result, edits)
+}
+
+// promptResult rewrites the contents of the messages of a GetPromptResult.
+func promptResult(result []byte, s scope) []byte {
+	if s.bare {
+		return result
+	}
+	messages, changed := elements(protocol.Get(result, "messages"), func(m []byte) ([]byte, bool) {
+		content := protocol.Get(m, "content")
+		var changed bool
+		if len(content) > 0 && content[0] == '[' {
+			content, changed = contentList(content, s)
+		} else {
+			content, changed = contentBlock(content, s)
+		}
+		if !changed {
+			return m, false
+		}
+		return protocol.Splice(m, protocol.Edit{Path: []string{"content"}, Value: content}), true
+	})
+	if !changed {
+		return result
+	}
+	return protocol.Splice(result, protocol.Edit{Path: []string{"messages"}, Value: messages})
+}
+
+// readResult rewrites the contents of a ReadResourceResult.
+func readResult(result []byte, s scope) []byte {
+	if s.bare {
+		return result
+	}
+	contents, changed := elements(protocol.Get(result, "contents"), func(c []byte) ([]byte, bool) {
+		edits := appendUIEdits(nil, c, s)
+		if e, ok := uriEdit(c, s, "uri"); ok {
+			edits = append(edits, e)
+		}
+		return splice(c, edits), len(edits) > 0
+	})
+	if !changed {
+		return result
+	}
+	return protocol.Splice(result, protocol.Edit{Path: []string{"contents"}, Value: contents})
+}
+
+func contentList(list []byte, s scope) ([]byte, bool) {
+	return elements(list, func(block []byte) ([]byte, bool) { return contentBlock(block, s) })
+}
+
+// contentBlock rewrites one ContentBlock. A tool_result of sampling holds blocks
+// of its own.
+func contentBlock(block []byte, s scope) ([]byte, bool) {
+	if len(block) == 0 || block[0] != '{' {
+		return block, false
+	}
+	var edits []protocol.Edit
+	switch typ, _ := protocol.GetString(block, "type"); typ {
+	case "resource_link":
+		if e, ok := uriEdit(block, s, "uri"); ok {
+			edits = append(edits, e)
+		}
+	case "resource":
+		if e, ok := uriEdit(block, s, "resource", "uri"); ok {
+			edits = append(edits, e)
+		}
+	}
+	return splice(block, edits), len(edits) > 0
+}
+
+// elements applies f to each object of an array and returns the array made of
+// the results.
+func elements(arr []byte, f func([]byte) ([]byte, bool)) (out []byte, changed bool) {
+	if len(arr) == 0 || arr[0] != '[' {
+		return arr, false
+	}
+	out = append(make([]byte, 0, len(arr)+64), '[')
+	for e := range protocol.Elements(arr) {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		if len(e) > 0 && e[0] == '{' {
+			r, ok := f(e)
+			e, changed = r, changed || ok
+		}
+		out = append(out, e...)
+	}
+	if !changed {
+		return arr, false
+	}
+	return append(out, ']'), true
+}
+
+func splice(obj []byte, edits []protocol.Edit) []byte {
+	if len(edits) == 0 {
+		return obj
+	}
+	return protocol.Splice(obj, edits...)
+}

@@ -1,0 +1,269 @@
+package federation
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// A stream is a long answer on which a client hears of changes: the GET stream
+// of a legacy session, or the answer to a subscriptions/listen. The goroutine
+// that serves the request writes what the hub tells it; what targets send is
+// written by those who read it, so that a slow client slows them. It is safe for
+// concurrent use.
+type stream struct {
+	sse          *sse
+	backend      string
+	policy       string // the fingerprint of the rules that it was opened under
+	isolation    string
+	capabilities string
+	live         *live // of legacy sessions
+	resources    bool  // of listen: it follows resources
+	only         changes
+
+	wake chan struct{} // capacity 1
+	done chan struct{}
+	once sync.Once
+
+	mu      sync.Mutex
+	pending changes
+	moved   bool // the backend has other targets now
+}
+
+func (b *Backend) newStream(s *sse, c *session.Client) *stream {
+	return &stream{
+		sse: s, backend: b.cfg.Name, policy: b.cfg.PolicyFingerprint, isolation: c.Isolation,
+		capabilities: string(c.Capabilities), only: allChanged,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+// shows reports whether the lists of the entry are part of what the client sees.
+func (s *stream) shows(e *entry) bool {
+	return e.key.target.Config().Backend == s.backend && e.key.capabilities == s.capabilities &&
+		(e.key.isolation == "" || e.key.isolation == s.isolation)
+}
+
+// notify has the client told of the changes that it wants to hear of.
+func (s *stream) notify(c changes) {
+	if c &= s.only; c == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.pending |= c
+	s.mu.Unlock()
+	s.poke()
+}
+
+// retarget has the stream follow the targets that its backend has now.
+func (s *stream) retarget() {
+	s.mu.Lock()
+	s.moved = true
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *stream) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) take() (c changes, moved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, moved = s.pending, s.moved
+	s.pending, s.moved = 0, false
+	return c, moved
+}
+
+// end ends the stream in a way that makes the client open another.
+func (s *stream) end() { s.once.Do(func() { close(s.done) }) }
+
+// subscribed reports whether the stream carries what single resources do.
+func (s *stream) subscribed() bool {
+	return s.resources || s.live != nil && s.live.subscribed("")
+}
+
+// get serves the GET of a legacy session: a stream for everything that belongs
+// to no request (2025-11-25, Streamable HTTP, Listening for Messages). A session
+// has one; a new one takes the place of the old, whose client may have lost it
+// without our knowing.
+func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
+	if protocol.EraOf(r.Header.Get(protocol.HeaderProtocolVersion)) == protocol.Modern {
+		return methodNotAllowed("POST")
+	}
+	if _, stream := accepts(r.Header.Values("Accept")); !stream {
+		return fault.New(fault.NotAcceptable, "Accept must contain text/event-stream")
+	}
+	rec := telemetry.FromContext(r.Context())
+	rec.MCP.Era = protocol.Legacy.String()
+	f := b.forwardOf(r)
+	sess, err := b.openSession(r.Header, b.isolationOf(r, &f))
+	if err != nil {
+		return err
+	}
+	client := sess.Client()
+	rec.MCP.ProtocolVersion = client.Version
+	out := newSSE(w)
+	s := b.newStream(out, &client)
+	s.live = liveOf(sess)
+	if err := b.hub.register(s); err != nil {
+		return err
+	}
+	defer b.hub.unregister(s)
+	s.live.open(s)
+	defer s.live.close(s)
+	defer func() {
+		out.finish()
+		rec.BytesSent += out.sent
+	}()
+	rec.Status = http.StatusOK
+	if err := out.comment(); err != nil {
+		return nil
+	}
+	out.keep()
+
+	ctx, cancel := context.WithCancel(r.Context())
+	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f, legs: map[*session.Target]context.CancelFunc{}}
+	defer listening.wait()
+	defer cancel()
+	listening.follow(b)
+	return s.serve(ctx, sess.Done(), out, listening.follow, func(method string) []byte {
+		return protocol.AppendNotification(nil, method, nil)
+	})
+}
+
+// serve tells the client of changes until it goes, or the stream ends. It
+// returns nil: the answer has begun.
+func (s *stream) serve(ctx context.Context, ended <-chan struct{}, out *sse, follow func(*Backend), message func(method string) []byte) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ended:
+			return nil
+		case <-s.done:
+			return nil
+		case <-s.wake:
+		}
+		c, moved := s.take()
+		if moved && follow != nil {
+			follow(nil)
+		}
+		for _, method := range c.methods() {
+			if err := out.event(message(method)); err != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// listening follows the targets of a legacy session on behalf of its stream. It
+// belongs to the goroutine that serves the stream.
+type listening struct {
+	ctx     context.Context
+	b       *Backend
+	sess    *session.Session
+	stream  *stream
+	forward session.Forward
+	legs    map[*session.Target]context.CancelFunc
+	release func()
+	wg      sync.WaitGroup
+}
+
+// follow begins to listen to the targets of b that are new, and leaves those
+// that it does not have. nil stands for what is live now.
+func (l *listening) follow(b *Backend) {
+	if b == nil {
+		if b = l.b.hub.current(l.b.cfg.Name); b == nil {
+			return
+		}
+	}
+	l.b = b
+	client := l.sess.Client()
+	v := b.view(client.Isolation, client.Capabilities, l.forward)
+	releases := make([]func(), len(v.entries))
+	for i, e := range v.entries {
+		releases[i] = e.hold()
+	}
+	if l.release != nil {
+		l.release()
+	}
+	l.release = func() {
+		for _, release := range releases {
+			release()
+		}
+	}
+	has := map[*session.Target]bool{}
+	for i, t := range b.targets {
+		has[t] = true
+		if l.legs[t] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(l.ctx)
+		l.legs[t] = cancel
+		l.wg.Go(func() { l.listen(ctx, b, v, i, t) })
+	}
+	for t, cancel := range l.legs {
+		if !has[t] {
+			cancel()
+			delete(l.legs, t)
+		}
+	}
+}
+
+// listen passes on what one target says outside of calls.
+func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int, t *session.Target) {
+	leg, err := l.sess.Leg(ctx, t, l.forward)
+	if err != nil {
+		return // the next call tries again
+	}
+	live := l.stream.live
+	allowed := func(own string) bool {
+		return policy.Authorize(ctx, policy.Operation{Kind: policy.Resource, Method: "resources/subscribe",
+			Target: b.cfg.Targets[target].Name, Name: own}) == nil
+	}
+	err = leg.Listen(ctx, l.forward, func(m *protocol.Message) error {
+		if m.Kind == protocol.Request {
+			_, raw, err := live.ask(leg, m)
+			if err != nil {
+				return leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: rpcOf(err)}, l.forward)
+			}
+			return l.stream.sse.event(raw)
+		}
+		switch m.Method {
+		case "notifications/cancelled":
+			if raw := live.cancelled(leg, m); raw != nil {
+				return l.stream.sse.event(raw)
+			}
+			return nil
+		case "notifications/resources/updated":
+			return b.updated(live, target, m, allowed)
+		}
+		if c := changeOf(m.Method); c != 0 {
+			v.entries[target].invalidate(c)
+			return nil
+		}
+		return l.stream.sse.event(m.Raw)
+	})
+	if err != nil && ctx.Err() == nil {
+		b.hub.opts.Logger.DebugContext(ctx, "listening to a target ended", "backend", b.cfg.Name,
+			"target", t.Config().Name, "error", err)
+	}
+}
+
+// wait ends the listening, after its context has ended.
+func (l *listening) wait() {
+	l.wg.Wait()
+	if l.release != nil {
+		l.release()
+	}
+}

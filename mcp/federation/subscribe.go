@@ -1,0 +1,48 @@
+package federation
+
+import (
+	"context"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// subscribe serves resources/subscribe of a legacy client.
+func (q *request) subscribe(ctx context.Context) error {
+	uri, target, own, err := q.subscription(ctx)
+	if err != nil {
+		return q.fail(resources, uri, err)
+	}
+	if !q.live.subscribe(uri) {
+		return protocol.Errorf(protocol.CodeInvalidRequest, "more than %d subscriptions", maxSubscriptions)
+	}
+	err = q.relay(ctx, resources, target, uri,
+		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)}, func(result []byte) []byte { return result })
+	if err != nil || q.rec.ErrorType != "" {
+		q.live.unsubscribe(uri)
+	}
+	return err
+}
+
+// unsubscribe serves resources/unsubscribe of a legacy client.
+func (q *request) unsubscribe(ctx context.Context) error {
+	uri, target, own, err := q.subscription(ctx)
+	if err != nil {
+		return q.fail(resources, uri, err)
+	}
+	q.live.unsubscribe(uri)
+	return q.relay(ctx, resources, target, uri,
+		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)}, func(result []byte) []byte { return result })
+}
+
+func (q *request) subscription(ctx context.Context) (uri string, target int, own string, err error) {
+	uri, ok := protocol.GetString(q.msg.Params, "uri")
+	if !ok {
+		return "", 0, "", q.needs("uri")
+	}
+	q.rec.MCP.ClientName = uri
+	target, own, err = q.catalogue().resolve(ctx, q.msg.Method, uri)
+	if err == nil {
+		q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
+	}
+	return uri, target, own, err
+}
