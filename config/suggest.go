@@ -1,0 +1,80 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// suggest returns the one of known that was probably meant by word, or "". Known
+// words that are equally near are none.
+func suggest(word string, known []string) string {
+	fold := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
+	}
+	best, bestDistance, tie := "", max(1, min(3, len(word)/3))+1, false
+	for _, k := range known {
+		if fold(k) == fold(word) {
+			return k
+		}
+		d := distance(fold(word), fold(k))
+		switch {
+		case d < bestDistance:
+			best, bestDistance, tie = k, d, false
+		case d == bestDistance:
+			tie = true
+		}
+	}
+	if tie {
+		return ""
+	}
+	if best == "" && len(word) >= 4 { // a part of the word, or a longer one, if it is the only such
+		with := slices.DeleteFunc(slices.Clone(known), func(k string) bool {
+			return len(k) < 4 || !strings.Contains(fold(k), fold(word)) && !strings.Contains(fold(word), fold(k))
+		})
+		if len(with) == 1 {
+			return with[0]
+		}
+	}
+	return best
+}
+
+// distance returns how many letters have to be added, left out, replaced or swapped
+// with their neighbour to make b of a. Words of more than 64 bytes are taken as
+// far from everything.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	var rows [3][65]int
+	before, last, row := rows[0][:], rows[1][:], rows[2][:]
+	for j := range len(b) + 1 {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}
+
+// quoted returns words as a sentence lists them, each in backquotes.
+func quoted(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = "`" + w + "`"
+	}
+	return strings.Join(out, ", ")
+}
+
+// unquoted returns words as a sentence lists them.
+func unquoted(words []string) string { return strings.Join(words, ", ") }
