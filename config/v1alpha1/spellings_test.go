@@ -9,6 +9,39 @@ type spellingPair struct {
 // spellingPairs has at least one pair for each row of spellings.
 func spellingPairs() []spellingPair {
 	return []spellingPair{
+		{"a backend of two providers", KindBackend, `
+metadata: {name: llm-backend}
+spec:
+  type: AI
+  ai:
+    priorityGroups:
+    - providers: [{name: primary, openai: {authToken: {kind: SecretRef, secretRef: {name: openai-secret}}, model: gpt-4}}]
+    - providers: [{name: fallback, anthropic: {authToken: {kind: SecretRef, secretRef: {name: anthropic-secret}}, model: claude-3-sonnet}}]`, []string{`
+metadata: {name: llm-backend}
+spec:
+  ai:
+    groups:
+    - providers: [{name: primary, openai: {authToken: {secretRef: {name: openai-secret}}, model: gpt-4}}]
+    - providers: [{name: fallback, anthropic: {authToken: {secretRef: {name: anthropic-secret}}, model: claude-3-sonnet}}]`,
+		}},
+		{"its policy", KindTrafficPolicy, `
+metadata: {name: llm-policy}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: llm-route}]
+  rbac: {policy: {matchExpressions: ["has(request.headers['x-api-key'])"]}}
+  ai:
+    promptGuard:
+      request: {regex: {action: REJECT, builtins: [CREDIT_CARD, SSN]}}
+      response: {regex: {action: MASK, builtins: [CREDIT_CARD, EMAIL]}}`, []string{`
+metadata: {name: llm-policy}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: llm-route}]
+  rbac: {policy: {matchExpressions: ["has(request.headers['x-api-key'])"]}}
+  ai:
+    promptGuard:
+      request: {regex: {action: REJECT, builtins: [CreditCard, Ssn]}}
+      response: {regex: {action: MASK, builtins: [CREDIT_CARD, EMAIL]}}`,
+		}},
 		{"type of a Backend", KindBackend, `spec: {type: Static, static: {hosts: [{host: a, port: 80}]}}`, []string{
 			`spec: {static: {hosts: [{host: a, port: 80}]}}`,
 			`spec: {type: STATIC, static: {hosts: [{host: a, port: 80}]}}`,
