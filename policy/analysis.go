@@ -9,6 +9,7 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 )
 
@@ -39,11 +40,11 @@ func usesOf(e ast.Expr) uses {
 				out |= usesClaims
 			}
 		case ast.SelectKind:
-			switch e.AsSelect().FieldName() {
-			case "method":
-				out |= usesMethod // request.method, too: see decideListed
-			case "arguments":
-				out |= usesArguments
+			out |= usesOfField(e.AsSelect().FieldName())
+		case ast.CallKind:
+			if call := e.AsCall(); call.FunctionName() == operators.OptSelect {
+				name, _ := stringLiteral(call.Args()[1])
+				out |= usesOfField(name)
 			}
 		}
 	}))
@@ -53,6 +54,16 @@ func usesOf(e ast.Expr) uses {
 	return out
 }
 
+func usesOfField(name string) uses {
+	switch name {
+	case "method":
+		return usesMethod // request.method, too: it costs a second evaluation
+	case "arguments":
+		return usesArguments
+	}
+	return 0
+}
+
 // An analysis is what the form of an expression tells.
 type analysis struct {
 	uses     uses
@@ -60,45 +71,34 @@ type analysis struct {
 }
 
 // analyse refuses what compiles but can't be served, and collects warnings.
-func analyse(source string, checked *cel.Ast) (analysis, error) {
+func analyse(checked *cel.Ast) (analysis, error) {
 	native := checked.NativeRep()
 	if out := checked.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
 		return analysis{}, &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
 	}
 	found := analysis{uses: usesOf(native.Expr())}
 	operands := map[int64]bool{} // what stands before a dot
+	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.SelectKind {
+			operands[e.AsSelect().Operand().ID()] = true
+		}
+		if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.OptSelect {
+			operands[e.AsCall().Args()[0].ID()] = true
+		}
+	}))
 	var refusal *ExpressionError
-	refuse := func(id int64, format string, args ...any) {
+	refuse := func(e ast.Expr, format string, args ...any) {
 		if refusal == nil {
-			refusal = &ExpressionError{Offset: offsetOf(native, id), Message: fmt.Sprintf(format, args...)}
+			refusal = &ExpressionError{Offset: offsetOf(native, e), Message: fmt.Sprintf(format, args...)}
 		}
 	}
-	patterns := regexpFunctions()
-	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		switch e.Kind() {
-		case ast.SelectKind:
-			operands[e.AsSelect().Operand().ID()] = true
-		case ast.CallKind:
-			call := e.AsCall()
-			at, ok := patterns[call.FunctionName()]
-			if !ok {
-				break
-			}
-			args := call.Args()
-			if call.IsMemberFunction() {
-				args = append([]ast.Expr{call.Target()}, args...)
-			}
-			pattern, ok := stringLiteral(args[at])
-			if !ok {
-				refuse(args[at].ID(), "the pattern of %s has to be a string literal", call.FunctionName())
-				break
-			}
-			if _, err := compileRegexp(pattern); err != nil {
-				refuse(args[at].ID(), "%s", err.Error())
-			}
+	ast.PostOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.CallKind {
+			checkPattern(e.AsCall(), refuse)
 		}
-		if t := native.GetType(e.ID()); t.Kind() == types.StructKind && strings.HasPrefix(t.TypeName(), "mcpgw.") && !operands[e.ID()] {
-			refuse(e.ID(), "this is no value by itself: name one of its fields, %s", strings.Join(fieldNames(t.TypeName()), ", "))
+		t := native.GetType(e.ID())
+		if typ := objectIn(t); typ != "" && (t.Kind() != types.StructKind || !operands[e.ID()]) {
+			refuse(e, "this is no value by itself; name one of its fields, %s, or ask has() for it", strings.Join(fieldNames(typ), ", "))
 		}
 	}))
 	if refusal != nil {
@@ -110,9 +110,54 @@ func analyse(source string, checked *cel.Ast) (analysis, error) {
 	return found, nil
 }
 
-// offsetOf returns where the expression of that id begins, in characters.
-func offsetOf(a *ast.AST, id int64) int {
-	r, ok := a.SourceInfo().GetOffsetRange(id)
+// objectIn returns the name of the object type that t is or holds, or "".
+func objectIn(t *types.Type) string {
+	if t.Kind() == types.StructKind && strings.HasPrefix(t.TypeName(), "mcpgw.") {
+		return t.TypeName()
+	}
+	for _, p := range t.Parameters() {
+		if name := objectIn(p); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// checkPattern refuses a regular expression that is no literal, is wrong or is too large.
+func checkPattern(call ast.CallExpr, refuse func(e ast.Expr, format string, args ...any)) {
+	at, ok := regexpFunctions()[call.FunctionName()]
+	if !ok {
+		return
+	}
+	args := call.Args()
+	if call.IsMemberFunction() {
+		args = append([]ast.Expr{call.Target()}, args...)
+	}
+	pattern, ok := stringLiteral(args[at])
+	if !ok {
+		refuse(args[at], "the pattern of %s has to be a string literal", call.FunctionName())
+		return
+	}
+	if _, err := compileRegexp(pattern); err != nil {
+		refuse(args[at], "%s", err.Error())
+	}
+}
+
+// offsetOf returns where e begins, in characters.
+func offsetOf(a *ast.AST, e ast.Expr) int {
+	switch e.Kind() {
+	case ast.SelectKind:
+		return offsetOf(a, e.AsSelect().Operand())
+	case ast.CallKind:
+		call := e.AsCall()
+		if call.IsMemberFunction() {
+			return offsetOf(a, call.Target())
+		}
+		if call.FunctionName() == operators.OptSelect || call.FunctionName() == operators.Index {
+			return offsetOf(a, call.Args()[0])
+		}
+	}
+	r, ok := a.SourceInfo().GetOffsetRange(e.ID())
 	if !ok {
 		return 0
 	}
@@ -133,16 +178,24 @@ type sizes struct{}
 
 var _ checker.CostEstimator = sizes{}
 
-// maxHeaders bounds the entries of request.headers and request.query.
-const maxHeaders = 100
+// What the accept station and the catalogue let through: entries of request.headers and
+// request.query, and bytes of a path, a name or a URI.
+const (
+	maxHeaders = 100
+	maxName    = 8 << 10
+)
 
 // EstimateSize implements [checker.CostEstimator].
 func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
-	if t := n.Type(); t != nil && t.Kind() == types.StringKind && !slices.Contains(n.Path(), "arguments") {
-		return &checker.SizeEstimate{Max: maxText}
-	}
-	if p := n.Path(); len(p) == 2 && p[0] == "request" && (p[1] == "headers" || p[1] == "query") {
+	switch p := n.Path(); {
+	case slices.Contains(p, "arguments"):
+		return nil
+	case len(p) == 2 && p[0] == "request" && (p[1] == "headers" || p[1] == "query"):
 		return &checker.SizeEstimate{Max: maxHeaders}
+	case len(p) == 3 && p[0] == "mcp", len(p) == 2 && p[0] == "request":
+		return &checker.SizeEstimate{Max: maxName}
+	case n.Type() != nil && n.Type().Kind() == types.StringKind:
+		return &checker.SizeEstimate{Max: maxText}
 	}
 	return nil
 }

@@ -7,16 +7,23 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 )
 
-// maxDepth bounds the nesting of JSON that a rule looks into.
-const maxDepth = 128
+// Limits on the JSON that a rule looks into.
+const (
+	maxDepth  = 128     // levels of nesting
+	maxValues = 100_000 // values, with those inside others
+)
 
-var errDepth = fmt.Errorf("JSON is nested deeper than %d", maxDepth)
+var (
+	errDepth  = fmt.Errorf("JSON is nested deeper than %d", maxDepth)
+	errValues = fmt.Errorf("JSON has more than %d values", maxValues)
+)
 
 // decodeObject decodes a JSON object strictly: a duplicate key, invalid UTF-8 or
 // trailing data is an error, so that no other reader can see something else in it.
@@ -31,11 +38,29 @@ func decodeObject(data []byte) (ref.Val, error) {
 	return v, nil
 }
 
+// A decoder counts what it decodes.
+type decoder struct {
+	jsontext.Decoder
+	values int
+}
+
+// decoders keeps decoders that nobody uses.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+// release gives the decoder back, and lets go of what it read.
+func (d *decoder) release() {
+	d.Reset(bytes.NewBuffer(nil))
+	decoders.Put(d)
+}
+
 // decodeJSON decodes one JSON value to a CEL value. A number without fraction and
 // exponent that an int holds becomes an int, exactly; other numbers a double.
 func decodeJSON(data []byte) (ref.Val, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(data))
-	v, err := decodeValue(d, 0)
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.values = 0
+	d.Reset(bytes.NewBuffer(data)) // a Buffer is read in place
+	v, err := d.value(0)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +70,12 @@ func decodeJSON(data []byte) (ref.Val, error) {
 	return v, nil
 }
 
-func decodeValue(d *jsontext.Decoder, depth int) (ref.Val, error) {
+func (d *decoder) value(depth int) (ref.Val, error) {
 	if depth > maxDepth {
 		return nil, errDepth
+	}
+	if d.values++; d.values > maxValues {
+		return nil, errValues
 	}
 	t, err := d.ReadToken()
 	if err != nil {
@@ -63,9 +91,9 @@ func decodeValue(d *jsontext.Decoder, depth int) (ref.Val, error) {
 	case jsontext.KindNumber:
 		return decodeNumber(t.String())
 	case jsontext.KindBeginArray:
-		return decodeArray(d, depth)
+		return d.array(depth)
 	default:
-		return decodeMembers(d, depth)
+		return d.members(depth)
 	}
 }
 
@@ -80,10 +108,10 @@ func decodeNumber(s string) (ref.Val, error) {
 	return types.Double(f), nil
 }
 
-func decodeArray(d *jsontext.Decoder, depth int) (ref.Val, error) {
+func (d *decoder) array(depth int) (ref.Val, error) {
 	var out []ref.Val
 	for d.PeekKind() != jsontext.KindEndArray {
-		v, err := decodeValue(d, depth+1)
+		v, err := d.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +123,7 @@ func decodeArray(d *jsontext.Decoder, depth int) (ref.Val, error) {
 	return types.NewRefValList(types.DefaultTypeAdapter, out), nil
 }
 
-func decodeMembers(d *jsontext.Decoder, depth int) (ref.Val, error) {
+func (d *decoder) members(depth int) (ref.Val, error) {
 	out := map[ref.Val]ref.Val{}
 	for d.PeekKind() != jsontext.KindEndObject {
 		name, err := d.ReadToken()
@@ -103,7 +131,7 @@ func decodeMembers(d *jsontext.Decoder, depth int) (ref.Val, error) {
 			return nil, err
 		}
 		key := types.String(name.String())
-		v, err := decodeValue(d, depth+1)
+		v, err := d.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}

@@ -29,7 +29,7 @@ func explain(source string, issues *cel.Issues) *ExpressionError {
 	text := []rune(source)
 	at := min(offset(source, first.Location), len(text))
 	if m := undeclared.FindStringSubmatch(first.Message); m != nil {
-		return &ExpressionError{Offset: at, Message: unknownName(m[1])}
+		return &ExpressionError{Offset: nameBefore(text, at, m[1]), Message: unknownName(m[1])}
 	}
 	if m := undefined.FindStringSubmatch(first.Message); m != nil {
 		before := string(text[:at])
@@ -39,9 +39,18 @@ func explain(source string, issues *cel.Issues) *ExpressionError {
 		return &ExpressionError{Offset: at, Message: unknownField(before, m[1])}
 	}
 	if m := overload.FindStringSubmatch(first.Message); m != nil {
-		return &ExpressionError{Offset: at, Message: fmt.Sprintf("%s does not take %s", printable(m[1]), m[2])}
+		return &ExpressionError{Offset: nameBefore(text, at, m[1]), Message: fmt.Sprintf("%s does not take %s", printable(m[1]), m[2])}
 	}
 	return &ExpressionError{Offset: at, Message: strings.TrimPrefix(first.Message, "Syntax error: ")}
+}
+
+// nameBefore returns where name begins if it ends at that place of text, else at: CEL points
+// to the parenthesis of a call.
+func nameBefore(text []rune, at int, name string) int {
+	if n := len([]rune(name)); n <= at && string(text[at-n:at]) == name {
+		return at - n
+	}
+	return at
 }
 
 var (

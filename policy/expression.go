@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -37,8 +38,9 @@ type Expression struct {
 
 // A leaf is a part of an expression without a logical operator at its top.
 type leaf struct {
-	program cel.Program
-	uses    uses
+	program    cel.Program
+	comparison *comparison // in place of program; may be nil
+	uses       uses
 	// bounded says that the form of the leaf bounds its cost, so that nothing has
 	// to be counted while it is evaluated.
 	bounded bool
@@ -81,11 +83,11 @@ func CompileExpression(source string) (*Expression, error) {
 	if issues.Err() != nil {
 		return nil, explain(source, issues)
 	}
-	found, err := analyse(source, checked)
+	found, err := analyse(checked)
 	if err != nil {
 		return nil, err
 	}
-	c := &compilation{env: env, source: source, ast: checked}
+	c := &compilation{env: env}
 	e := &Expression{source: source, uses: found.uses, warnings: append(warnings, found.warnings...)}
 	if c.whole, err = cel.AstToCheckedExpr(checked); err != nil {
 		return nil, &ExpressionError{Message: err.Error()}
@@ -100,8 +102,6 @@ func CompileExpression(source string) (*Expression, error) {
 // A compilation takes one checked expression apart.
 type compilation struct {
 	env    *cel.Env
-	source string
-	ast    *cel.Ast
 	whole  *exprpb.CheckedExpr
 	leaves []*leaf
 	slots  int
@@ -140,10 +140,11 @@ func (c *compilation) node(e *exprpb.Expr) (*node, error) {
 }
 
 func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
-	part := cel.CheckedExprToAst(&exprpb.CheckedExpr{
-		Expr: e, TypeMap: c.whole.GetTypeMap(), ReferenceMap: c.whole.GetReferenceMap(), SourceInfo: c.whole.GetSourceInfo(),
-	})
-	l := &leaf{uses: usesOf(part.NativeRep().Expr()), slot: -1}
+	part, err := c.part(e)
+	if err != nil {
+		return nil, err
+	}
+	l := &leaf{comparison: nativeComparison(e), uses: usesOf(part.NativeRep().Expr()), slot: -1}
 	cost, err := c.env.EstimateCost(part, sizes{})
 	if err != nil {
 		return nil, err
@@ -164,8 +165,35 @@ func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
 	return &node{leaf: l}, nil
 }
 
+// part returns e as an expression of its own.
+func (c *compilation) part(e *exprpb.Expr) (*cel.Ast, error) {
+	part := &exprpb.CheckedExpr{Expr: e, TypeMap: map[int64]*exprpb.Type{}, ReferenceMap: map[int64]*exprpb.Reference{}, SourceInfo: &exprpb.SourceInfo{}}
+	native, err := ast.ProtoToExpr(e)
+	if err != nil {
+		return nil, err
+	}
+	take := func(id int64) {
+		if t, ok := c.whole.GetTypeMap()[id]; ok {
+			part.TypeMap[id] = t
+		}
+		if r, ok := c.whole.GetReferenceMap()[id]; ok {
+			part.ReferenceMap[id] = r
+		}
+	}
+	ast.PreOrderVisit(native, ast.NewExprVisitor(func(e ast.Expr) { take(e.ID()) }))
+	return cel.CheckedExprToAst(part), nil
+}
+
 // evaluate returns what the leaf comes to for s, and the error behind isError.
 func (l *leaf) evaluate(ctx context.Context, s *scope) (outcome, error) {
+	if l.comparison != nil {
+		return l.comparison.evaluate(s)
+	}
+	return l.interpret(ctx, s)
+}
+
+// interpret runs the program of the leaf.
+func (l *leaf) interpret(ctx context.Context, s *scope) (outcome, error) {
 	var err error
 	var v any
 	if l.bounded {

@@ -62,6 +62,10 @@ const (
 // else an Allow rule that matches permits; else it is denied if there are Allow rules
 // and permitted if there are none. An expression that fails does not match if it
 // allows and does if it denies. What speaks of anything in later is not evaluated.
+//
+// What an operation does not have, such as the tool of a prompt, is an error in a rule
+// that allows. A rule that denies is asked whether it would match whatever the tool
+// were: mcp.tool.name == 'x' denies no prompts.
 func (r *run) decide(ctx context.Context, s *scope, target string, later uses) (verdict, error) {
 	for i := range r.sets {
 		if set := &r.sets[i]; set.Broken && set.covers(target, later) {
@@ -78,7 +82,7 @@ func (r *run) decide(ctx context.Context, s *scope, target string, later uses) (
 			switch o := r.evaluate(ctx, s, set, j, later); {
 			case o&isFalse == 0:
 				return 0, denied(&Denial{Source: set.Source, Expression: e.source, Reason: "a Deny rule matches"})
-			case o != isFalse:
+			case o != isFalse && later != 0:
 				v = postponed
 			}
 		}
@@ -121,7 +125,7 @@ func (s *set) covers(target string, later uses) bool {
 // evaluate returns what the expression of that index in set comes to.
 func (r *run) evaluate(ctx context.Context, s *scope, set *set, index int, later uses) outcome {
 	e := set.Expressions[index]
-	s.empties = set.Action == Deny
+	s.open = set.Action == Deny
 	var failure error
 	o := e.root.evaluate(func(l *leaf) outcome {
 		if l.uses&later != 0 {

@@ -19,7 +19,7 @@ var errAbsent = errors.New("no such attribute here")
 
 var errType = errors.New("no such object")
 
-// unknown is the value of what will be known later.
+// unknown is the value of what is not known: everything is possible.
 var unknown = types.NewUnknown(1, types.NewAttributeTrail("mcp"))
 
 // A scope is what one evaluation sees: the variables of CEL. It belongs to one
@@ -30,31 +30,28 @@ type scope struct {
 	item    item
 	method  string
 	kind    Kind
-	// empties makes an attribute that the operation does not have read as empty
-	// in place of an error.
-	empties bool
+	// open makes what the operation does not have unknown, in place of an error.
+	open    bool
+	headers headerMap
 }
 
 // An item is the tool, prompt or resource of an operation.
 type item struct {
-	name, target ref.Val
+	name, target string
 	raw          []byte  // arguments as JSON; nil while they are not known
 	arguments    ref.Val // raw decoded, once it was asked for
 }
 
-// noItem is what stands for the item of another kind while scope.empties.
-var noItem = &item{name: types.String(""), target: types.String(""), arguments: types.NewStringInterfaceMap(types.DefaultTypeAdapter, nil)}
-
 var _ cel.Activation = (*scope)(nil)
 
 func newScope(req *Request, backend *BackendInfo, op *Operation) *scope {
-	s := &scope{request: req, backend: backend}
+	s := &scope{request: req, backend: backend, headers: headerMap{r: req.HTTP}}
 	if op == nil {
 		return s
 	}
 	s.method, s.kind = op.Method, op.Kind
 	if op.Kind != 0 {
-		s.item = item{name: types.String(op.Name), target: types.String(op.Target), raw: op.Arguments}
+		s.item = item{name: op.Name, target: op.Target, raw: op.Arguments}
 	}
 	return s
 }
@@ -125,7 +122,7 @@ func requestHeaders(o any) (any, error) {
 	if !ok {
 		return nil, errType
 	}
-	return headerMap{r.request.HTTP}, nil
+	return &r.headers, nil
 }
 
 // requestQuery returns the first value of each parameter. A query that is malformed
@@ -199,10 +196,12 @@ func mcpMethod(o any) (any, error) {
 	switch {
 	case !ok:
 		return nil, errType
-	case m.method == "" && !m.empties:
-		return nil, errAbsent
+	case m.method != "":
+		return types.String(m.method), nil
+	case m.open:
+		return unknown, nil
 	}
-	return types.String(m.method), nil
+	return nil, errAbsent
 }
 
 func hasItem(kind Kind) ref.FieldTester {
@@ -220,31 +219,36 @@ func mcpItem(kind Kind) ref.FieldGetter {
 			return nil, errType
 		case m.kind == kind:
 			return &m.item, nil
-		case m.empties:
-			return noItem, nil
+		case m.open:
+			return unknown, nil
 		}
 		return nil, errAbsent
 	}
 }
 
 func itemName(o any) (any, error) {
-	i, ok := o.(*item)
-	if !ok {
-		return nil, errType
-	}
-	return i.name, nil
+	return itemField(o, func(i *item) string { return i.name })
 }
 
 func itemTarget(o any) (any, error) {
-	i, ok := o.(*item)
-	if !ok {
-		return nil, errType
+	return itemField(o, func(i *item) string { return i.target })
+}
+
+func itemField(o any, get func(*item) string) (any, error) {
+	switch i := o.(type) {
+	case *item:
+		return types.String(get(i)), nil
+	case *types.Unknown:
+		return i, nil
 	}
-	return i.target, nil
+	return nil, errType
 }
 
 // itemArguments decodes the arguments when they are first asked for.
 func itemArguments(o any) (any, error) {
+	if o == unknown {
+		return unknown, nil
+	}
 	i, ok := o.(*item)
 	switch {
 	case !ok:
@@ -264,11 +268,14 @@ func itemArguments(o any) (any, error) {
 
 // A headerMap shows the headers of a request as a CEL map: the keys fold case, and
 // the values of a repeated header are joined with commas (RFC 9110 section 5.3).
-type headerMap struct{ r *http.Request }
+type headerMap struct {
+	r     *http.Request
+	whole traits.Mapper // the headers as an ordinary map, once it was asked for
+}
 
-var _ traits.Mapper = headerMap{}
+var _ traits.Mapper = (*headerMap)(nil)
 
-func (m headerMap) lookup(key ref.Val) (string, bool) {
+func (m *headerMap) lookup(key ref.Val) (string, bool) {
 	name, ok := key.(types.String)
 	if !ok {
 		return "", false
@@ -288,7 +295,7 @@ func (m headerMap) lookup(key ref.Val) (string, bool) {
 }
 
 // Find implements [traits.Mapper].
-func (m headerMap) Find(key ref.Val) (ref.Val, bool) {
+func (m *headerMap) Find(key ref.Val) (ref.Val, bool) {
 	if types.IsUnknownOrError(key) {
 		return key, false
 	}
@@ -300,7 +307,7 @@ func (m headerMap) Find(key ref.Val) (ref.Val, bool) {
 }
 
 // Get implements [traits.Indexer].
-func (m headerMap) Get(key ref.Val) ref.Val {
+func (m *headerMap) Get(key ref.Val) ref.Val {
 	if v, ok := m.Find(key); ok || v != nil {
 		return v
 	}
@@ -308,7 +315,7 @@ func (m headerMap) Get(key ref.Val) ref.Val {
 }
 
 // Contains implements [traits.Container].
-func (m headerMap) Contains(key ref.Val) ref.Val {
+func (m *headerMap) Contains(key ref.Val) ref.Val {
 	if types.IsUnknownOrError(key) {
 		return key
 	}
@@ -317,7 +324,10 @@ func (m headerMap) Contains(key ref.Val) ref.Val {
 }
 
 // plain returns the headers as an ordinary map with lower-case keys.
-func (m headerMap) plain() traits.Mapper {
+func (m *headerMap) plain() traits.Mapper {
+	if m.whole != nil {
+		return m.whole
+	}
 	out := make(map[string]string, len(m.r.Header)+1)
 	for name, values := range m.r.Header {
 		if len(values) > 0 {
@@ -327,31 +337,32 @@ func (m headerMap) plain() traits.Mapper {
 	if m.r.Host != "" {
 		out["host"] = m.r.Host
 	}
-	return types.NewStringStringMap(types.DefaultTypeAdapter, out)
+	m.whole = types.NewStringStringMap(types.DefaultTypeAdapter, out)
+	return m.whole
 }
 
 // Iterator implements [traits.Iterable]: it goes over the lower-case keys.
-func (m headerMap) Iterator() traits.Iterator { return m.plain().Iterator() }
+func (m *headerMap) Iterator() traits.Iterator { return m.plain().Iterator() }
 
 // Size implements [traits.Sizer].
-func (m headerMap) Size() ref.Val { return m.plain().Size() }
+func (m *headerMap) Size() ref.Val { return m.plain().Size() }
 
 // ConvertToNative implements [ref.Val].
-func (m headerMap) ConvertToNative(t reflect.Type) (any, error) { return m.plain().ConvertToNative(t) }
+func (m *headerMap) ConvertToNative(t reflect.Type) (any, error) { return m.plain().ConvertToNative(t) }
 
 // ConvertToType implements [ref.Val].
-func (m headerMap) ConvertToType(t ref.Type) ref.Val { return m.plain().ConvertToType(t) }
+func (m *headerMap) ConvertToType(t ref.Type) ref.Val { return m.plain().ConvertToType(t) }
 
 // Equal implements [ref.Val].
-func (m headerMap) Equal(other ref.Val) ref.Val {
-	if o, ok := other.(headerMap); ok {
+func (m *headerMap) Equal(other ref.Val) ref.Val {
+	if o, ok := other.(*headerMap); ok {
 		other = o.plain()
 	}
 	return m.plain().Equal(other)
 }
 
 // Type implements [ref.Val].
-func (m headerMap) Type() ref.Type { return types.MapType }
+func (m *headerMap) Type() ref.Type { return types.MapType }
 
 // Value implements [ref.Val].
-func (m headerMap) Value() any { return m.plain().Value() }
+func (m *headerMap) Value() any { return m.plain().Value() }
