@@ -25,7 +25,7 @@ func stdio(t *testing.T, mode string, change ...func(*TargetConfig)) *Target {
 	}
 	cfg := TargetConfig{
 		Backend: "default/b", Name: "child", Transport: Stdio, Timeout: 20 * time.Second, Identity: t.Name(),
-		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=" + mode, "SECRET=correct-horse-battery"}},
+		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=" + mode, "SECRET=correct-horse-battery", "GORACE=atexit_sleep_ms=0"}},
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -280,7 +280,7 @@ func TestStdioStubbornChildIsKilledWithItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	tg := NewTarget(TargetConfig{Transport: Stdio, Timeout: 20 * time.Second,
-		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=stubborn"}}},
+		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=stubborn", "GORACE=atexit_sleep_ms=0"}}},
 		Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	l, err := tg.Open(t.Context(), client("a"), Forward{})
 	if err != nil {
@@ -338,7 +338,7 @@ func TestStdioStderrIsBoundedAndRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	tg := NewTarget(TargetConfig{Transport: Stdio, Timeout: 20 * time.Second,
-		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=noisy", "SECRET=correct-horse-battery"}}},
+		Command: &Command{Path: exe, Env: []string{"MCPGW_TEST_CHILD=noisy", "SECRET=correct-horse-battery", "GORACE=atexit_sleep_ms=0"}}},
 		Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if _, err := tg.Open(t.Context(), client("a"), Forward{}); err != nil {
 		t.Fatal(err)

@@ -110,6 +110,9 @@ func (w *legacyHTTP) exchange(ctx context.Context, r *request) (*protocol.Messag
 // or that it no longer knows the session. It closes the body.
 func (w *legacyHTTP) refused(resp *http.Response, id protocol.ID) (*protocol.Message, error) {
 	m, err := w.t.rejection(resp, id)
+	if m != nil && modernCode(m.Error.Code) {
+		return nil, &unsent{err: w.t.failed(&refusal{m.Error}), era: true}
+	}
 	if w.sid == "" {
 		return m, err
 	}
