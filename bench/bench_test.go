@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	_ "net/http/pprof" // what memStats reads
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/bench/internal/h1"
+)
+
+// TestMock lets a client of go-sdk use the mock.
+func TestMock(t *testing.T) {
+	srv := httptest.NewServer(newMock())
+	defer srv.Close()
+	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: srv.URL + "/mcp", DisableStandaloneSSE: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools, err := session.ListTools(t.Context(), nil)
+	if err != nil || len(tools.Tools) != 10 {
+		t.Fatalf("%+v, %v", tools, err)
+	}
+	res, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tools.Tools[3].Name})
+	if err != nil || res.IsError || len(res.Content) != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLoads runs both loads against the mock, and one against a server whose
+// answers are wrong: that is an error, never a fast answer.
+func TestLoads(t *testing.T) {
+	good := httptest.NewServer(newMock())
+	defer good.Close()
+	b := &bench{options: &options{seconds: 0.02, conns: 2}}
+	for _, rate := range []float64{0, 2000} {
+		r, err := b.load(t.Context(), &running{url: good.URL + "/mcp"}, rate)
+		if err != nil || r.rps <= 0 || r.p50 <= 0 {
+			t.Errorf("rate %v: %+v, %v", rate, r, err)
+		}
+	}
+	mock := newMock()
+	mock.call = []byte(`{"isError":true,"content":[]}`)
+	bad := httptest.NewServer(mock)
+	defer bad.Close()
+	if _, err := b.load(t.Context(), &running{url: bad.URL + "/mcp"}, 0); err == nil || !strings.Contains(err.Error(), "isError") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestHold opens sessions and streams at the mock and closes them.
+func TestHold(t *testing.T) {
+	srv := httptest.NewServer(newMock())
+	target, err := h1.Parse(srv.URL + "/mcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{}
+	for _, open := range []func(h1.Target, int) (func(), error){b.openSessions, b.openStreams} {
+		closeAll, err := open(target, 40)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAll()
+	}
+	srv.Close() // which waits for the streams
+	if _, err := b.openSessions(target, 3); err == nil {
+		t.Error("sessions at a server that is gone")
+	}
+}
+
+func TestMemStats(t *testing.T) {
+	srv := httptest.NewServer(http.DefaultServeMux)
+	defer srv.Close()
+	m, err := memStats(t.Context(), srv.URL, true)
+	if err != nil || m["Mallocs"] == 0 || m["HeapAlloc"] == 0 || m["Stack"] == 0 {
+		t.Errorf("%v, %v", m, err)
+	}
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	if m, err := memStats(t.Context(), other.URL, false); err == nil {
+		t.Errorf("%v", m)
+	}
+}
+
+func TestProxyRole(t *testing.T) {
+	upstream := httptest.NewServer(newMock())
+	defer upstream.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	addr, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		done <- runProxy(ctx, []string{"-addr", addr, "-debug", "127.0.0.1:0", "-upstream", upstream.URL})
+	}()
+	target, err := h1.Parse("http://" + addr + "/mcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h1.NewConn(target, time.Minute)
+	for _, err = openSession(c, target); err != nil && t.Context().Err() == nil; _, err = openSession(c, target) {
+	} // until it listens
+	c.Close()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	t.Setenv("BENCH_ROUNDS", "3")
+	t.Setenv("BENCH_ONLY", "nginx")
+	o, err := parse([]string{"-only", "proxy,gateway"})
+	if err != nil || o.rounds != 3 || o.only != "proxy,gateway" || o.sessions != 10_000 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := parse([]string{"-rounds", "0"}); err == nil {
+		t.Error("no rounds are accepted")
+	}
+	t.Setenv("BENCH_SECONDS", "x")
+	if _, err := parse(nil); err == nil || !strings.Contains(err.Error(), "BENCH_SECONDS") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestPrint(t *testing.T) {
+	subjects := []*subject{
+		{name: "direct", p50: []float64{100, 110, 90}, rps: []float64{5}, foreign: []float64{0.5}},
+		{name: "nginx", cpu: []float64{50}, p50: []float64{150}, session: memoryUse{measured: true, rss: 8}},
+		{name: "proxy", cpu: []float64{100, 1, 1000}, p50: []float64{200}, allocs: []float64{95.5}, session: memoryUse{true, 4000, 100}, stream: memoryUse{true, 60_000, 50_000}},
+	}
+	var out strings.Builder
+	(&bench{options: &options{rounds: 3, seconds: 1, conns: 32, rate: 500, sessions: 10, streams: 20}}).print(&out, subjects)
+	const want = `tools/call over legacy sessions, medians of 3 interleaved rounds of 1s, not pinned.
+
+|  | direct | nginx | proxy |
+| --- | ---: | ---: | ---: |
+| CPU a call, c=32, µs (to proxy) | – | 50.0 (0.50 ×) | 100.0 (1.00 ×) |
+| calls a second | 5 | – | – |
+| allocations a call | – | – | 95.5 |
+| p50 at 500/s, µs (added) | 100 | 150 (+50) | 200 (+100) |
+| idle session, of 10: resident bytes (live) | – | 8 | 4000 (100) |
+| GET stream, of 20: resident bytes (live) | – | – | 60000 (50000) |
+| processors held by other work | 0.50 | 0.00 | 0.00 |
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
