@@ -323,7 +323,13 @@ func (c *checker) str(path string, s *apiextensionsv1.JSONSchemaProps, v string)
 	case s.Pattern != "" && s.XIntOrString && !c.patterns[s.Pattern].MatchString(v):
 		c.add(field.ErrorTypeInvalid, path, s, v, "must be a quantity, such as 500m, 2 or 128Mi")
 	case s.Pattern != "" && !c.patterns[s.Pattern].MatchString(v):
-		c.add(field.ErrorTypeInvalid, path, s, v, "is not of the right form: %s", cmpOr(lowerFirst(firstSentence(s.Description)), "must match "+s.Pattern))
+		// Descriptions of such fields are "What it is: how it is written".
+		what, form, ok := strings.Cut(firstSentence(s.Description), ": ")
+		if ok {
+			c.add(field.ErrorTypeInvalid, path, s, v, "must be %s", form)
+			return
+		}
+		c.add(field.ErrorTypeInvalid, path, s, v, "is not of the right form: %s", cmpOr(lowerFirst(what), "it must match "+s.Pattern))
 	}
 }
 

@@ -121,7 +121,7 @@ func TestCheckMessages(t *testing.T) {
 		{"an unknown type", KindBackend, `spec: {type: Statik, static: {hosts: [{host: a, port: 80}]}}`,
 			`spec.type: Unsupported value: "Statik": must be one of AI, Static, AWS, MCP, DynamicForwardProxy`},
 		{"a name with an underscore", KindBackend, `spec: {type: MCP, mcp: {targets: [{name: a_b, static: {host: h, port: 1}}]}}`,
-			`spec.mcp.targets[0].name: Invalid value: "a_b": is not of the right form: the name of the target: lower-case letters, digits, - and ., beginning and ending with a letter or digit, at most 253`},
+			`spec.mcp.targets[0].name: Invalid value: "a_b": must be lower-case letters, digits, - and ., beginning and ending with a letter or digit, at most 253`},
 		{"a duration with a fraction", KindBackend, `spec: {type: MCP, mcp: {targets: [{name: a, timeout: 1.5s, static: {host: h, port: 1}}]}}`,
 			`spec.mcp.targets[0].timeout: Invalid value: "1.5s": must be a duration such as 500ms, 30s or 1h30m: digits and a unit of h, m, s or ms, without sign and fraction`},
 		{"two targets of a name", KindBackend, `spec: {type: MCP, mcp: {targets: [{name: a, static: {host: h, port: 1}}, {name: a, static: {host: h, port: 1}}]}}`,

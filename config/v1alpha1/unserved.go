@@ -38,7 +38,6 @@ func unservedFields() []unserved {
 		{kind: KindBackend, path: "spec.ai", protects: true},
 		{kind: KindBackend, path: "spec.aws", protects: true},
 		{kind: KindBackend, path: "spec.dynamicForwardProxy", protects: true},
-		{kind: KindBackend, path: "spec.static.appProtocol", when: isOneOf("grpc", "grpc-web", "kubernetes.io/ws"), effect: "the hosts are spoken to in plain HTTP/1.1"},
 		{kind: KindBackend, path: "spec.loadBalancer", effect: "endpoints are chosen in the default way"},
 		{kind: KindBackend, path: "spec.outlierDetection", effect: "no endpoint is ejected"},
 		{kind: KindBackend, path: "spec.tcpKeepalive", effect: "the system's settings apply"},

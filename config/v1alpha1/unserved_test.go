@@ -26,10 +26,7 @@ spec:
     - {name: b, service: {name: s, port: 1}}
     - {name: c, selector: {service: {}}}
     - {name: d, stdio: {command: c, sharing: Session, env: {A: b}}}`, nil},
-		{"a Static Backend over HTTP/2", KindBackend, `spec: {static: {appProtocol: kubernetes.io/h2c, hosts: [{host: h, port: 1}]}}`, nil},
-		{"a Static Backend over gRPC-Web", KindBackend, `spec: {static: {appProtocol: grpc-web, hosts: [{host: h, port: 1}]}}`, []UnservedField{
-			{"spec.static.appProtocol", false, "static.appProtocol grpc-web is not served yet: the hosts are spoken to in plain HTTP/1.1"},
-		}},
+		{"a Static Backend over gRPC", KindBackend, `spec: {static: {appProtocol: grpc, hosts: [{host: h, port: 1}]}}`, nil},
 		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random}, outlierDetection: {}, tcpKeepalive: {}}`, []UnservedField{
 			{"spec.loadBalancer", false, "loadBalancer is not served yet: endpoints are chosen in the default way"},
 			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
