@@ -28,7 +28,7 @@ func (q *request) serveModern(ctx context.Context) error {
 		return nil
 	}
 	if err := protocol.CheckHeaders(q.header, q.msg); err != nil {
-		return err
+		return q.refuse(http.StatusBadRequest, err)
 	}
 	meta := protocol.Get(q.msg.Params, "_meta")
 	version, _ := protocol.GetString(meta, protocol.MetaProtocolVersion)
@@ -126,7 +126,7 @@ func (q *request) listen(ctx context.Context) error {
 		})
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil // the client closed the stream, which is how it unsubscribes
 	}
 	// The end is a response, so that the client knows that it was meant.
 	return q.result(append(append([]byte(`{"resultType":"complete","_meta":`), tag...), '}'))
