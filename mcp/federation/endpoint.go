@@ -132,6 +132,7 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 	a := &answer{sse: newSSE(w), batch: true}
 	defer a.finish()
 	rec := telemetry.FromContext(r.Context())
+	rec.MCP = telemetry.MCP{Era: protocol.Legacy.String(), ProtocolVersion: protocol.Version20250326}
 	var sess *session.Session
 	for _, raw := range elements {
 		m, err := protocol.Parse(raw, protocol.Limits{})
@@ -148,6 +149,9 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 			continue
 		}
 		q := b.newRequest(w, r, m)
+		// Each message of a batch is an operation of its own.
+		q.rec = &telemetry.Record{Start: b.hub.now()}
+		q.rec.MCP.Method = m.Method
 		q.answer = a
 		if sess == nil {
 			if err := q.openSession(r.Header); err != nil {
@@ -167,7 +171,14 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 			}
 			continue
 		}
-		if err := q.message(r.Context()); err != nil {
+		err = q.message(r.Context())
+		if m.Kind == protocol.Request {
+			if err != nil {
+				q.rec.ErrorType = fault.Of(err).Code.String()
+			}
+			b.hub.opts.Metrics.Operation(rec, &q.rec.MCP, q.rec.ErrorType, b.hub.now().Sub(q.rec.Start))
+		}
+		if err != nil {
 			f := fault.Of(err)
 			if f.Code == fault.ClientGone {
 				return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // serveModern serves a message of a client that speaks the stateless revision
@@ -105,6 +106,7 @@ func (q *request) listen(ctx context.Context) error {
 		return err
 	}
 	defer q.b.hub.unregister(s)
+	defer q.b.hub.opts.Metrics.StreamOpened(telemetry.ListenStream)()
 	q.rec.Status = http.StatusOK
 	q.answer.streaming = true
 	tag := append(append([]byte(`{`), protocol.Quote(protocol.MetaSubscriptionID)...), ':')
