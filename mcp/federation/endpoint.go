@@ -59,7 +59,6 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	rec := telemetry.FromContext(r.Context())
-	rec.BytesRead += int64(len(body))
 	if first := bytes.TrimLeft(body, " \t\r\n"); len(first) > 0 && first[0] == '[' {
 		return b.postBatch(w, r, body)
 	}
@@ -88,7 +87,6 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	q.answer.finish()
-	rec.BytesSent += q.answer.sent
 	if err == nil || begun {
 		return nil
 	}
@@ -191,7 +189,6 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 		}
 	}
 	err = a.close()
-	rec.BytesSent += a.sent
 	return err
 }
 

@@ -24,7 +24,6 @@ func (q *request) serveModern(ctx context.Context) error {
 			return err
 		}
 		// There is none in this revision that could mean anything here.
-		q.rec.Status = http.StatusAccepted
 		q.answer.w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
@@ -107,7 +106,6 @@ func (q *request) listen(ctx context.Context) error {
 	}
 	defer q.b.hub.unregister(s)
 	defer q.b.hub.opts.Metrics.StreamOpened(telemetry.ListenStream)()
-	q.rec.Status = http.StatusOK
 	q.answer.streaming = true
 	tag := append(append([]byte(`{`), protocol.Quote(protocol.MetaSubscriptionID)...), ':')
 	tag = append(append(tag, q.msg.ID...), '}')

@@ -60,13 +60,11 @@ func (q *request) unknownMethod() error {
 
 // result answers with a result.
 func (q *request) result(result []byte) error {
-	q.rec.Status = http.StatusOK
 	return q.answer.respond(http.StatusOK, protocol.AppendResult(make([]byte, 0, len(result)+64), q.msg.ID, result))
 }
 
 // refuse answers with a JSON-RPC error.
 func (q *request) refuse(status int, e *protocol.Error) error {
-	q.rec.Status = status
 	q.rec.ErrorType = strconv.Itoa(int(e.Code))
 	return q.answer.respond(status, protocol.AppendError(nil, q.msg.ID, e))
 }

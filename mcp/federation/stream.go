@@ -124,9 +124,7 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	defer s.live.close(s)
 	defer func() {
 		out.finish()
-		rec.BytesSent += out.sent
 	}()
-	rec.Status = http.StatusOK
 	if err := out.comment(); err != nil {
 		return nil
 	}
