@@ -25,8 +25,15 @@ type headerModifier struct {
 // A header is one header line; the name is canonical.
 type header struct{ name, value string }
 
-// modifyRequest applies the modifiers to r. The Host header is the request's Host.
-func modifyRequest(ms []headerModifier, r *http.Request) {
+// modifyRequest applies the modifiers to r, and returns it as it is forwarded: the request
+// that rules and the access log look at stays as it was accepted. The Host header is the
+// request's Host.
+func modifyRequest(ms []headerModifier, r *http.Request) *http.Request {
+	if len(ms) == 0 {
+		return r
+	}
+	r = r.WithContext(r.Context())
+	r.Header = r.Header.Clone()
 	for i := range ms {
 		for _, h := range ms[i].set {
 			if h.name == "Host" {
@@ -35,6 +42,7 @@ func modifyRequest(ms []headerModifier, r *http.Request) {
 		}
 		ms[i].apply(r.Header)
 	}
+	return r
 }
 
 func (m *headerModifier) apply(to http.Header) {
@@ -101,19 +109,22 @@ type rewrite struct {
 	path     pathChange
 }
 
-func (w *rewrite) apply(r *http.Request, matched int) {
+// apply returns r as it is forwarded, as modifyRequest does.
+func (w *rewrite) apply(r *http.Request, matched int) *http.Request {
 	if w == nil {
-		return
+		return r
 	}
+	r = r.WithContext(r.Context())
 	if w.hostname != "" {
 		r.Host = w.hostname
 	}
 	if w.path == (pathChange{}) {
-		return
+		return r
 	}
 	u := *r.URL
 	u.Path, u.RawPath = w.path.apply(r.URL, matched)
 	r.URL = &u
+	return r
 }
 
 // A redirect answers a request with another URL.

@@ -26,7 +26,7 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if m.pathType == pathPrefix {
 		matched = len(m.path)
 	}
-	modifyRequest(rule.filters.request, r)
+	r = modifyRequest(rule.filters.request, r)
 	switch {
 	case rule.redirect != nil:
 		x.writer.Header()["Location"] = []string{rule.redirect.location(r, x.request.Host, x.request.Scheme, p.number, matched)}
@@ -44,12 +44,12 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		return b.to.fault
 	}
 	x.writer.modifiers[1] = b.filters.response
-	modifyRequest(b.filters.request, r)
+	r = modifyRequest(b.filters.request, r)
 	rewrite := rule.filters.rewrite
 	if b.filters.rewrite != nil {
 		rewrite = b.filters.rewrite
 	}
-	rewrite.apply(r, matched)
+	r = rewrite.apply(r, matched)
 
 	if b.to.rules != nil {
 		ctx = policy.WithBackend(ctx, b.to.rules)
