@@ -77,7 +77,7 @@ func kubernetesRules() map[reflect.Type]rule {
 		reflect.TypeFor[gatewayv1.LocalObjectReference]():  {required: []string{"group", "kind", "name"}},
 
 		// Routes.
-		reflect.TypeFor[gatewayv1.ParentReference](): {required: []string{"name"}, defaults: map[string]any{"group": gatewayv1.GroupName, "kind": "Gateway"}},
+		reflect.TypeFor[gatewayv1.ParentReference](): {required: []string{"name"}, defaults: map[string]any{"group": gatewayv1.GroupName, "kind": "Gateway"}, object: port("port")},
 		reflect.TypeFor[gatewayv1.HTTPRouteSpec](): {
 			most:     map[string]int{"parentRefs": 32, "hostnames": 16, "rules": 16},
 			notEmpty: []string{"rules"}, unique: map[string]string{"rules": "name"},
@@ -127,7 +127,7 @@ func kubernetesRules() map[reflect.Type]rule {
 		reflect.TypeFor[corev1.ServiceSpec]():              {unique: map[string]string{"ports": "name"}, defaults: map[string]any{"type": "ClusterIP"}, object: service},
 		reflect.TypeFor[corev1.ServicePort]():              {required: []string{"port"}, defaults: map[string]any{"protocol": "TCP"}, object: servicePort},
 		reflect.TypeFor[discoveryv1.Endpoint]():            {required: []string{"addresses"}, notEmpty: []string{"addresses"}, most: map[string]int{"addresses": 100}},
-		reflect.TypeFor[discoveryv1.EndpointPort]():        {defaults: map[string]any{"protocol": "TCP", "name": ""}},
+		reflect.TypeFor[discoveryv1.EndpointPort]():        {defaults: map[string]any{"protocol": "TCP", "name": ""}, object: port("port")},
 		reflect.TypeFor[discoveryv1.EndpointSlice]():       {required: []string{"addressType"}},
 		reflect.TypeFor[metav1.LabelSelectorRequirement](): {required: []string{"key", "operator"}},
 	}
@@ -264,6 +264,7 @@ func listeners(c *checker, path string, m map[string]any) {
 }
 
 func listener(c *checker, path string, m map[string]any) {
+	port("port")(c, path, m)
 	tls, _ := m["tls"].(map[string]any)
 	switch protocol := m["protocol"]; {
 	case tls != nil && (protocol == "HTTP" || protocol == "TCP" || protocol == "UDP"):
@@ -295,6 +296,7 @@ func routeNamespaces(c *checker, path string, m map[string]any) {
 }
 
 func backendRef(c *checker, path string, m map[string]any) {
+	port("port")(c, path, m)
 	if m["kind"] == "Service" && m["group"] == "" && m["name"] != nil && m["port"] == nil {
 		c.add(CodeRequired, path+".port", "`port` is missing: a reference to a Service needs one").onKey = true
 	}
@@ -465,6 +467,7 @@ func filter(c *checker, path string, m map[string]any) {
 }
 
 func redirect(c *checker, path string, m map[string]any) {
+	port("port")(c, path, m)
 	if s, ok := m["scheme"].(string); ok && s != "http" && s != "https" {
 		c.add(CodeEnum, path+".scheme", "`scheme` must be one of http, https")
 	}
@@ -524,7 +527,17 @@ func service(c *checker, path string, m map[string]any) {
 }
 
 func servicePort(c *checker, path string, m map[string]any) {
+	port("port")(c, path, m)
 	if m["targetPort"] == nil && m["port"] != nil {
 		m["targetPort"] = m["port"]
+	}
+}
+
+// port returns a check of a field that is a port.
+func port(field string) func(*checker, string, map[string]any) {
+	return func(c *checker, path string, m map[string]any) {
+		if n, ok := m[field].(int64); ok && (n < 1 || n > 65535) {
+			c.add(CodeInvalidValue, child(path, field), "`%s` must be between 1 and 65535", field)
+		}
 	}
 }

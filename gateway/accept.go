@@ -100,6 +100,7 @@ func (s *Server) finish(x *exchange) {
 	if v != nil && !abort {
 		err := fmt.Errorf("panic: %v", v)
 		x.fail(fault.Wrap(fault.Internal, err, "internal error"), err)
+		s.metrics().Panic()
 		s.logger.Error("request panicked", slog.Any("panic", v), slog.String("request_id", x.rec.RequestID), slog.String("stack", string(debug.Stack())))
 		if abort = x.writer.wrote; !abort {
 			fault.New(fault.Internal, "internal error").WriteText(&x.writer)
@@ -123,7 +124,7 @@ func (s *Server) finish(x *exchange) {
 
 // serve takes the request through accept, match and admit to its backend.
 func (f *front) serve(x *exchange, r *http.Request) error {
-	if err := x.accept(r); err != nil {
+	if err := x.accept(r, f.server.opts.BodyGrace); err != nil {
 		return err
 	}
 	snapshot := f.server.snapshot.Load()
@@ -155,17 +156,18 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 }
 
 // accept checks the head of the request and notes what is known of it.
-func (x *exchange) accept(r *http.Request) error {
+func (x *exchange) accept(r *http.Request, grace time.Duration) error {
 	source, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err == nil {
 		x.rec.Source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
 	}
+	err = checkHeaders(r.Header)
 	x.rec.RequestID = requestID(r)
 	x.writer.Header()["X-Request-Id"] = r.Header["X-Request-Id"]
 	if len(r.RequestURI) > maxTarget {
 		return fault.New(fault.URITooLong, "the request target is over the limit of %d bytes", maxTarget)
 	}
-	if err := checkHeaders(r.Header); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := checkPath(r.URL); err != nil {
@@ -177,7 +179,7 @@ func (x *exchange) accept(r *http.Request) error {
 	}
 	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: "anonymous"}
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body = requestBody{ReadCloser: r.Body, rec: &x.rec, w: x.writer.ResponseWriter}
+		x.body = requestBody{ReadCloser: r.Body, rec: &x.rec, w: x.writer.ResponseWriter, grace: grace}
 		r.Body = &x.body
 	}
 	return nil

@@ -267,7 +267,6 @@ func (c *compiler) allows(l *openListener, namespace string) bool {
 func (c *compiler) finish() *Snapshot {
 	warned := map[types.NamespacedName]bool{}
 	for _, l := range c.listeners {
-		c.snapshot.entries = append(c.snapshot.entries, c.snapshot.ports[l.port].entries(l.matches)...)
 		l.router = newRouter(l.matches)
 		if l.open && c.res.Local && !c.assumed && !warned[l.object.name] {
 			warned[l.object.name] = true

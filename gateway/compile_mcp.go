@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -42,6 +43,7 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	case v1alpha1.MCPPrefixAlways:
 		cfg.PrefixMode = federation.Always
 	}
+	var targets []mcpTarget
 	lost := 0
 	for i := range spec.Targets {
 		t := &spec.Targets[i]
@@ -51,11 +53,11 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 			lost++
 			continue
 		}
-		var found []session.TargetConfig
+		var found []mcpTarget
 		ok := true
 		switch {
 		case t.Static != nil:
-			found = []session.TargetConfig{c.staticTarget(o, t.Static, base)}
+			found = []mcpTarget{c.staticTarget(o, t.Static, base)}
 		case t.Service != nil:
 			found, ok = c.serviceTarget(o, path+".service", t.Service, base)
 		case t.Selector != nil:
@@ -66,9 +68,9 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 		if !ok {
 			lost++
 		}
-		cfg.Targets = append(cfg.Targets, found...)
+		targets = append(targets, found...)
 	}
-	cfg.Targets = c.distinct(o, cfg.Targets)
+	cfg.Targets = c.distinct(o, targets)
 	if len(cfg.Targets) == 0 && lost > 0 {
 		d.fault = misconfigured
 		return
@@ -78,6 +80,12 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	}
 	c.snapshot.backends = append(c.snapshot.backends, c.rt.mcp(cfg))
 	d.backend = c.snapshot.backends[len(c.snapshot.backends)-1]
+}
+
+// An mcpTarget is a target with the namespace of its Service, "" without one.
+type mcpTarget struct {
+	session.TargetConfig
+	namespace string
 }
 
 // credential sets what a target is sent as Authorization; it reports false when that is
@@ -137,14 +145,14 @@ func httpTarget(t session.TargetConfig, host, path string, protocol v1alpha1.MCP
 	return t
 }
 
-func (c *compiler) staticTarget(o object, spec *v1alpha1.MCPStaticTarget, t session.TargetConfig) session.TargetConfig {
+func (c *compiler) staticTarget(o object, spec *v1alpha1.MCPStaticTarget, t session.TargetConfig) mcpTarget {
 	address := hostPort(spec.Host, spec.Port)
 	t = httpTarget(t, address, spec.Path, spec.Protocol)
 	t.RoundTripper = c.pool(fmt.Sprintf("%s/%s/%s", o, t.Name, address), 0, []string{address})
-	return t
+	return mcpTarget{TargetConfig: t}
 }
 
-func (c *compiler) serviceTarget(o object, path string, spec *v1alpha1.MCPServiceTarget, t session.TargetConfig) ([]session.TargetConfig, bool) {
+func (c *compiler) serviceTarget(o object, path string, spec *v1alpha1.MCPServiceTarget, t session.TargetConfig) ([]mcpTarget, bool) {
 	name := types.NamespacedName{Namespace: spec.Namespace, Name: spec.Name}
 	if name.Namespace == "" {
 		name.Namespace = o.name.Namespace
@@ -170,7 +178,7 @@ func (c *compiler) serviceTarget(o object, path string, spec *v1alpha1.MCPServic
 }
 
 // portTarget returns the target behind a port of a Service.
-func (c *compiler) portTarget(o object, path string, s *corev1.Service, p *corev1.ServicePort, at string, protocol v1alpha1.MCPProtocol, t session.TargetConfig) ([]session.TargetConfig, bool) {
+func (c *compiler) portTarget(o object, path string, s *corev1.Service, p *corev1.ServicePort, at string, protocol v1alpha1.MCPProtocol, t session.TargetConfig) ([]mcpTarget, bool) {
 	if c.covered[attachment{kind: "Service", name: nameOf(s)}] {
 		return nil, false // checkUnserved says why
 	}
@@ -178,9 +186,16 @@ func (c *compiler) portTarget(o object, path string, s *corev1.Service, p *corev
 	if !ok {
 		return nil, false
 	}
-	t = httpTarget(t, hostPort(s.Name+"."+s.Namespace+".svc", p.Port), at, protocol)
+	host := hostPort(s.Name+"."+s.Namespace+".svc", p.Port)
+	for _, a := range addresses {
+		if at, err := netip.ParseAddrPort(a); err == nil && at.Addr().IsLoopback() {
+			host = a // servers on loopback refuse other names, against DNS rebinding
+			break
+		}
+	}
+	t = httpTarget(t, host, at, protocol)
 	t.RoundTripper = c.pool(fmt.Sprintf("Service/%s:%d", nameOf(s), p.Port), 0, addresses)
-	return []session.TargetConfig{t}, true
+	return []mcpTarget{{t, s.Namespace}}, true
 }
 
 // mcpProtocol returns the transport that the appProtocol of a port marks; ok is false
@@ -253,7 +268,7 @@ type selectedPort struct {
 
 // selectorTargets returns the targets that a selector finds. None is no mistake: they may
 // come.
-func (c *compiler) selectorTargets(o object, path string, spec *v1alpha1.MCPSelectorTarget, t session.TargetConfig) ([]session.TargetConfig, bool) {
+func (c *compiler) selectorTargets(o object, path string, spec *v1alpha1.MCPSelectorTarget, t session.TargetConfig) ([]mcpTarget, bool) {
 	found, err := c.selected(o.name.Namespace, spec)
 	if err != nil {
 		c.add(o, path, finding{class: config.Invalid, code: config.CodeDuplicateItem}, "the selector can't be used: %v", err)
@@ -265,7 +280,7 @@ func (c *compiler) selectorTargets(o object, path string, spec *v1alpha1.MCPSele
 			help: "a Service port is found when its appProtocol is kgateway.dev/mcp or kgateway.dev/mcp-sse",
 		}, "the selector finds no Service")
 	}
-	var out []session.TargetConfig
+	var out []mcpTarget
 	ok := true
 	for _, f := range found {
 		one := t
@@ -280,12 +295,12 @@ func (c *compiler) selectorTargets(o object, path string, spec *v1alpha1.MCPSele
 // distinct gives targets of the same name names of their own: the first keeps it,
 // later ones of another namespace get theirs in front, and what is still the
 // same is left out.
-func (c *compiler) distinct(o object, targets []session.TargetConfig) []session.TargetConfig {
+func (c *compiler) distinct(o object, targets []mcpTarget) []session.TargetConfig {
 	taken := map[string]bool{}
 	var out []session.TargetConfig
 	for _, t := range targets {
-		if taken[t.Name] {
-			t.Name = namespaceOf(t.URL) + "-" + t.Name
+		if taken[t.Name] && t.namespace != "" {
+			t.Name = t.namespace + "-" + t.Name
 		}
 		if taken[t.Name] {
 			c.add(o, "spec.mcp.targets", finding{class: config.Unresolved, code: config.CodeDuplicateItem, help: "give one of them another name"},
@@ -293,21 +308,12 @@ func (c *compiler) distinct(o object, targets []session.TargetConfig) []session.
 			continue
 		}
 		taken[t.Name] = true
-		out = append(out, t)
+		out = append(out, t.TargetConfig)
 	}
 	return out
 }
 
-// namespaceOf returns the namespace in the URL of a Service target.
-func namespaceOf(url string) string {
-	host := strings.TrimPrefix(url, "http://")
-	if parts := strings.SplitN(host, ".", 3); len(parts) == 3 && strings.HasPrefix(parts[2], "svc:") {
-		return parts[1]
-	}
-	return ""
-}
-
-func (c *compiler) stdioTarget(o object, path string, spec *v1alpha1.MCPStdioTarget, t session.TargetConfig) ([]session.TargetConfig, bool) {
+func (c *compiler) stdioTarget(o object, path string, spec *v1alpha1.MCPStdioTarget, t session.TargetConfig) ([]mcpTarget, bool) {
 	if !c.res.Local {
 		c.add(o, path, finding{class: config.Invalid, code: config.CodeInvalidValue, help: "run the server as a Service, and use service or selector"},
 			"stdio targets start programs, so they are taken from local files only")
@@ -325,7 +331,7 @@ func (c *compiler) stdioTarget(o object, path string, spec *v1alpha1.MCPStdioTar
 		}
 	}
 	t.Command = cmd
-	return []session.TargetConfig{t}, true
+	return []mcpTarget{{TargetConfig: t}}, true
 }
 
 // identity tells targets apart that one running target can't serve both. Secrets

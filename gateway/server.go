@@ -12,7 +12,6 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/fault"
-	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -27,6 +26,9 @@ type Options struct {
 	Account Account
 	// Listen opens listening sockets; default is a [net.ListenConfig]. Addresses are host:port.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// BodyGrace is how long the body of a request may take, beside a second for each
+	// KiB; default 10s.
+	BodyGrace time.Duration
 	// DrainDelay is how long new connections are still accepted after the end was
 	// announced by [Server.Ready]; default 0.
 	DrainDelay time.Duration
@@ -61,8 +63,9 @@ type Server struct {
 	cutOff  context.CancelCauseFunc
 	drained chan struct{} // closed when the drain begins
 
-	mu       sync.Mutex // serialises Apply and the end
-	report   *config.Report
+	mu       sync.Mutex     // serialises Apply and the end
+	report   *config.Report // of what is served
+	refused  bool           // the resources that came last were
 	bindings map[int]*binding
 	pending  map[int]error // ports that could not be bound
 	ending   bool
@@ -76,6 +79,9 @@ func NewServer(opts Options) *Server {
 	}
 	if opts.Listen == nil {
 		opts.Listen = new(net.ListenConfig).Listen
+	}
+	if opts.BodyGrace <= 0 {
+		opts.BodyGrace = 10 * time.Second
 	}
 	if opts.DrainTimeout <= 0 {
 		opts.DrainTimeout = 25 * time.Second
@@ -103,10 +109,16 @@ func (s *Server) Apply(res *config.Resources) *config.Report {
 	defer s.mu.Unlock()
 	old := s.snapshot.Load()
 	if s.report != nil && res.Fingerprint != "" && res.Fingerprint == old.fingerprint && len(s.pending) == 0 {
+		if s.refused {
+			s.refused = false
+			s.metrics().Reloaded(res.Fingerprint, time.Now())
+		}
 		return s.report
 	}
 	snapshot, report := Compile(res, s.opts.Runtime)
 	if s.ending || res.Local && report.Has(config.Invalid) {
+		s.refused = true
+		s.metrics().ReloadRefused()
 		return report
 	}
 	s.bind(snapshot, report)
@@ -114,9 +126,12 @@ func (s *Server) Apply(res *config.Resources) *config.Report {
 	s.snapshot.Store(snapshot)
 	s.opts.Runtime.commit(snapshot)
 	s.retire(snapshot)
-	s.report = report
+	s.report, s.refused = report, false
+	s.metrics().Reloaded(res.Fingerprint, time.Now())
 	return report
 }
+
+func (s *Server) metrics() *telemetry.Metrics { return s.opts.Runtime.opts.Metrics }
 
 // Ready reports whether the server has a configuration and is not about to end: what
 // a readiness probe asks.
@@ -246,10 +261,7 @@ func (s *Server) newHTTPServer(port int) *http.Server {
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     64 << 10,
 		},
-		BaseContext: func(l net.Listener) context.Context {
-			addr, ok := l.Addr().(*net.TCPAddr)
-			return federation.WithListener(s.base, federation.Listener{Loopback: ok && addr.IP.IsLoopback()})
-		},
+		BaseContext: func(net.Listener) context.Context { return s.base },
 		ConnContext: connContext,
 		ErrorLog:    slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}

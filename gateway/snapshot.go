@@ -3,10 +3,6 @@ package gateway
 import (
 	"crypto/tls"
 	"math/rand/v2"
-	"net"
-	"net/url"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -20,7 +16,6 @@ import (
 type Snapshot struct {
 	fingerprint string
 	ports       map[int]*port
-	entries     []Entry
 
 	// What Commit makes live.
 	backends []*federation.Backend
@@ -113,40 +108,4 @@ func (r *rule) choose() *weighted {
 		}
 	}
 	return nil
-}
-
-// An Entry says where something is served, for people.
-type Entry struct {
-	URL     string // http://127.0.0.1:8080/mcp
-	Backend string // namespace/name
-	Type    string // MCP, AI, Static, Service
-}
-
-// Entries returns where the Backends are served, in the order of the routes. A path
-// that is matched by an expression is left out.
-func (s *Snapshot) Entries() []Entry { return slices.Clone(s.entries) }
-
-// entries returns the entries of a listener's matches.
-func (p *port) entries(matches []*match) []Entry {
-	var out []Entry
-	for _, m := range matches {
-		if m.pathType == pathRegex {
-			continue
-		}
-		u := url.URL{Scheme: "http", Host: m.hostname, Path: m.path}
-		if p.tls {
-			u.Scheme = "https"
-		}
-		if u.Host == "" {
-			u.Host = "127.0.0.1"
-		}
-		if !(p.tls && p.number == 443) && !(!p.tls && p.number == 80) {
-			u.Host = net.JoinHostPort(u.Host, strconv.Itoa(p.number))
-		}
-		for i := range m.rule.backends {
-			to := m.rule.backends[i].to
-			out = append(out, Entry{URL: u.String(), Backend: to.name, Type: to.kind})
-		}
-	}
-	return out
 }

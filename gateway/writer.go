@@ -89,27 +89,26 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // A requestBody accounts for the body of a request, and gives up on a client that
-// sends it too slowly: 10 s for whatever comes, and a second for each KiB.
+// sends it too slowly: a time of grace, and a second for each KiB.
 type requestBody struct {
 	io.ReadCloser
 	rec     *telemetry.Record
 	w       http.ResponseWriter
+	grace   time.Duration
 	start   time.Time // of the first read
 	guarded bool      // a read deadline is set
 	slow    bool
 }
 
-const (
-	bodyGrace = 10 * time.Second
-	bodyRate  = 1 << 10 // bytes a second
-)
+// bodyRate is the slowest that a client may send, in bytes a second.
+const bodyRate = 1 << 10
 
 // Read implements [io.Reader].
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.start.IsZero() {
 		b.start = time.Now()
 	}
-	allowed := bodyGrace + time.Duration(b.rec.BytesRead)*time.Second/bodyRate
+	allowed := b.grace + time.Duration(b.rec.BytesRead)*time.Second/bodyRate
 	control := http.NewResponseController(b.w)
 	if err := control.SetReadDeadline(b.start.Add(allowed)); err == nil {
 		b.guarded = true

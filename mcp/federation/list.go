@@ -2,7 +2,6 @@ package federation
 
 import (
 	"context"
-	"errors"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -42,7 +41,7 @@ func (q *request) list(ctx context.Context, k kind) error {
 	for i := start; i < len(m.items); i++ {
 		p := &m.items[i]
 		switch err := v.authorize(ctx, k, f.method, p.target, p.own, nil); {
-		case errors.Is(err, errUnknown):
+		case err == errUnknown:
 			continue
 		case err != nil:
 			return err

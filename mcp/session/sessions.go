@@ -83,22 +83,28 @@ func NewSessions(opts SessionsOptions) *Sessions {
 
 // A Session is one legacy client's session. It is safe for concurrent use.
 type Session struct {
-	all     *Sessions
-	id      string
-	nonce   [16]byte
-	backend string
-	home    string
-	expires time.Time
-	client  *Client
-	sealed  []byte // the legs of the token, most of which an idle session does not use
+	all       *Sessions
+	id        string
+	nonce     [16]byte
+	backend   string
+	isolation string
+	home      string
+	expires   time.Time
+	client    Client
 
 	mu      sync.Mutex
-	legs    []*Leg // those that are used: they go before the sealed ones
+	legs    []sessionLeg
 	opening map[targetID]*opening
 	part    any // federation's
 	done    chan struct{}
 	ended   bool
 	kept    atomic.Bool // it is in all.live
+}
+
+// A sessionLeg is a leg of a session: as it was sealed, as it is used, or both.
+type sessionLeg struct {
+	state legState
+	leg   *Leg // nil until it is used
 }
 
 // An opening is a leg that is being made for all callers that want it.
@@ -129,7 +135,8 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 	tok := &token{home: s.opts.Home, client: c, expires: s.opts.Now().Add(s.opts.Lifetime).Truncate(time.Second)}
 	rand.Read(tok.nonce[:]) // never fails
 	sess := &Session{
-		all: s, nonce: tok.nonce, backend: backend, home: s.opts.Home, expires: tok.expires, client: &c, legs: slices.Clone(legs),
+		all: s, nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(c.Isolation),
+		home: s.opts.Home, expires: tok.expires, client: c,
 	}
 	stay := false
 	for _, l := range legs {
@@ -138,6 +145,7 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 			tok.legs = append(tok.legs, state)
 		}
 		stay = stay || !portable && l.Era() == protocol.Legacy
+		sess.legs = append(sess.legs, sessionLeg{state: state, leg: l})
 		l.setChanged(sess.keep)
 	}
 	plain, left := tok.encode()
@@ -156,7 +164,7 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 func (l *Leg) state() (state legState, portable bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	state.target = l.t.id
+	state.target = idOf(l.t)
 	w, ok := l.w.(*legacyHTTP)
 	if !ok {
 		return state, false
@@ -183,7 +191,7 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		sess, ok = s.opened.Get(id)
 	}
 	if ok {
-		if sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
+		if sess.backend != backend || sess.isolation != isolation || sess.over() {
 			return nil, false
 		}
 		return sess, true
@@ -212,7 +220,7 @@ func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	tok, legs, err := decodeToken(plain)
+	tok, err := decodeToken(plain)
 	if err != nil || !s.opts.Now().Before(tok.expires) {
 		return nil, false
 	}
@@ -222,10 +230,14 @@ func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
 	if ended || tok.partial { // what it lacks was in a process that no longer has it
 		return nil, false
 	}
-	tok.client.Isolation = strings.Clone(isolation)
 	sess := &Session{
-		all: s, id: strings.Clone(id), nonce: tok.nonce, backend: backend, home: tok.home,
-		expires: tok.expires, client: &tok.client, sealed: legs,
+		all: s, id: strings.Clone(id), nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(isolation),
+		home: tok.home, expires: tok.expires, client: tok.client,
+	}
+	sess.client.Isolation = sess.isolation
+	sess.legs = make([]sessionLeg, len(tok.legs))
+	for i, l := range tok.legs {
+		sess.legs[i].state = l
 	}
 	return sess, true
 }
@@ -303,7 +315,13 @@ func (sess *Session) finished() []*Leg {
 		sess.done = make(chan struct{})
 	}
 	close(sess.done)
-	return sess.legs
+	var legs []*Leg
+	for _, l := range sess.legs {
+		if l.leg != nil {
+			legs = append(legs, l.leg)
+		}
+	}
+	return legs
 }
 
 // over reports whether the session is ended or expired.
@@ -331,20 +349,33 @@ func (sess *Session) ID() string { return sess.id }
 func (sess *Session) Home() string { return sess.home }
 
 // Client returns what initialize fixed about the client.
-func (sess *Session) Client() Client { return *sess.client }
+func (sess *Session) Client() Client { return sess.client }
 
 // Leg returns the session's leg to a target: the one that initialize opened, the
 // one made since, or a new one. Callers that want the same new leg share it.
 func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error) {
-	id := t.id
+	id := idOf(t)
 	sess.mu.Lock()
 	if sess.ended {
 		sess.mu.Unlock()
 		return nil, fault.New(fault.NotFound, "the session has ended")
 	}
-	if l := sess.restored(t, id); l != nil {
-		sess.mu.Unlock()
-		return l, nil
+	i := slices.IndexFunc(sess.legs, func(l sessionLeg) bool { return l.state.target == id })
+	if i >= 0 {
+		l := sess.legs[i].restored(sess, t)
+		if l.t == t {
+			sess.mu.Unlock()
+			return l, nil
+		}
+		// The target was made anew from the same configuration.
+		state, portable := l.state()
+		sess.legs[i] = sessionLeg{state: state}
+		if portable {
+			l = sess.legs[i].restored(sess, t)
+			sess.mu.Unlock()
+			return l, nil
+		}
+		sess.legs = slices.Delete(sess.legs, i, i+1)
 	}
 	o := sess.opening[id]
 	if o == nil {
@@ -369,43 +400,28 @@ func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error
 	}
 }
 
-// restored returns the leg to the target that is used already, or made from what
-// initialize left in the token; nil if there is neither. sess.mu is held.
-func (sess *Session) restored(t *Target, id targetID) *Leg {
-	state, ok := legState{}, false
-	i := slices.IndexFunc(sess.legs, func(l *Leg) bool { return l.t.id == id })
-	switch {
-	case i < 0:
-		state, ok = findLeg(sess.sealed, id)
-	case sess.legs[i].t == t:
-		return sess.legs[i]
-	default:
-		// The target was made anew from the same configuration.
-		state, ok = sess.legs[i].state()
-		sess.legs = slices.Delete(slices.Clone(sess.legs), i, i+1)
+// restored returns the leg, made from its state if it was not used here before.
+func (l *sessionLeg) restored(sess *Session, t *Target) *Leg {
+	if l.leg == nil {
+		l.leg = &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
+			t: t, sid: l.state.sid, revision: l.state.revision, endpoint: l.state.endpoint,
+		}}
 	}
-	if !ok {
-		return nil
-	}
-	l := &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
-		t: t, sid: state.sid, revision: state.revision, endpoint: state.endpoint,
-	}}
-	sess.legs = append(slices.Clip(sess.legs), l)
-	return l
+	return l.leg
 }
 
 // open makes a leg for all that wait for o.
 func (sess *Session) open(ctx context.Context, o *opening, t *Target, f Forward) {
 	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.Timeout)
 	defer cancel()
-	o.leg, o.err = t.Open(ctx, *sess.client, f)
-	id := t.id
+	o.leg, o.err = t.Open(ctx, sess.client, f)
+	id := idOf(t)
 	sess.mu.Lock()
 	delete(sess.opening, id)
 	ended := sess.ended
 	if o.err == nil && !ended {
 		o.leg.setChanged(sess.keep)
-		sess.legs = append(slices.Clip(sess.legs), o.leg)
+		sess.legs = append(sess.legs, sessionLeg{state: legState{target: id}, leg: o.leg})
 	}
 	sess.mu.Unlock()
 	switch {
@@ -462,7 +478,12 @@ func (sess *Session) End(ctx context.Context, targets ...*Target) {
 	s.opened.Remove(sess.id)
 	sess.mu.Lock()
 	for _, t := range targets {
-		sess.restored(t, t.id)
+		id := idOf(t)
+		for i := range sess.legs {
+			if sess.legs[i].state.target == id {
+				sess.legs[i].restored(sess, t)
+			}
+		}
 	}
 	sess.mu.Unlock()
 	var wg sync.WaitGroup

@@ -1,0 +1,372 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// eras are the revisions that clients connect with.
+var eras = []string{"2025-06-18", "2025-11-25", "2026-07-28"}
+
+// An mcpServer is a go-sdk server with the tools of the names, each of which answers its
+// own name and notes that it was called.
+type mcpServer struct {
+	host, port string
+	mu         sync.Mutex
+	paths      []string // of requests
+	calls      []string // names of the tools called
+	header     http.Header
+}
+
+func newMCPServer(t *testing.T, path string, modern bool, tools ...string) *mcpServer {
+	t.Helper()
+	m := new(mcpServer)
+	s := mcp.NewServer(&mcp.Implementation{Name: "upstream", Version: "1"}, nil)
+	for _, name := range tools {
+		mcp.AddTool(s, &mcp.Tool{Name: name}, func(context.Context, *mcp.CallToolRequest, struct {
+			Text string `json:"text,omitempty"`
+		}) (*mcp.CallToolResult, any, error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.calls = append(m.calls, name)
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: name}}}, nil, nil
+		})
+	}
+	h := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{Stateless: modern})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.mu.Lock()
+		m.paths = append(m.paths, r.URL.Path)
+		m.header = r.Header.Clone()
+		m.mu.Unlock()
+		if r.URL.Path != path {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		server.Close()
+		for session := range s.Sessions() {
+			_ = session.Close() // those whose client said nothing at the end
+		}
+	})
+	m.host, m.port, _ = net.SplitHostPort(server.Listener.Addr().String())
+	return m
+}
+
+func (m *mcpServer) called() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.calls)
+}
+
+// connect opens an MCP session at a path of the gateway. The header is sent with every request.
+func (g *testGateway) connect(t *testing.T, path, version string, header http.Header) *mcp.ClientSession {
+	t.Helper()
+	c := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	tr := &http.Transport{}
+	cs, err := c.Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint: g.url("8080", path), MaxRetries: -1, HTTPClient: &http.Client{Transport: withHeader{tr, header}},
+	}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	if err != nil {
+		t.Fatalf("connecting at %s with %s: %v", path, version, err)
+	}
+	t.Cleanup(func() { _ = cs.Close(); tr.CloseIdleConnections() })
+	return cs
+}
+
+type withHeader struct {
+	http.RoundTripper
+	header http.Header
+}
+
+func (h withHeader) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	for k, v := range h.header {
+		r.Header[k] = v
+	}
+	return h.RoundTripper.RoundTrip(r)
+}
+
+func toolNames(t *testing.T, cs *mcp.ClientSession) []string {
+	t.Helper()
+	list, err := cs.ListTools(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []string{}
+	for _, tool := range list.Tools {
+		out = append(out, tool.Name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// call calls a tool and returns its text, or the error.
+func call(t *testing.T, cs *mcp.ClientSession, name string, args map[string]any) string {
+	t.Helper()
+	res, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: name, Arguments: args})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	text := ""
+	for _, c := range res.Content {
+		if tc, ok := c.(*mcp.TextContent); ok {
+			text += tc.Text
+		}
+	}
+	if res.IsError {
+		return "tool error: " + text
+	}
+	return text
+}
+
+// mcpService is a Service with an EndpointSlice for a server, its port marked as MCP.
+func mcpService(name, port string, s *mcpServer, annotations string) string {
+	return fmt.Sprintf(`
+---
+apiVersion: v1
+kind: Service
+metadata: {name: %[1]s, labels: {app: mcp}, annotations: {%[5]s}}
+spec: {ports: [{name: %[2]s, port: 80, appProtocol: kgateway.dev/mcp}, {name: other, port: 81}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-1, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: IPv4
+ports: [{name: %[2]s, port: %[4]s}]
+endpoints: [{addresses: [%[3]s]}]
+`, name, port, s.host, s.port, annotations)
+}
+
+// Acceptance: discovery by selector, paths by annotation, names, and rules per tool, in
+// both eras and all prefix modes.
+func TestMCPDiscovery(t *testing.T) {
+	svc1 := newMCPServer(t, "/mcp", false, "echo", "sum")
+	svc2 := newMCPServer(t, "/x", true, "fetch")
+	backend := func(mode string) string {
+		return `
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: all}
+spec:
+  type: MCP
+  mcp:
+    prefixMode: ` + mode + `
+    targets:
+    - name: found
+      selector: {service: {matchLabels: {app: mcp}}}
+`
+	}
+	policy := `
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: only-echo}
+spec:
+  targetRefs: [{group: gateway.kgateway.dev, kind: Backend, name: all}]
+  rbac: {policy: {matchExpressions: ["mcp.tool.name == 'echo'"]}}
+`
+	one := mcpService("svc1", "a", svc1, "")
+	two := one + mcpService("svc2", "b", svc2, "kgateway.dev/mcp-path: /x")
+	for _, era := range eras {
+		t.Run(era, func(t *testing.T) {
+			g := start(t, two+backend("Always"))
+			cs := g.connect(t, "/mcp", era, nil)
+			if diff := cmp.Diff([]string{"svc1-a_echo", "svc1-a_sum", "svc2-b_fetch"}, toolNames(t, cs)); diff != "" {
+				t.Errorf("tools (-want +got):\n%s", diff)
+			}
+			for name, want := range map[string]string{"svc1-a_echo": "echo", "svc2-b_fetch": "fetch"} {
+				if got := call(t, cs, name, nil); got != want {
+					t.Errorf("%s answers %q", name, got)
+				}
+			}
+			for mode, names := range map[string][]string{"Conditional": {"echo", "sum"}, "Always": {"svc1-a_echo", "svc1-a_sum"}, "Never": {"echo", "sum"}} {
+				g.apply(one + backend(mode))
+				if diff := cmp.Diff(names, toolNames(t, g.connect(t, "/mcp/all", era, nil))); diff != "" {
+					t.Errorf("one Service left, %s (-want +got):\n%s", mode, diff)
+				}
+			}
+			g.apply(two + backend("Conditional") + policy)
+			cs = g.connect(t, "/mcp", era, nil)
+			if diff := cmp.Diff([]string{"svc1-a_echo"}, toolNames(t, cs)); diff != "" {
+				t.Errorf("with a rule (-want +got):\n%s", diff)
+			}
+			before := len(svc2.called())
+			denied, unknown := call(t, cs, "svc2-b_fetch", nil), call(t, cs, "svc2-b_nothing", nil)
+			if strings.ReplaceAll(denied, "fetch", "X") != strings.ReplaceAll(unknown, "nothing", "X") || !strings.HasPrefix(denied, "error: ") {
+				t.Errorf("denied %q, unknown %q: want the same error", denied, unknown)
+			}
+			if len(svc2.called()) != before {
+				t.Error("the denied call reached the target")
+			}
+			if got := call(t, cs, "svc1-a_echo", nil); got != "echo" {
+				t.Errorf("the permitted call answers %q", got)
+			}
+		})
+	}
+	svc1.mu.Lock()
+	defer svc1.mu.Unlock()
+	if i := slices.IndexFunc(svc1.paths, func(p string) bool { return p != "/mcp" }); i >= 0 {
+		t.Errorf("svc1 was asked at %s", svc1.paths[i])
+	}
+}
+
+// mcpStatic is an MCP Backend with one static target a server.
+func mcpStatic(name string, extra string, servers map[string]*mcpServer) string {
+	text := "\n---\napiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: " + name + "}\nspec:\n  type: MCP\n  mcp:\n    targets:\n"
+	for _, target := range slices.Sorted(mapKeys(servers)) {
+		s := servers[target]
+		text += fmt.Sprintf("    - {name: %s, static: {host: %q, port: %s}%s}\n", target, s.host, s.port, extra)
+	}
+	return text
+}
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// A credential reaches its target and nothing of the client's does, unless it is passed through.
+func TestMCPCredentials(t *testing.T) {
+	secret := "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {Authorization: \"  Bearer s3cret \"}\n"
+	for _, tc := range []struct{ name, auth, want string }{
+		{"none", "", ""},
+		{"secret", ", auth: {secretRef: {name: token}}", "Bearer s3cret"},
+		{"inline", ", auth: {kind: Inline, inline: s4cret}", "Bearer s4cret"},
+		{"passed through", ", auth: {kind: Passthrough}", "Bearer client"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newMCPServer(t, "/mcp", true, "echo")
+			g := start(t, secret+mcpStatic("b", tc.auth, map[string]*mcpServer{"one": s}))
+			cs := g.connect(t, "/mcp", "2026-07-28", http.Header{"Authorization": {"Bearer client"}, "Cookie": {"c=1"}})
+			if got := call(t, cs, "one_echo", nil); got != "echo" {
+				t.Fatalf("call answers %q", got)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if got := s.header.Get("Authorization"); got != tc.want || s.header.Get("Cookie") != "" {
+				t.Errorf("target got %q, want %q; cookie %q", got, tc.want, s.header.Get("Cookie"))
+			}
+		})
+	}
+}
+
+// A missing Secret takes its target out; one that comes heals it without a restart.
+func TestMCPMissingSecret(t *testing.T) {
+	a, b := newMCPServer(t, "/mcp", true, "echo"), newMCPServer(t, "/mcp", true, "sum")
+	text := fmt.Sprintf(`
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: b}
+spec:
+  type: MCP
+  mcp:
+    targets:
+    - {name: open, static: {host: %q, port: %s}}
+    - {name: closed, static: {host: %q, port: %s}, auth: {secretRef: {name: token}}}
+`, a.host, a.port, b.host, b.port)
+	g := start(t, text)
+	if diff := cmp.Diff([]string{"open_echo"}, toolNames(t, g.connect(t, "/mcp", "2025-11-25", nil))); diff != "" {
+		t.Errorf("without the Secret (-want +got):\n%s", diff)
+	}
+	if len(b.paths) != 0 {
+		t.Error("the target without its credential was contacted")
+	}
+	g.apply(text + "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {Authorization: t}\n")
+	if diff := cmp.Diff([]string{"closed_sum", "open_echo"}, toolNames(t, g.connect(t, "/mcp", "2025-11-25", nil))); diff != "" {
+		t.Errorf("with the Secret (-want +got):\n%s", diff)
+	}
+}
+
+// Without any Gateway and HTTPRoute, MCP Backends are served by their names.
+func TestMCPAssumedRoutes(t *testing.T) {
+	s := newMCPServer(t, "/mcp", true, "echo")
+	servers := map[string]*mcpServer{"one": s}
+	g := start(t, mcpStatic("first", "", servers))
+	for _, path := range []string{"/mcp", "/mcp/first"} {
+		if got := toolNames(t, g.connect(t, path, "2025-11-25", nil)); !slices.Equal(got, []string{"one_echo"}) {
+			t.Errorf("at %s: %v", path, got)
+		}
+	}
+	g.apply(mcpStatic("first", "", servers) + mcpStatic("second", "", servers))
+	for _, path := range []string{"/mcp/second", "/mcp/first"} {
+		if got := toolNames(t, g.connect(t, path, "2025-11-25", nil)); !slices.Equal(got, []string{"one_echo"}) {
+			t.Errorf("at %s: %v", path, got)
+		}
+	}
+	if got := g.do("POST", g.url("8080", "/mcp"), strings.NewReader("{}")); got.Status != 404 {
+		t.Errorf("/mcp with two Backends: %+v", got)
+	}
+	g.apply(mcpStatic("first", "", servers) + route("r", "matches: [{path: {value: /mine}}]\nbackendRefs: ["+to("first")+"]"))
+	if got := g.do("POST", g.url("8080", "/mcp"), strings.NewReader("{}")); got.Status != 404 {
+		t.Errorf("/mcp of a Backend that has a route: %+v", got)
+	}
+	if got := toolNames(t, g.connect(t, "/mine", "2025-11-25", nil)); !slices.Equal(got, []string{"one_echo"}) {
+		t.Errorf("at its own route: %v", got)
+	}
+}
+
+// Streams of MCP clients end with the drain, so that it does not wait for them.
+func TestMCPDrain(t *testing.T) {
+	s := newMCPServer(t, "/mcp", false, "echo")
+	g := start(t, mcpStatic("b", "", map[string]*mcpServer{"one": s}))
+	for _, era := range eras {
+		toolNames(t, g.connect(t, "/mcp", era, nil))
+	}
+	g.stop()
+}
+
+// A reload under load of calls loses none of them, and keeps sessions.
+func TestMCPReload(t *testing.T) {
+	s := newMCPServer(t, "/mcp", false, "echo")
+	other := newMCPServer(t, "/mcp", true, "sum")
+	texts := []string{
+		mcpStatic("b", "", map[string]*mcpServer{"one": s}),
+		mcpStatic("b", "", map[string]*mcpServer{"one": s, "two": other}),
+	}
+	for _, era := range eras {
+		t.Run(era, func(t *testing.T) {
+			g := start(t, texts[0])
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 4 {
+				cs := g.connect(t, "/mcp", era, nil)
+				wg.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							if got := call(t, cs, "one_echo", nil); got != "echo" {
+								t.Errorf("call answers %q", got)
+								return
+							}
+						}
+					}
+				})
+			}
+			for i := range 30 {
+				g.apply(texts[(i+1)%2])
+			}
+			close(stop)
+			wg.Wait()
+		})
+	}
+}
