@@ -22,8 +22,8 @@ func fieldProblem(e *field.Error) finding {
 		if detail != "" {
 			f.Message += ": " + lowerFirst(strings.TrimSuffix(detail, "."))
 		}
-		if strings.HasPrefix(detail, "set ") {
-			f.Message = fmt.Sprintf("`%s` is not complete: %s", name, detail)
+		if choice, ok := choiceMessage(detail); ok {
+			f.Message = choice
 		}
 		return f
 	case field.ErrorTypeForbidden:
@@ -49,14 +49,31 @@ func fieldProblem(e *field.Error) finding {
 			detail, f.Label = "must be"+before, after
 		}
 		if s, ok := e.BadValue.(string); ok && f.Label == "remove the quotes" {
-			f.Label = notText(s, "")
+			f.Label = notText(s)
 		}
 	}
 	f.Message = fmt.Sprintf("`%s` %s", name, detail)
-	if !startsLikeVerb(detail) {
+	if choice, ok := choiceMessage(detail); ok {
+		f.Message = choice
+	} else if !startsLikeVerb(detail) {
 		f.Message = fmt.Sprintf("`%s`: %s", name, detail)
 	}
 	return f
+}
+
+// choiceMessage turns the advice to set one of some fields into what is wrong.
+func choiceMessage(detail string) (string, bool) {
+	for advice, message := range map[string]string{
+		"set one of ":          "one of %s must be set",
+		"set exactly one of ":  "one of %s must be set",
+		"set at least one of ": "at least one of %s must be set",
+		"set only one of ":     "only one of %s may be set",
+	} {
+		if fields, ok := strings.CutPrefix(detail, advice); ok {
+			return fmt.Sprintf(message, fields), true
+		}
+	}
+	return "", false
 }
 
 // startsLikeVerb reports whether detail can follow the name of a field.

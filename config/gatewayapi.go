@@ -127,7 +127,7 @@ func kubernetesRules() map[reflect.Type]rule {
 		reflect.TypeFor[corev1.ServiceSpec]():              {unique: map[string]string{"ports": "name"}, defaults: map[string]any{"type": "ClusterIP"}, object: service},
 		reflect.TypeFor[corev1.ServicePort]():              {required: []string{"port"}, defaults: map[string]any{"protocol": "TCP"}, object: servicePort},
 		reflect.TypeFor[discoveryv1.Endpoint]():            {required: []string{"addresses"}, notEmpty: []string{"addresses"}, most: map[string]int{"addresses": 100}},
-		reflect.TypeFor[discoveryv1.EndpointPort]():        {defaults: map[string]any{"protocol": "TCP", "name": ""}, object: port("port")},
+		reflect.TypeFor[discoveryv1.EndpointPort]():        {defaults: map[string]any{"protocol": "TCP", "name": ""}},
 		reflect.TypeFor[discoveryv1.EndpointSlice]():       {required: []string{"addressType"}},
 		reflect.TypeFor[metav1.LabelSelectorRequirement](): {required: []string{"key", "operator"}},
 	}
@@ -527,17 +527,7 @@ func service(c *checker, path string, m map[string]any) {
 }
 
 func servicePort(c *checker, path string, m map[string]any) {
-	port("port")(c, path, m)
 	if m["targetPort"] == nil && m["port"] != nil {
 		m["targetPort"] = m["port"]
-	}
-}
-
-// port returns a check of a field that is a port.
-func port(field string) func(*checker, string, map[string]any) {
-	return func(c *checker, path string, m map[string]any) {
-		if n, ok := m[field].(int64); ok && (n < 1 || n > 65535) {
-			c.add(CodeInvalidValue, child(path, field), "`%s` must be between 1 and 65535", field)
-		}
 	}
 }

@@ -141,7 +141,7 @@ func into[T any, P interface {
 	metav1.Object
 }](list func(*Resources) *[]P) func(*loader, *written, ObjectRef, map[string]any) {
 	return func(l *loader, w *written, ref ObjectRef, m map[string]any) {
-		c := &checker{rules: l.rules}
+		c := &checker{rules: l.rules, removed: map[string]bool{}}
 		c.object("", reflect.TypeFor[T](), m)
 		for _, f := range c.found {
 			l.problem(w, ref, f)
@@ -203,6 +203,9 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 	meant := map[string]bool{}
 	for _, u := range v1alpha1.UnknownFields(ref.Kind, m) {
 		path := u.Path
+		if slices.ContainsFunc(conflicts, func(c v1alpha1.Conflict) bool { return c.Path == v1alpha1.Written(w.renames, path) }) {
+			continue
+		}
 		name := last(path)
 		if parent := w.parent(path); parent != "" {
 			name = path[len(parent)+1:]
@@ -223,7 +226,11 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 		if meant[e.Field] {
 			continue // the field that was misspelt is not missing as well
 		}
-		l.problem(w, ref, fieldProblem(e))
+		f := fieldProblem(e)
+		if known, ok := v1alpha1.KnownFields(ref.Kind, e.Field); ok && f.Code == CodeType && len(known) <= 24 {
+			f.Help = "its fields are " + unquoted(known)
+		}
+		l.problem(w, ref, f)
 	}
 	l.inlineSecrets(w, ref, m, "", 0)
 	l.stamp(o.(metav1.Object))

@@ -12,6 +12,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
 )
 
 // Load reads resources from files and directories. Of a directory it reads the
@@ -68,6 +70,7 @@ type loader struct {
 	rules   map[reflect.Type]rule
 	sum     hash.Hash
 	objects int
+	broken  map[int]bool // lines of the document that were reported as no values
 }
 
 // file reads one file.
@@ -83,13 +86,17 @@ func (l *loader) file(f File) {
 	aliases := 0
 	for _, doc := range parseFile(src, l.report) {
 		before := len(l.report.Problems)
-		value, root := build(doc, &aliases, l.report)
+		value, root, complete := build(doc, &aliases, l.report)
+		l.broken = map[int]bool{}
+		for _, p := range l.report.Problems[before:] {
+			l.broken[p.Position.Line] = true
+		}
 		kind := ""
 		if k := root.field("kind"); k != nil {
 			kind = k.value
 		}
 		maskSecrets(src, root, kind)
-		if broken := len(l.report.Problems) > before; value != nil || !broken {
+		if complete {
 			l.document(src, value, root)
 		}
 	}
@@ -189,9 +196,11 @@ func (l *loader) identity(w *written, k kind, m map[string]any) (ObjectRef, bool
 		return ref, false
 	}
 	problem := func(path, format string, args ...any) *Problem {
-		l.report.Add(Problem{
-			Class: Invalid, Code: CodeName, Object: ref, Path: path, Position: w.find(path), Message: fmt.Sprintf(format, args...),
-		})
+		p := Problem{Class: Invalid, Code: CodeName, Object: ref, Path: path, Position: w.find(path), Message: fmt.Sprintf(format, args...)}
+		if l.broken[p.Position.Line] {
+			return &p // told already
+		}
+		l.report.Add(p)
 		return &l.report.Problems[len(l.report.Problems)-1]
 	}
 	switch v := metadata["name"].(type) {
@@ -209,7 +218,7 @@ func (l *loader) identity(w *written, k kind, m map[string]any) (ObjectRef, bool
 		}
 		return ref, false
 	default:
-		problem("metadata.name", "`name` must be text").Label = "put it in quotes"
+		problem("metadata.name", "`name` must be a string").Label = "put it in quotes"
 		return ref, false
 	}
 	switch v := metadata["namespace"].(type) {
@@ -217,7 +226,7 @@ func (l *loader) identity(w *written, k kind, m map[string]any) (ObjectRef, bool
 		ref.Namespace = v
 	case nil:
 	default:
-		problem("metadata.namespace", "`namespace` must be text").Label = "put it in quotes"
+		problem("metadata.namespace", "`namespace` must be a string").Label = "put it in quotes"
 		return ref, false
 	}
 	if !k.namespaced {
@@ -279,5 +288,9 @@ func (l *loader) problem(w *written, ref ObjectRef, f finding) {
 	default:
 		p.Position = w.find(p.Path)
 	}
+	if l.broken[p.Position.Line] && p.Class == Invalid {
+		return // follows from what was told already
+	}
+	p.Path = v1alpha1.Written(w.renames, p.Path)
 	l.report.Add(p)
 }

@@ -203,6 +203,7 @@ func (s *source) extent(sc scalar) Position {
 	start, end := places[0], places[len(places)-1]
 	if sc.style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
 		start.column--
+		end.column++
 	}
 	if start.column < 1 || end.line != start.line {
 		return s.rest(start.line, start.column)

@@ -52,8 +52,11 @@ type ObjectRef struct {
 }
 
 // String returns Kind/namespace/name, without the namespace when it is empty or
-// "default".
+// "default", and the kind alone when there is no name.
 func (r ObjectRef) String() string {
+	if r.Name == "" {
+		return r.Kind
+	}
 	if r.Namespace == "" || r.Namespace == "default" {
 		return r.Kind + "/" + r.Name
 	}

@@ -17,7 +17,7 @@ type scalar struct {
 }
 
 // places returns where each character of the scalar's value stands in the
-// source, and the place after its last one, or nil when the two can't be brought
+// source, and the place behind the last one, where a closing quote stands, or nil when the two can't be brought
 // together. Line breaks that YAML folds into a space stand where their line
 // ends.
 //
@@ -43,6 +43,9 @@ func (s *source) places(sc scalar) []place {
 	}
 	if !ok {
 		return nil
+	}
+	if quote := sc.style & (yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle); quote != 0 {
+		r.column-- // back to the quote
 	}
 	return append(r.out, place{r.line, r.column})
 }

@@ -27,9 +27,10 @@ type rule struct {
 
 // A checker compares the fields of an object with a Go type, and fills in defaults.
 type checker struct {
-	rules  map[reflect.Type]rule
-	secret bool // values must not be shown
-	found  []finding
+	rules map[reflect.Type]rule
+	found []finding
+
+	removed map[string]bool // paths of values that were reported and are gone
 }
 
 // A finding is a problem and the place it is about.
@@ -41,6 +42,9 @@ type finding struct {
 
 // add reports what is wrong with the field at path.
 func (c *checker) add(code, path, format string, args ...any) *finding {
+	if code == CodeRequired && c.removed[path] {
+		return &finding{} // it is there, and was reported
+	}
 	c.found = append(c.found, finding{Problem: Problem{Class: Invalid, Code: code, Path: path, Message: fmt.Sprintf(format, args...)}})
 	return &c.found[len(c.found)-1]
 }
@@ -91,7 +95,7 @@ func (c *checker) value(path string, t reflect.Type, v any) bool {
 	case reflect.String:
 		s, ok := v.(string)
 		if !ok {
-			return c.wrongType(path, "text", v)
+			return c.wrongType(path, "a string", v)
 		}
 		c.text(path, t, s)
 	case reflect.Bool:
@@ -119,18 +123,21 @@ func (c *checker) wrongType(path, want string, v any) bool {
 	case []any:
 		got = "a list"
 	case string:
-		got = "text"
+		got = "a string"
 	case bool:
 		got = "true or false"
 	case int64, float64:
 		got = "a number"
 	}
-	f := c.add(CodeType, path, "`%s` must be %s, and is %s", last(path), want, got)
+	if f, ok := v.(float64); ok && want == "a whole number" && f != math.Trunc(f) {
+		got = "one with a fraction"
+	}
+	f := c.add(CodeType, path, "`%s` must be %s, not %s", last(path), want, got)
 	switch {
-	case want == "text" && (got == "a number" || got == "true or false"):
+	case want == "a string" && (got == "a number" || got == "true or false"):
 		f.Label = "put it in quotes"
-	case got == "text" && strings.ContainsAny(want, "n") && want != "an object":
-		f.Label = notText(v.(string), want)
+	case got == "a string" && want != "an object" && want != "a list":
+		f.Label = notText(v.(string))
 	case want == "a list":
 		f.Label = "put `- ` in front of each item"
 	}
@@ -138,7 +145,7 @@ func (c *checker) wrongType(path, want string, v any) bool {
 }
 
 // notText advises on text where something else is wanted.
-func notText(s, want string) string {
+func notText(s string) string {
 	switch strings.ToLower(s) {
 	case "yes", "on", "y":
 		return "write true"
@@ -146,7 +153,7 @@ func notText(s, want string) string {
 		return "write false"
 	}
 	var v any
-	if json.Unmarshal([]byte(s), &v) == nil && want != "a list" {
+	if json.Unmarshal([]byte(s), &v) == nil {
 		return "remove the quotes"
 	}
 	return ""
@@ -169,7 +176,7 @@ func (c *checker) decoded(path string, t reflect.Type, v any) bool {
 func (c *checker) bytes(path string, v any) bool {
 	s, ok := v.(string)
 	if !ok {
-		return c.wrongType(path, "text", v)
+		return c.wrongType(path, "a string", v)
 	}
 	if _, err := base64.StdEncoding.DecodeString(strings.NewReplacer("\n", "", "\r", "").Replace(s)); err != nil {
 		f := c.add(CodeInvalidValue, path, "`%s` is not base64", last(path))
@@ -189,6 +196,9 @@ func (c *checker) integer(path string, t reflect.Type, v any) bool {
 		return c.wrongType(path, "a whole number", v)
 	}
 	r := c.rules[t]
+	if last(path) == "port" {
+		r.min, r.max = 1, 65535
+	}
 	if r.max == 0 {
 		r.min, r.max = math.MinInt32, math.MaxInt32
 		if t.Bits() == 64 {
@@ -225,25 +235,24 @@ func (c *checker) text(path string, t reflect.Type, s string) {
 func (c *checker) object(path string, t reflect.Type, m map[string]any) {
 	r := c.rules[t]
 	fields := fieldsOf(t)
-	var meant []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		at := child(path, k)
 		t, known := fields[k]
 		switch {
 		case !known:
 			if near := c.unknown(at, k, slices.Sorted(maps.Keys(fields))); near != "" {
-				meant = append(meant, near)
+				c.removed[child(path, near)] = true
 			}
 			delete(m, k)
 		case m[k] == nil:
 			delete(m, k)
 		case !c.value(at, t, m[k]):
 			delete(m, k)
-			meant = append(meant, k)
+			c.removed[at] = true
 		}
 	}
 	for _, k := range r.required {
-		if m[k] == nil && !slices.Contains(meant, k) {
+		if m[k] == nil {
 			c.add(CodeRequired, child(path, k), "`%s` is missing", k).onKey = true
 		}
 	}

@@ -21,13 +21,15 @@ type builder struct {
 }
 
 // build returns the value of a document, and where it was written. aliases counts
-// those of the file.
-func build(doc document, aliases *int, report *Report) (any, *node) {
+// those of the file. It reports false when the document is over a limit: then the
+// value is not complete.
+func build(doc document, aliases *int, report *Report) (any, *node, bool) {
 	b := &builder{doc: doc, report: report, aliases: aliases, active: map[*yaml.Node]bool{}}
 	if doc.root.Kind != yaml.DocumentNode || len(doc.root.Content) == 0 {
-		return nil, &node{scalar: scalar{line: doc.offset + 1, column: 1}, kind: yaml.ScalarNode}
+		return nil, &node{scalar: scalar{line: doc.offset + 1, column: 1}, kind: yaml.ScalarNode}, true
 	}
-	return b.value(doc.root.Content[0], 0)
+	v, n := b.value(doc.root.Content[0], 0)
+	return v, n, !b.stopped
 }
 
 // at returns the place of n.
@@ -65,6 +67,10 @@ func (b *builder) value(n *yaml.Node, depth int) (any, *node) {
 		b.problem(n, CodeDepth, fmt.Sprintf("values are nested more than %d levels deep", maxDepth), "")
 		return nil, out
 	}
+	if n.Anchor != "" && !b.active[n] {
+		b.active[n] = true
+		defer delete(b.active, n)
+	}
 	switch n.Kind {
 	case yaml.AliasNode:
 		return b.alias(n, depth, out)
@@ -94,11 +100,9 @@ func (b *builder) alias(n *yaml.Node, depth int, out *node) (any, *node) {
 		b.problem(n, CodeAlias, "this alias stands for something that it is part of", "")
 		return nil, out
 	}
-	b.active[n.Alias] = true
 	b.within++
 	v, target := b.value(n.Alias, depth)
 	b.within--
-	delete(b.active, n.Alias)
 	return v, target
 }
 
@@ -205,7 +209,7 @@ func (b *builder) scalar(n *yaml.Node) any {
 			return v
 		}
 	}
-	b.problem(n, CodeValue, "this tag or value has no meaning in an object", "")
+	b.problem(n, CodeValue, "this tag or value has no meaning in an object", "remove the tag, or put it in quotes")
 	return n.Value
 }
 

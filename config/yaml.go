@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -189,14 +190,18 @@ func syntaxProblem(src *source, offset int, err error) Problem {
 		if strings.Contains(e.Message, "'-' indicator") {
 			what = "list"
 		}
-		p.Message = "wrong indentation, or a quote that is closed too early"
-		if strings.TrimSpace(string(at[:min(len(at), max(0, column-1))])) == "" {
-			p.Message = "wrong indentation: this line belongs to nothing above it"
+		if strings.TrimSpace(string(at[:min(len(at), max(0, column-1))])) != "" {
+			p.Message, p.Label = "a value is at its end here, and more text follows", "is a quote closed too early?"
+			break
 		}
+		p.Message = "wrong indentation: this line belongs to nothing above it"
 		if hasContext {
 			p.Label = fmt.Sprintf("the %s around it begins in column %d", what, began.column)
 			related("the " + what + " begins here")
 		}
+
+	case strings.Contains(e.Message, "expected node content"):
+		p.Message = "a value is missing here, or a bracket above is not closed"
 
 	default:
 		p.Message = "this is not YAML: " + plain(e.Message)
@@ -213,6 +218,9 @@ func plain(message string) string {
 	before, _, _ = strings.Cut(before, "\"")
 	return strings.TrimSpace(before)
 }
+
+// glued is a key whose colon has no space after it.
+var glued = regexp.MustCompile(`^(- )*[A-Za-z0-9_.-]+:[^\s:/]+$`)
 
 // mappingNotAllowed explains a colon that can't stand where it does.
 func mappingNotAllowed(src *source, line, column int, text []rune, p *Problem) {
@@ -233,8 +241,10 @@ func mappingNotAllowed(src *source, line, column int, text []rune, p *Problem) {
 		indent := len([]rune(above)) - len([]rune(strings.TrimLeft(above, " ")))
 		at := src.rest(n, 1)
 		switch {
-		case !strings.Contains(text, ": ") && !strings.HasSuffix(text, ":") && indent >= start:
-			p.Message, p.Label, p.Position = "this line has no `: ` after its key", "write key: value, with a space", at
+		case glued.MatchString(text):
+			p.Message, p.Label, p.Position = "there is no space after the colon", "write key: value", at
+		case !strings.Contains(text, ":") && (indent >= start || !strings.HasPrefix(text, "- ")):
+			p.Message, p.Label, p.Position = "this line has no `:` after its key", "write key: value", at
 		default:
 			p.Message, p.Label = "wrong indentation", "this line is indented like a part of the value above it"
 			p.Related = []Related{{at, "this value has no further lines"}}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -261,7 +262,10 @@ func (s *Server) newHTTPServer(port int) *http.Server {
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     64 << 10,
 		},
-		BaseContext: func(net.Listener) context.Context { return s.base },
+		BaseContext: func(l net.Listener) context.Context {
+			addr, ok := l.Addr().(*net.TCPAddr)
+			return federation.WithListener(s.base, federation.Listener{Loopback: ok && addr.IP.IsLoopback()})
+		},
 		ConnContext: connContext,
 		ErrorLog:    slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}

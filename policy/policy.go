@@ -127,3 +127,13 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 	a.settled = verdict == permitted
 	return context.WithValue(ctx, admissionKey{}, a), nil
 }
+
+// Principal returns who the request that was admitted as ctx comes from, "anonymous" when
+// nothing was established or nothing admitted it.
+func Principal(ctx context.Context) string {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.request == nil || a.request.Principal == "" {
+		return "anonymous"
+	}
+	return a.request.Principal
+}

@@ -1,12 +1,10 @@
 package telemetry
 
 import (
-	"context"
 	"io"
-	"log/slog"
 	"net/url"
 	"strings"
-	"time"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -19,8 +17,9 @@ const (
 	Text        // key=value, as log/slog writes it
 )
 
-// An AccessLog writes one line a request. It is safe for concurrent use as far as its
-// writer is written to by nobody else. A nil AccessLog writes nothing.
+// An AccessLog writes one line a request, in the form in which log/slog writes it: a line
+// costs a fraction of what it costs there. It is safe for concurrent use; its writer is
+// written to by one goroutine at a time. A nil AccessLog writes nothing.
 //
 // The fields, in this order; those of which nothing is known are left out:
 //
@@ -46,14 +45,15 @@ const (
 //	error_type           what went wrong; the name of a fault, a JSON-RPC code or tool_error
 //	policy               the object whose rule denied the request, as Kind/namespace/name
 //	error                what the operator should know
-type AccessLog struct{ handler slog.Handler }
+type AccessLog struct {
+	format Format
+	mu     sync.Mutex
+	w      io.Writer
+}
 
 // NewAccessLog returns an access log that writes each line to w in one Write.
 func NewAccessLog(w io.Writer, format Format) *AccessLog {
-	if format == Text {
-		return &AccessLog{slog.NewTextHandler(w, nil)}
-	}
-	return &AccessLog{slog.NewJSONHandler(w, nil)}
+	return &AccessLog{format: format, w: w}
 }
 
 // Limits on the text of one field.
@@ -63,34 +63,16 @@ const (
 	maxName  = 256
 )
 
-// fields collects the attributes of a line.
-type fields struct {
-	list [32]slog.Attr
-	n    int
-}
-
-func (f *fields) add(a slog.Attr) {
-	f.list[f.n] = a
-	f.n++
-}
-
-func (f *fields) text(key, value string, limit int) {
-	if value != "" {
-		f.add(slog.String(key, clip(value, limit)))
-	}
-}
-
 // write writes the line of a request.
 func (l *AccessLog) write(r *Record) {
 	if l == nil {
 		return
 	}
-	line := slog.NewRecord(r.Start, slog.LevelInfo, "request", 0)
-	var f fields
+	f := lines.Get().(*line)
+	defer lines.Put(f)
+	f.begin(l.format, r.Start)
 	f.text("request_id", r.RequestID, maxName)
-	if r.Source.IsValid() {
-		f.add(slog.String("source", r.Source.String()))
-	}
+	f.source(r.Source)
 	if q := r.Request; q != nil {
 		f.text("method", q.Method, maxName)
 		f.text("host", q.Host, maxName)
@@ -99,10 +81,10 @@ func (l *AccessLog) write(r *Record) {
 		}
 		f.text("protocol", q.Proto, maxName)
 	}
-	f.add(slog.Int("status", r.Status))
-	f.add(slog.Float64("duration_ms", float64(r.Duration.Round(time.Microsecond))/float64(time.Millisecond)))
-	f.add(slog.Int64("bytes_received", r.BytesRead))
-	f.add(slog.Int64("bytes_sent", r.BytesSent))
+	f.number("status", int64(r.Status))
+	f.millis("duration_ms", r.Duration)
+	f.number("bytes_received", r.BytesRead)
+	f.number("bytes_sent", r.BytesSent)
 	f.text("gateway", r.Gateway, maxName)
 	f.text("listener", r.Listener, maxName)
 	f.text("route", r.Route, maxName)
@@ -110,7 +92,7 @@ func (l *AccessLog) write(r *Record) {
 	f.text("backend", r.Backend, maxName)
 	f.text("upstream", r.UpstreamHost, maxName)
 	if r.Attempts > 0 {
-		f.add(slog.Int("attempts", r.Attempts))
+		f.number("attempts", int64(r.Attempts))
 	}
 	f.mcp(&r.MCP)
 	f.text("principal", r.Principal, maxName)
@@ -119,11 +101,13 @@ func (l *AccessLog) write(r *Record) {
 	if r.Err != nil {
 		f.text("error", r.Err.Error(), maxError)
 	}
-	line.AddAttrs(f.list[:f.n]...)
-	_ = l.handler.Handle(context.Background(), line) // there is nowhere else to say it
+	f.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = l.w.Write(f.buf) // there is nowhere else to say it
 }
 
-func (f *fields) mcp(m *MCP) {
+func (f *line) mcp(m *MCP) {
 	f.text("mcp.method", m.Method, maxName)
 	f.text("mcp.target", m.Target, maxName)
 	f.text("mcp.name", m.Name, maxName)

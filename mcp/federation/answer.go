@@ -31,7 +31,6 @@ type sse struct {
 	ended   bool
 	buf     []byte
 	timer   *time.Timer
-	sent    int64
 }
 
 func newSSE(w http.ResponseWriter) *sse {
@@ -78,8 +77,7 @@ func (s *sse) comment() error {
 func (s *sse) write(b []byte) error {
 	// Not every ResponseWriter knows deadlines; those of servers do.
 	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
-	n, err := s.w.Write(b)
-	s.sent += int64(n)
+	_, err := s.w.Write(b)
 	if err == nil {
 		err = s.rc.Flush()
 	}
@@ -160,9 +158,7 @@ func (a *answer) json(status int, raw []byte) error {
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(raw))}
 	a.w.WriteHeader(status)
-	n, err := a.w.Write(raw)
-	a.sent += int64(n)
-	if err != nil {
+	if _, err := a.w.Write(raw); err != nil {
 		return fault.Wrap(fault.ClientGone, err, "the client closed the request")
 	}
 	return nil

@@ -26,7 +26,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
-	"github.com/mcpgw/mcpgw/telemetry"
+	"github.com/mcpgw/mcpgw/policy"
 )
 
 // A PrefixMode says when names and URIs carry their target's name.
@@ -128,10 +128,7 @@ func (b *Backend) private(cfg *session.TargetConfig) bool {
 // isolationOf returns the isolation key of the caller: its principal, and a hash
 // of everything of its request that targets may tell callers apart by.
 func (b *Backend) isolationOf(r *http.Request, f *session.Forward) string {
-	principal := telemetry.FromContext(r.Context()).Principal
-	if principal == "" {
-		principal = "anonymous"
-	}
+	principal := policy.Principal(r.Context())
 	if f.Authorization.IsZero() && len(b.cfg.ForwardHeaders) == 0 {
 		return principal
 	}

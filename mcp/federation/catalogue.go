@@ -10,6 +10,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // How catalogues age.
@@ -187,9 +188,35 @@ func (e *entry) refresh(ctx context.Context, k kind) {
 	}
 	s.mu.Unlock()
 	close(done)
+	e.measure()
 	if came {
 		e.announce(features[k].change)
 	}
+}
+
+// measure reports how much the target offers. Of lists that are private to
+// callers nobody has a total.
+func (e *entry) measure() {
+	if e.hub.opts.Metrics == nil || e.key.isolation != "" {
+		return
+	}
+	var n [kinds]int
+	var names []string
+	for k := range e.slots {
+		l := e.peek(kind(k))
+		if l == nil {
+			continue
+		}
+		n[k] = len(l.items)
+		if kind(k) == tools || kind(k) == prompts {
+			for _, it := range l.items {
+				names = append(names, it.own)
+			}
+		}
+	}
+	cfg := e.key.target.Config()
+	e.hub.opts.Metrics.Catalogue(cfg.Backend, cfg.Name, telemetry.CatalogueSize{
+		Tools: n[tools], Prompts: n[prompts], Resources: n[resources], Templates: n[templates]}, names)
 }
 
 // invalidate marks lists as old, so that the next request fetches them, and

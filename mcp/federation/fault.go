@@ -34,13 +34,12 @@ func (b *Backend) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 	var rpc *protocol.Error
 	if errors.As(err, &rpc) && !isFault(err) {
 		rec.ErrorType, rec.Err = strconv.Itoa(int(rpc.Code)), err
-		writeRPC(w, rec, statusOf(rpc, protocol.Modern), id, rpc)
+		writeRPC(w, statusOf(rpc, protocol.Modern), id, rpc)
 		return
 	}
 	f := fault.Of(err)
 	rec.ErrorType, rec.Err = f.Code.String(), err
 	if f.Code == fault.ClientGone {
-		rec.Status = f.Code.Status()
 		return
 	}
 	h := w.Header()
@@ -51,11 +50,10 @@ func (b *Backend) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(float64(f.RetryAfter)/float64(time.Second)))))
 	}
 	if plain(f.Code) {
-		rec.Status = f.Code.Status()
 		http.Error(w, f.Message, f.Code.Status())
 		return
 	}
-	writeRPC(w, rec, f.Code.Status(), id, rpcError(f))
+	writeRPC(w, f.Code.Status(), id, rpcError(f))
 }
 
 func isFault(err error) bool {
@@ -98,13 +96,11 @@ func statusOf(e *protocol.Error, era protocol.Era) int {
 	return http.StatusOK
 }
 
-func writeRPC(w http.ResponseWriter, rec *telemetry.Record, status int, id protocol.ID, e *protocol.Error) {
+func writeRPC(w http.ResponseWriter, status int, id protocol.ID, e *protocol.Error) {
 	body := protocol.AppendError(nil, id, e)
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	rec.Status = status
 	w.WriteHeader(status)
-	n, _ := w.Write(body)
-	rec.BytesSent += int64(n)
+	_, _ = w.Write(body) // the client may be gone
 }

@@ -21,7 +21,7 @@ const (
 	maxStreams  = 5000  // GET and listen streams
 	maxLimiters = 10000 // isolation keys whose rate of initialize is remembered
 	idleEntry   = 10 * time.Minute
-	sweepEvery  = time.Minute
+	sweepEvery  = 15 * time.Second
 
 	initializeRate  = 500 // a second for one isolation key
 	initializeBurst = 2000
@@ -134,9 +134,13 @@ func (h *Hub) Commit(live []*Backend) {
 	h.live = next
 	var closing []*session.Target
 	for key, t := range h.targets {
-		if !used[t] {
-			closing = append(closing, t)
-			delete(h.targets, key)
+		if used[t] {
+			continue
+		}
+		closing = append(closing, t)
+		delete(h.targets, key)
+		if b := next[key.backend]; b == nil || b.indexOf(key.name) < 0 {
+			h.opts.Metrics.TargetGone(key.backend, key.name)
 		}
 	}
 	for _, key := range h.entries.Keys() {
@@ -218,6 +222,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) sweep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.opts.Metrics.Sessions(h.opts.Sessions.Count())
 	now := h.now()
 	for _, e := range h.entries.Values() {
 		e.mu.Lock()
@@ -302,5 +307,10 @@ func (h *Hub) mayInitialize(isolation string) bool {
 }
 
 func (h *Hub) health(cfg *session.TargetConfig, up bool) {
-	h.opts.Logger.Info("target health", "backend", cfg.Backend, "target", cfg.Name, "up", up)
+	h.opts.Metrics.TargetUp(cfg.Backend, cfg.Name, up)
+	if up {
+		h.opts.Logger.Info("target is up", "backend", cfg.Backend, "target", cfg.Name)
+	} else {
+		h.opts.Logger.Warn("target is down", "backend", cfg.Backend, "target", cfg.Name)
+	}
 }

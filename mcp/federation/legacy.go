@@ -87,7 +87,6 @@ func (q *request) message(ctx context.Context) error {
 
 func (q *request) accepted() error {
 	if !q.answer.batch {
-		q.rec.Status = http.StatusAccepted
 		q.answer.w.WriteHeader(http.StatusAccepted)
 	}
 	return nil
@@ -231,7 +230,6 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 	}
 	liveOf(sess).end()
 	sess.End(context.WithoutCancel(r.Context()))
-	rec.Status = http.StatusNoContent
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

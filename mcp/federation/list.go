@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -41,7 +42,7 @@ func (q *request) list(ctx context.Context, k kind) error {
 	for i := start; i < len(m.items); i++ {
 		p := &m.items[i]
 		switch err := v.authorize(ctx, k, f.method, p.target, p.own, nil); {
-		case err == errUnknown:
+		case errors.Is(err, errUnknown):
 			continue
 		case err != nil:
 			return err

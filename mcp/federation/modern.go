@@ -8,6 +8,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // serveModern serves a message of a client that speaks the stateless revision
@@ -23,12 +24,11 @@ func (q *request) serveModern(ctx context.Context) error {
 			return err
 		}
 		// There is none in this revision that could mean anything here.
-		q.rec.Status = http.StatusAccepted
 		q.answer.w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
 	if err := protocol.CheckHeaders(q.header, q.msg); err != nil {
-		return err
+		return q.refuse(http.StatusBadRequest, err)
 	}
 	meta := protocol.Get(q.msg.Params, "_meta")
 	version, _ := protocol.GetString(meta, protocol.MetaProtocolVersion)
@@ -105,7 +105,7 @@ func (q *request) listen(ctx context.Context) error {
 		return err
 	}
 	defer q.b.hub.unregister(s)
-	q.rec.Status = http.StatusOK
+	defer q.b.hub.opts.Metrics.StreamOpened(telemetry.ListenStream)()
 	q.answer.streaming = true
 	tag := append(append([]byte(`{`), protocol.Quote(protocol.MetaSubscriptionID)...), ':')
 	tag = append(append(tag, q.msg.ID...), '}')
@@ -126,7 +126,7 @@ func (q *request) listen(ctx context.Context) error {
 		})
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil // the client closed the stream, which is how it unsubscribes
 	}
 	// The end is a response, so that the client knows that it was meant.
 	return q.result(append(append([]byte(`{"resultType":"complete","_meta":`), tag...), '}'))

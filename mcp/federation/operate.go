@@ -60,13 +60,11 @@ func (q *request) unknownMethod() error {
 
 // result answers with a result.
 func (q *request) result(result []byte) error {
-	q.rec.Status = http.StatusOK
 	return q.answer.respond(http.StatusOK, protocol.AppendResult(make([]byte, 0, len(result)+64), q.msg.ID, result))
 }
 
 // refuse answers with a JSON-RPC error.
 func (q *request) refuse(status int, e *protocol.Error) error {
-	q.rec.Status = status
 	q.rec.ErrorType = strconv.Itoa(int(e.Code))
 	return q.answer.respond(status, protocol.AppendError(nil, q.msg.ID, e))
 }
@@ -91,8 +89,9 @@ func (q *request) unknown(k kind, name string) error {
 // fail ends a request whose lookup or authorization failed.
 func (q *request) fail(k kind, name string, err error) error {
 	if errors.Is(err, errUnknown) {
-		q.denied(k)
-		return q.unknown(k, name)
+		e := q.unknown(k, name)
+		q.denied(err)
+		return e
 	}
 	return q.targetFailed(err)
 }
@@ -153,9 +152,10 @@ func (q *request) callTool(ctx context.Context) error {
 	}
 	switch err := v.authorize(ctx, tools, q.msg.Method, p.target, p.own, decided); {
 	case errors.Is(err, errUnknown):
-		q.denied(tools)
 		q.rec.MCP.ToolError = true
-		return q.result(q.complete26([]byte(`{"content":[{"type":"text","text":"Not permitted with these arguments"}],"isError":true}`)))
+		e := q.result(q.complete26([]byte(`{"content":[{"type":"text","text":"Not permitted with these arguments"}],"isError":true}`)))
+		q.denied(err)
+		return e
 	case err != nil:
 		return err
 	}
@@ -410,5 +410,11 @@ func (q *request) setLevel(ctx context.Context) error {
 	return q.result([]byte("{}"))
 }
 
-// denied counts an operation that was refused.
-func (q *request) denied(k kind) { q.rec.ErrorType = fault.Denied.String() }
+// denied notes for the operator that a rule refused the operation, which the
+// client is not told.
+func (q *request) denied(err error) {
+	var d *denial
+	if errors.As(err, &d) {
+		q.rec.ErrorType, q.rec.Err = fault.Denied.String(), d
+	}
+}

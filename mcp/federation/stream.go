@@ -119,13 +119,12 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer b.hub.unregister(s)
+	defer b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)()
 	s.live.open(s)
 	defer s.live.close(s)
 	defer func() {
 		out.finish()
-		rec.BytesSent += out.sent
 	}()
-	rec.Status = http.StatusOK
 	if err := out.comment(); err != nil {
 		return nil
 	}

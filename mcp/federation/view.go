@@ -194,6 +194,13 @@ func equalLists(a, b []*list) bool {
 // exists. It is never shown.
 var errUnknown = errors.New("unknown to the caller")
 
+// A denial is errUnknown to the client, and says to the operator who decided.
+type denial struct{ err error }
+
+func (d *denial) Error() string        { return d.err.Error() }
+func (d *denial) Unwrap() error        { return d.err }
+func (d *denial) Is(target error) bool { return target == errUnknown }
+
 // find returns the item of that client-visible name, if the caller may see it:
 // else errUnknown, or what keeps a list from being known that the item may be
 // in. Lists that are in memory are not fetched for it.
@@ -267,7 +274,7 @@ func (v *view) authorize(ctx context.Context, k kind, method string, target int,
 	}
 	var f *fault.Fault
 	if errors.As(err, &f) && f.Code == fault.Denied {
-		return errUnknown
+		return &denial{err}
 	}
 	return err
 }

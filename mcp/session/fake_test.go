@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -179,4 +180,44 @@ func events(w http.ResponseWriter, m *protocol.Message, parts ...string) {
 // event is one SSE event with a result whose text is s.
 func event(s string) string {
 	return `data: {"jsonrpc":"2.0","id":ID,"result":` + textOf(s) + "}\n\n"
+}
+
+// inProcess serves requests without sockets, for tests whose time is simulated.
+type inProcess struct{ h http.Handler }
+
+func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, w := io.Pipe()
+	resp := &http.Response{Header: http.Header{}, Body: body, ContentLength: -1, Request: r}
+	rec := &pipeWriter{resp: resp, w: w, ready: make(chan struct{})}
+	done := make(chan struct{})
+	context.AfterFunc(r.Context(), func() { _ = w.CloseWithError(r.Context().Err()) })
+	go func() {
+		defer close(done)
+		p.h.ServeHTTP(rec, r)
+		rec.WriteHeader(200)
+		_ = w.Close()
+	}()
+	select {
+	case <-rec.ready:
+		return resp, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+type pipeWriter struct {
+	resp  *http.Response
+	w     *io.PipeWriter
+	once  sync.Once
+	ready chan struct{}
+}
+
+func (w *pipeWriter) Header() http.Header { return w.resp.Header }
+func (w *pipeWriter) Flush()              {}
+func (w *pipeWriter) WriteHeader(status int) {
+	w.once.Do(func() { w.resp.StatusCode = status; close(w.ready) })
+}
+func (w *pipeWriter) Write(b []byte) (int, error) {
+	w.WriteHeader(200)
+	return w.w.Write(b)
 }

@@ -17,7 +17,7 @@ import (
 // use. It holds no goroutine: what breaks is made anew by the next call.
 type Leg struct {
 	t      *Target
-	client Client
+	client *Client
 
 	lease *lease // of leased legs
 	// changed, when set, is called when the state that the leg had at first no
@@ -71,7 +71,7 @@ type Call struct {
 // Open makes a new leg for one session: initialize and notifications/initialized
 // toward a legacy target, nothing at all toward a modern one.
 func (t *Target) Open(ctx context.Context, c Client, f Forward) (*Leg, error) {
-	l := &Leg{t: t, client: c}
+	l := &Leg{t: t, client: &c}
 	if _, err := l.wire(ctx, f); err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
 	r := &request{id: nextID(), method: c.Method, f: c.Forward, emit: c.Emit, leg: l}
 	if w.era() == protocol.Modern {
 		r.params, r.token = modernParams(c.Params, r.id, w.version(),
-			object(l.client.Capabilities), l.t.clientInfo(l.client), l.loggingLevel())
+			object(l.client.Capabilities), l.t.clientInfo(*l.client), l.loggingLevel())
 		return r, nil
 	}
 	r.params, r.token = legacyParams(c.Params, r.id)
@@ -402,7 +402,7 @@ func (l *Leg) listen(ctx context.Context, in *intake) error {
 			}
 			if errors.Is(err, errUnused) && in.leg == nil {
 				// Nobody but a watcher used the child. It listens again once somebody does.
-				l.t.children.nextStart(ctx, l.client)
+				l.t.children.nextStart(ctx, *l.client)
 				l.discard(w)
 				continue
 			}
@@ -481,10 +481,10 @@ func (l *Leg) replace(ctx context.Context, r *renewal, old wire, f Forward, wron
 	stop := context.AfterFunc(l.t.ctx, cancel)
 	defer stop()
 	if wrongEra {
-		scope := l.t.scope(l.client, f)
+		scope := l.t.scope(*l.client, f)
 		l.t.discoveries.forget(scope, l.t.discoveries.get(scope))
 	}
-	w, _, err := l.t.dial(ctx, l.client, f)
+	w, _, err := l.t.dial(ctx, *l.client, f)
 	if err == nil && old != nil {
 		err = l.restore(ctx, w, f)
 	}

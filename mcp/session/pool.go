@@ -86,7 +86,7 @@ func (t *Target) Lease(ctx context.Context, c Client, f Forward) (*Leg, error) {
 		case l != nil:
 			return l, nil
 		case freed == nil: // there is room for a new one
-			l = &Leg{t: t, client: c, lease: &lease{key: key, lent: true}}
+			l = &Leg{t: t, client: &c, lease: &lease{key: key, lent: true}}
 			if _, err := l.wire(ctx, f); err != nil {
 				t.pool.remove(key)
 				return nil, err
@@ -194,7 +194,7 @@ func (p *pool) donate(w wire, c Client) {
 		p.t.parting(w.close)
 		return
 	}
-	p.put(&Leg{t: p.t, client: c, w: w, lease: &lease{key: key, lent: true}})
+	p.put(&Leg{t: p.t, client: &c, w: w, lease: &lease{key: key, lent: true}})
 }
 
 // expire ends a leg that was idle for long.

@@ -11,29 +11,50 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // A Sealer seals small texts (session ids, cursors, requestState) so that only a
 // process with one of its keys can read or make them. Its cipher is
-// XAES-256-GCM (c2sp.org/XAES-256-GCM): AES-256-GCM under a key derived anew from
-// 12 random bytes, with 12 more as nonce, so that any number of texts can be sealed with one
-// key. Keys are derived once, by HKDF-SHA256. It is safe for concurrent use.
-type Sealer struct{ keys []*sealKey }
+// XAES-256-GCM (c2sp.org/XAES-256-GCM): AES-256-GCM under a key derived from the
+// first 12 of 24 random bytes, with the other 12 as nonce, so that any number of
+// processes can seal any number of texts with one key. Each process draws the
+// first 12 bytes anew after so many texts, and keeps what it derived from them.
+// Keys are derived once, by HKDF-SHA256. It is safe for concurrent use.
+type Sealer struct {
+	keys []*sealKey
+
+	mu     sync.Mutex
+	prefix [prefixSize]byte // of the nonces now
+	aead   cipher.AEAD      // derived from keys[0] and prefix
+	left   int              // texts until prefix is drawn anew
+}
 
 // A sealKey is one key, ready for use.
 type sealKey struct {
 	id    [keyIDSize]byte // tells keys apart without trying them
 	block cipher.Block
 	mask  [aes.BlockSize]byte // K1 of CMAC
+	// derived holds what was derived from the prefixes of texts that did open.
+	derived *lru.Cache[[prefixSize]byte, cipher.AEAD]
 }
 
 const (
 	keySize     = 32
 	keyIDSize   = 4
+	prefixSize  = 12
 	nonceSize   = 24
 	sealVersion = 1
 	headerSize  = 1 + keyIDSize + nonceSize
 	tagSize     = 16
+	// maxPerPrefix bounds the texts sealed under one derived key, far below what
+	// random nonces of 96 bits allow (NIST SP 800-38D, section 8.3).
+	maxPerPrefix = 1 << 24
+	// maxDerived bounds the derived keys that are kept, for each key.
+	maxDerived = 64
 	// maxKeys bounds the keys of a Sealer.
 	maxKeys = 16
 )
@@ -90,6 +111,7 @@ func newXAES(key []byte) (*sealKey, error) {
 		return nil, err
 	}
 	k := &sealKey{block: block}
+	k.derived, _ = lru.New[[prefixSize]byte, cipher.AEAD](maxDerived) // the error is for sizes that are not positive
 	block.Encrypt(k.mask[:], k.mask[:])
 	msb := 0
 	for i := len(k.mask) - 1; i >= 0; i-- {
@@ -104,7 +126,7 @@ func (k *sealKey) derive(nonce []byte) (cipher.AEAD, error) {
 	var key [keySize]byte
 	for i := range 2 {
 		m := [aes.BlockSize]byte{0, byte(i + 1), 'X', 0}
-		copy(m[4:], nonce[:12])
+		copy(m[4:], nonce[:prefixSize])
 		subtle.XORBytes(m[:], m[:], k.mask[:])
 		k.block.Encrypt(key[i*aes.BlockSize:], m[:])
 	}
@@ -126,25 +148,42 @@ func bind(dst []byte, purpose string, aad []byte) []byte {
 // Seal returns plain sealed for one purpose ("session", "cursor", "state") and
 // bound to aad, as base64url text of (len(plain)+45)·4/3 bytes.
 func (s *Sealer) Seal(purpose string, plain, aad []byte) string {
-	k := s.keys[0]
+	k, prefix, aead := s.current()
 	sealed := make([]byte, headerSize, headerSize+len(plain)+tagSize)
 	sealed[0] = sealVersion
 	copy(sealed[1:], k.id[:])
 	nonce := sealed[1+keyIDSize : headerSize]
-	rand.Read(nonce) // never fails
-	aead, err := k.derive(nonce)
-	if err != nil {
-		panic(errors.Join(errors.New("session: AES-256 is not available"), err)) // the same calls succeeded in NewSealer
-	}
+	copy(nonce, prefix[:])
+	rand.Read(nonce[prefixSize:]) // never fails
 	var scratch [256]byte
 	sealed = aead.Seal(sealed, nonce[12:], plain, bind(scratch[:0], purpose, aad))
 	return sealEncoding.EncodeToString(sealed)
+}
+
+// current returns what to seal the next text with.
+func (s *Sealer) current() (*sealKey, [prefixSize]byte, cipher.AEAD) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[0]
+	if s.left == 0 {
+		rand.Read(s.prefix[:]) // never fails
+		aead, err := k.derive(s.prefix[:])
+		if err != nil {
+			panic(errors.Join(errors.New("session: AES-256 is not available"), err)) // NewSealer has used it
+		}
+		s.aead, s.left = aead, maxPerPrefix
+	}
+	s.left--
+	return k, s.prefix, s.aead
 }
 
 // Open reverses Seal; ok is false for anything that was not sealed for this
 // purpose and aad by one of the keys. Everything after that is the caller's:
 // expiry is in the plain text.
 func (s *Sealer) Open(purpose, sealed string, aad []byte) (plain []byte, ok bool) {
+	if strings.ContainsAny(sealed, "\r\n") { // which the decoder skips: one text, one spelling
+		return nil, false
+	}
 	raw, err := sealEncoding.DecodeString(sealed)
 	if err != nil || len(raw) < headerSize+tagSize || raw[0] != sealVersion {
 		return nil, false
@@ -154,13 +193,21 @@ func (s *Sealer) Open(purpose, sealed string, aad []byte) (plain []byte, ok bool
 			continue
 		}
 		nonce := raw[1+keyIDSize : headerSize]
-		aead, err := k.derive(nonce)
+		aead, known := k.derived.Get([prefixSize]byte(nonce))
+		if !known {
+			if aead, err = k.derive(nonce); err != nil {
+				return nil, false
+			}
+		}
+		var scratch [256]byte
+		plain, err := aead.Open(raw[headerSize:headerSize], nonce[prefixSize:], raw[headerSize:], bind(scratch[:0], purpose, aad))
 		if err != nil {
 			return nil, false
 		}
-		var scratch [256]byte
-		plain, err := aead.Open(raw[headerSize:headerSize], nonce[12:], raw[headerSize:], bind(scratch[:0], purpose, aad))
-		return plain, err == nil
+		if !known { // only what did open: others cannot push it out
+			k.derived.Add([prefixSize]byte(nonce), aead)
+		}
+		return plain, true
 	}
 	return nil, false
 }

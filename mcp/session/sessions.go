@@ -83,28 +83,22 @@ func NewSessions(opts SessionsOptions) *Sessions {
 
 // A Session is one legacy client's session. It is safe for concurrent use.
 type Session struct {
-	all       *Sessions
-	id        string
-	nonce     [16]byte
-	backend   string
-	isolation string
-	home      string
-	expires   time.Time
-	client    Client
+	all     *Sessions
+	id      string
+	nonce   [16]byte
+	backend string
+	home    string
+	expires time.Time
+	client  *Client
+	sealed  []byte // the legs of the token, most of which an idle session does not use
 
 	mu      sync.Mutex
-	legs    []sessionLeg
+	legs    []*Leg // those that are used: they go before the sealed ones
 	opening map[targetID]*opening
 	part    any // federation's
 	done    chan struct{}
 	ended   bool
 	kept    atomic.Bool // it is in all.live
-}
-
-// A sessionLeg is a leg of a session: as it was sealed, as it is used, or both.
-type sessionLeg struct {
-	state legState
-	leg   *Leg // nil until it is used
 }
 
 // An opening is a leg that is being made for all callers that want it.
@@ -135,8 +129,7 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 	tok := &token{home: s.opts.Home, client: c, expires: s.opts.Now().Add(s.opts.Lifetime).Truncate(time.Second)}
 	rand.Read(tok.nonce[:]) // never fails
 	sess := &Session{
-		all: s, nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(c.Isolation),
-		home: s.opts.Home, expires: tok.expires, client: c,
+		all: s, nonce: tok.nonce, backend: backend, home: s.opts.Home, expires: tok.expires, client: &c, legs: slices.Clone(legs),
 	}
 	stay := false
 	for _, l := range legs {
@@ -145,7 +138,6 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 			tok.legs = append(tok.legs, state)
 		}
 		stay = stay || !portable && l.Era() == protocol.Legacy
-		sess.legs = append(sess.legs, sessionLeg{state: state, leg: l})
 		l.setChanged(sess.keep)
 	}
 	plain, left := tok.encode()
@@ -164,7 +156,7 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 func (l *Leg) state() (state legState, portable bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	state.target = idOf(l.t)
+	state.target = l.t.id
 	w, ok := l.w.(*legacyHTTP)
 	if !ok {
 		return state, false
@@ -191,7 +183,7 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		sess, ok = s.opened.Get(id)
 	}
 	if ok {
-		if sess.backend != backend || sess.isolation != isolation || sess.over() {
+		if sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
 			return nil, false
 		}
 		return sess, true
@@ -220,7 +212,7 @@ func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	tok, err := decodeToken(plain)
+	tok, legs, err := decodeToken(plain)
 	if err != nil || !s.opts.Now().Before(tok.expires) {
 		return nil, false
 	}
@@ -230,14 +222,10 @@ func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
 	if ended || tok.partial { // what it lacks was in a process that no longer has it
 		return nil, false
 	}
+	tok.client.Isolation = strings.Clone(isolation)
 	sess := &Session{
-		all: s, id: strings.Clone(id), nonce: tok.nonce, backend: strings.Clone(backend), isolation: strings.Clone(isolation),
-		home: tok.home, expires: tok.expires, client: tok.client,
-	}
-	sess.client.Isolation = sess.isolation
-	sess.legs = make([]sessionLeg, len(tok.legs))
-	for i, l := range tok.legs {
-		sess.legs[i].state = l
+		all: s, id: strings.Clone(id), nonce: tok.nonce, backend: backend, home: tok.home,
+		expires: tok.expires, client: &tok.client, sealed: legs,
 	}
 	return sess, true
 }
@@ -315,13 +303,7 @@ func (sess *Session) finished() []*Leg {
 		sess.done = make(chan struct{})
 	}
 	close(sess.done)
-	var legs []*Leg
-	for _, l := range sess.legs {
-		if l.leg != nil {
-			legs = append(legs, l.leg)
-		}
-	}
-	return legs
+	return sess.legs
 }
 
 // over reports whether the session is ended or expired.
@@ -349,33 +331,20 @@ func (sess *Session) ID() string { return sess.id }
 func (sess *Session) Home() string { return sess.home }
 
 // Client returns what initialize fixed about the client.
-func (sess *Session) Client() Client { return sess.client }
+func (sess *Session) Client() Client { return *sess.client }
 
 // Leg returns the session's leg to a target: the one that initialize opened, the
 // one made since, or a new one. Callers that want the same new leg share it.
 func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error) {
-	id := idOf(t)
+	id := t.id
 	sess.mu.Lock()
 	if sess.ended {
 		sess.mu.Unlock()
 		return nil, fault.New(fault.NotFound, "the session has ended")
 	}
-	i := slices.IndexFunc(sess.legs, func(l sessionLeg) bool { return l.state.target == id })
-	if i >= 0 {
-		l := sess.legs[i].restored(sess, t)
-		if l.t == t {
-			sess.mu.Unlock()
-			return l, nil
-		}
-		// The target was made anew from the same configuration.
-		state, portable := l.state()
-		sess.legs[i] = sessionLeg{state: state}
-		if portable {
-			l = sess.legs[i].restored(sess, t)
-			sess.mu.Unlock()
-			return l, nil
-		}
-		sess.legs = slices.Delete(sess.legs, i, i+1)
+	if l := sess.restored(t, id); l != nil {
+		sess.mu.Unlock()
+		return l, nil
 	}
 	o := sess.opening[id]
 	if o == nil {
@@ -400,28 +369,43 @@ func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error
 	}
 }
 
-// restored returns the leg, made from its state if it was not used here before.
-func (l *sessionLeg) restored(sess *Session, t *Target) *Leg {
-	if l.leg == nil {
-		l.leg = &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
-			t: t, sid: l.state.sid, revision: l.state.revision, endpoint: l.state.endpoint,
-		}}
+// restored returns the leg to the target that is used already, or made from what
+// initialize left in the token; nil if there is neither. sess.mu is held.
+func (sess *Session) restored(t *Target, id targetID) *Leg {
+	state, ok := legState{}, false
+	i := slices.IndexFunc(sess.legs, func(l *Leg) bool { return l.t.id == id })
+	switch {
+	case i < 0:
+		state, ok = findLeg(sess.sealed, id)
+	case sess.legs[i].t == t:
+		return sess.legs[i]
+	default:
+		// The target was made anew from the same configuration.
+		state, ok = sess.legs[i].state()
+		sess.legs = slices.Delete(slices.Clone(sess.legs), i, i+1)
 	}
-	return l.leg
+	if !ok {
+		return nil
+	}
+	l := &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
+		t: t, sid: state.sid, revision: state.revision, endpoint: state.endpoint,
+	}}
+	sess.legs = append(slices.Clip(sess.legs), l)
+	return l
 }
 
 // open makes a leg for all that wait for o.
 func (sess *Session) open(ctx context.Context, o *opening, t *Target, f Forward) {
 	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.Timeout)
 	defer cancel()
-	o.leg, o.err = t.Open(ctx, sess.client, f)
-	id := idOf(t)
+	o.leg, o.err = t.Open(ctx, *sess.client, f)
+	id := t.id
 	sess.mu.Lock()
 	delete(sess.opening, id)
 	ended := sess.ended
 	if o.err == nil && !ended {
 		o.leg.setChanged(sess.keep)
-		sess.legs = append(sess.legs, sessionLeg{state: legState{target: id}, leg: o.leg})
+		sess.legs = append(slices.Clip(sess.legs), o.leg)
 	}
 	sess.mu.Unlock()
 	switch {
@@ -478,12 +462,7 @@ func (sess *Session) End(ctx context.Context, targets ...*Target) {
 	s.opened.Remove(sess.id)
 	sess.mu.Lock()
 	for _, t := range targets {
-		id := idOf(t)
-		for i := range sess.legs {
-			if sess.legs[i].state.target == id {
-				sess.legs[i].restored(sess, t)
-			}
-		}
+		sess.restored(t, t.id)
 	}
 	sess.mu.Unlock()
 	var wg sync.WaitGroup

@@ -141,6 +141,7 @@ type Target struct {
 	url  *url.URL // of HTTP targets
 	bad  error    // why the target cannot be used at all
 	info []byte   // clientInfo of clients without one
+	id   targetID
 	log  *slog.Logger
 
 	onHealth func(*TargetConfig, bool)
@@ -163,7 +164,7 @@ type Target struct {
 // NewTarget returns a target; nothing is contacted before it is used. Mistakes
 // in cfg show as faults of its calls.
 func NewTarget(cfg TargetConfig, opts Options) *Target {
-	t := &Target{cfg: cfg, log: opts.Logger, onHealth: opts.OnHealth, info: opts.ClientInfo}
+	t := &Target{cfg: cfg, id: identify(cfg.Identity), log: opts.Logger, onHealth: opts.OnHealth, info: opts.ClientInfo}
 	if t.cfg.Timeout <= 0 {
 		t.cfg.Timeout = defaultTimeout
 	}

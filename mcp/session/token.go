@@ -35,8 +35,8 @@ type legState struct {
 // A targetID stands for the Identity of a target.
 type targetID [8]byte
 
-func idOf(t *Target) targetID {
-	sum := sha256.Sum256([]byte(t.cfg.Identity))
+func identify(identity string) targetID {
+	sum := sha256.Sum256([]byte(identity))
 	return targetID(sum[:8])
 }
 
@@ -114,13 +114,14 @@ func appendBytes[S ~string | ~[]byte](b []byte, s S) []byte {
 
 var errToken = errors.New("not a session token")
 
-// decodeToken reverses encode. What it returns aliases plain.
-func decodeToken(plain []byte) (*token, error) {
+// decodeToken reverses encode, but for the legs: these it checks and returns as
+// they were written. What it returns aliases plain.
+func decodeToken(plain []byte) (tok *token, legs []byte, err error) {
 	r := tokenReader{rest: plain}
 	if r.byte() != tokenVersion {
-		return nil, errToken
+		return nil, nil, errToken
 	}
-	tok := &token{partial: r.byte()&flagPartial != 0}
+	tok = &token{partial: r.byte()&flagPartial != 0}
 	copy(tok.nonce[:], r.next(len(tok.nonce)))
 	if seconds := r.next(8); len(seconds) == 8 {
 		tok.expires = time.Unix(int64(binary.BigEndian.Uint64(seconds)), 0)
@@ -129,21 +130,36 @@ func decodeToken(plain []byte) (*token, error) {
 	tok.home = string(r.bytes())
 	tok.client.Capabilities = r.bytes()
 	tok.client.Info = r.bytes()
+	legs = r.rest
 	for range r.byte() {
-		var l legState
-		copy(l.target[:], r.next(len(l.target)))
-		l.revision = r.revision()
-		l.sid = string(r.bytes())
-		l.endpoint = string(r.bytes())
-		tok.legs = append(tok.legs, l)
+		r.leg()
 		if r.bad {
-			return nil, errToken
+			return nil, nil, errToken
 		}
 	}
 	if r.bad || len(r.rest) != 0 {
-		return nil, errToken
+		return nil, nil, errToken
 	}
-	return tok, nil
+	return tok, legs, nil
+}
+
+// findLeg returns the leg to a target among those that decodeToken returned.
+func findLeg(legs []byte, id targetID) (legState, bool) {
+	r := tokenReader{rest: legs}
+	for range r.byte() {
+		if l := r.leg(); l.target == id && !r.bad {
+			return l, true
+		}
+	}
+	return legState{}, false
+}
+
+// countLegs returns how many legs there are.
+func countLegs(legs []byte) int {
+	if len(legs) == 0 {
+		return 0
+	}
+	return int(legs[0])
 }
 
 // A tokenReader reads the parts of a token; bad is set once one is missing.
@@ -190,4 +206,13 @@ func (r *tokenReader) revision() string {
 		return ""
 	}
 	return revisions[n-1]
+}
+
+func (r *tokenReader) leg() legState {
+	var l legState
+	copy(l.target[:], r.next(len(l.target)))
+	l.revision = r.revision()
+	l.sid = string(r.bytes())
+	l.endpoint = string(r.bytes())
+	return l
 }

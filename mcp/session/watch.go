@@ -62,7 +62,7 @@ func (t *Target) watch(ctx context.Context, l *Leg, f Forward, changed func(*pro
 			if connections++; connections == 1 {
 				return
 			}
-			disc, err := t.Discover(ctx, l.client, f)
+			disc, err := t.Discover(ctx, *l.client, f)
 			if err != nil {
 				return
 			}
