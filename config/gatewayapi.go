@@ -77,7 +77,7 @@ func kubernetesRules() map[reflect.Type]rule {
 		reflect.TypeFor[gatewayv1.LocalObjectReference]():  {required: []string{"group", "kind", "name"}},
 
 		// Routes.
-		reflect.TypeFor[gatewayv1.ParentReference](): {required: []string{"name"}, defaults: map[string]any{"group": gatewayv1.GroupName, "kind": "Gateway"}, object: port("port")},
+		reflect.TypeFor[gatewayv1.ParentReference](): {required: []string{"name"}, defaults: map[string]any{"group": gatewayv1.GroupName, "kind": "Gateway"}},
 		reflect.TypeFor[gatewayv1.HTTPRouteSpec](): {
 			most:     map[string]int{"parentRefs": 32, "hostnames": 16, "rules": 16},
 			notEmpty: []string{"rules"}, unique: map[string]string{"rules": "name"},
@@ -264,7 +264,6 @@ func listeners(c *checker, path string, m map[string]any) {
 }
 
 func listener(c *checker, path string, m map[string]any) {
-	port("port")(c, path, m)
 	tls, _ := m["tls"].(map[string]any)
 	switch protocol := m["protocol"]; {
 	case tls != nil && (protocol == "HTTP" || protocol == "TCP" || protocol == "UDP"):
@@ -296,7 +295,6 @@ func routeNamespaces(c *checker, path string, m map[string]any) {
 }
 
 func backendRef(c *checker, path string, m map[string]any) {
-	port("port")(c, path, m)
 	if m["kind"] == "Service" && m["group"] == "" && m["name"] != nil && m["port"] == nil {
 		c.add(CodeRequired, path+".port", "`port` is missing: a reference to a Service needs one").onKey = true
 	}
@@ -467,7 +465,6 @@ func filter(c *checker, path string, m map[string]any) {
 }
 
 func redirect(c *checker, path string, m map[string]any) {
-	port("port")(c, path, m)
 	if s, ok := m["scheme"].(string); ok && s != "http" && s != "https" {
 		c.add(CodeEnum, path+".scheme", "`scheme` must be one of http, https")
 	}
