@@ -185,10 +185,13 @@ func TestBadAnswers(t *testing.T) {
 				if n := f.executed("bad"); n != 1 {
 					t.Errorf("executed %d times", n)
 				}
+				if test.want == timeout { // a busy machine could take that long for a good answer
+					tg.cfg.Idle = time.Minute
+				}
 				if got := call(t, l, "good", ""); got != "good" {
 					t.Errorf("got %q", got)
 				}
-				if test.want == timeout && !modern {
+				if test.want == timeout && !modern { // the cancellation is sent by another goroutine
 					wait(t, func() bool { return f.count("notifications/cancelled") == 1 })
 				}
 			})

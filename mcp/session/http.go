@@ -26,6 +26,14 @@ const (
 	tailWait = 250 * time.Millisecond
 )
 
+// Values of headers that are always the same. Nobody changes them: a RoundTripper
+// must not, and the map that holds them is made anew for each request.
+var (
+	identity    = []string{"identity"}
+	jsonContent = []string{jsonType}
+	acceptBoth  = []string{bothTypes}
+)
+
 // ownHeaders are set by the leg, by the transport, or by nobody: they are never
 // taken from the client.
 var ownHeaders = []string{
@@ -52,7 +60,7 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 		header[k] = v
 	}
 	// No compression is asked for: what a target sends is bounded as it comes.
-	header["Accept-Encoding"] = []string{"identity"}
+	header["Accept-Encoding"] = identity
 	switch {
 	case t.cfg.Passthrough:
 		if !f.Authorization.IsZero() {
@@ -64,7 +72,7 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	req.Method, req.Header, req.Host = method, header, req.URL.Host
 	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
 	if body != nil {
-		header["Content-Type"] = []string{jsonType}
+		header["Content-Type"] = jsonContent
 		req.ContentLength = int64(len(body))
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		// With GetBody the transport may send again what it could not send at all.
@@ -105,10 +113,14 @@ func readBody(resp *http.Response, max int) ([]byte, error) {
 	if resp.ContentLength > int64(max) {
 		return nil, tooLarge(max)
 	}
-	var buf bytes.Buffer
 	if resp.ContentLength > 0 {
-		buf.Grow(int(resp.ContentLength) + bytes.MinRead)
+		body := make([]byte, resp.ContentLength)
+		if _, err := io.ReadFull(resp.Body, body); err != nil {
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		return body, nil
 	}
+	var buf bytes.Buffer
 	n, err := buf.ReadFrom(io.LimitReader(resp.Body, int64(max)+1))
 	switch {
 	case err != nil:

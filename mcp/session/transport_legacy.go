@@ -40,13 +40,14 @@ func (w *legacyHTTP) usable() bool      { return true }
 
 // header returns the headers of a request within the session.
 func (w *legacyHTTP) header(accept string) http.Header {
-	h := make(http.Header, 12)
-	h["Accept"] = []string{accept}
+	h := make(http.Header, 8)
+	values := [...]string{accept, w.sid, w.revision}
+	h["Accept"] = values[0:1:1]
 	if w.sid != "" {
-		h[protocol.HeaderSessionID] = []string{w.sid}
+		h[protocol.HeaderSessionID] = values[1:2:2]
 	}
 	if w.revision != "" {
-		h[protocol.HeaderProtocolVersion] = []string{w.revision}
+		h[protocol.HeaderProtocolVersion] = values[2:3:3]
 	}
 	return h
 }

@@ -30,10 +30,11 @@ func (w *modernHTTP) close(context.Context) {}
 // from the body, with which they must agree (2026-07-28, Streamable HTTP,
 // Standard Request Headers).
 func (w *modernHTTP) header(method string, params []byte) http.Header {
-	h := make(http.Header, 12)
-	h["Accept"] = []string{bothTypes}
-	h[protocol.HeaderProtocolVersion] = []string{w.revision}
-	h[protocol.HeaderMethod] = []string{method}
+	h := make(http.Header, 8)
+	values := [...]string{w.revision, method}
+	h["Accept"] = acceptBoth
+	h[protocol.HeaderProtocolVersion] = values[0:1:1]
+	h[protocol.HeaderMethod] = values[1:2:2]
 	var name string
 	var ok bool
 	switch method {
