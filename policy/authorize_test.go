@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -401,4 +402,27 @@ func TestHeaderCase(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// One admitted context serves all that a request asks for at once.
+func TestAuthorizeConcurrently(t *testing.T) {
+	ctx := admit(t, request("x-team", "a"),
+		[]RuleSet{allow(t, `request.headers['x-team'] == 'a' && (mcp.tool.name.startsWith('a') || mcp.tool.arguments.n > 1)`)},
+		[]RuleSet{deny(t, `request.headers.exists(k, k == 'x-evil') || mcp.tool.name == 'b'`)})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 200 {
+				name, want := "a", ""
+				if i%2 == 0 {
+					name, want = "b", "denied"
+				}
+				if got := code(Authorize(ctx, tool(name, `{"n": 2}`))); got != want {
+					t.Errorf("%s: %q, want %q", name, got, want)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

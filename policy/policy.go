@@ -110,14 +110,18 @@ func New(checks []Check, rules []RuleSet) *Policy {
 // ends the request: [fault.Denied] with the message "authorization failed", or
 // [fault.Misconfigured] if a rule set is broken.
 func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
-	a := &admission{request: req}
 	if p == nil {
-		return context.WithValue(ctx, admissionKey{}, a), nil
+		p = new(Policy)
 	}
 	for _, c := range p.checks {
 		if err := c.Check(ctx, req); err != nil {
 			return nil, err
 		}
+	}
+	a := &admission{request: req}
+	if len(p.rules.sets) == 0 {
+		a.settled = true
+		return context.WithValue(ctx, admissionKey{}, a), nil
 	}
 	a.rules = p.rules.begin()
 	verdict, err := a.rules.decide(ctx, newScope(req, nil, nil), "", usesMCP|usesBackend)
