@@ -230,6 +230,9 @@ func (r *scalarReader) block() bool {
 	if !r.accept('|') && !r.accept('>') {
 		return false
 	}
+	if strings.Trim(string(r.value), "\n") == "" {
+		return r.trailing(place{r.line, len(r.text) + 1}, len(r.value))
+	}
 	indent := -1
 	first := true
 	for len(r.value) > 0 {

@@ -108,7 +108,7 @@ func indentation(line string) int {
 // What is secret in a line wherever it stands: values of keys that hold
 // credentials, what a header is compared with, bearer tokens and API keys.
 var (
-	secretValue   = regexp.MustCompile(`(?i)["']?([A-Za-z_-]+)["']?\s*:\s+("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}\]][^,}\]]*)`)
+	secretValue   = regexp.MustCompile(`(?i)["']?([A-Za-z_-]+)["']?\s*:\s+("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,{}\[\]][^,}\]]*)`)
 	headerLiteral = regexp.MustCompile(`(?i)headers\s*\[\s*\\?["']([A-Za-z0-9-]+)\\?["']\s*\]\s*(?:==|!=|in|\.\w+\()\s*(\[?\\?(?:"[^"]*"?|'[^']*'?))`)
 	bearerToken   = regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{6,})`)
 	knownKey      = regexp.MustCompile(`\b((?:sk|pk|ghp|gho|xox[bp]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{8,})`)
@@ -163,6 +163,9 @@ func (s *source) guess(doc span, n int) (from int, secret bool) {
 	text := s.line(n)
 	from = len(text) - len(strings.TrimLeft(text, " \t"))
 	own := ""
+	if strings.HasPrefix(text, "---") {
+		return 0, false
+	}
 	if m := lineKey.FindStringSubmatchIndex(text); m != nil {
 		own, from = text[m[2]:m[3]], m[1]
 	}

@@ -27,15 +27,20 @@ func suggest(word string, known []string) string {
 	if tie {
 		return ""
 	}
-	if best == "" && len(word) >= 4 { // a part of the word, or a longer one, if it is the only such
-		with := slices.DeleteFunc(slices.Clone(known), func(k string) bool {
-			return len(k) < 4 || !strings.Contains(fold(k), fold(word)) && !strings.Contains(fold(word), fold(k))
-		})
+	if best != "" || len(word) < 4 {
+		return best
+	}
+	// One that the word begins with, or that has it as a part, if it is the only such.
+	for _, like := range []func(k string) bool{
+		func(k string) bool { return strings.HasPrefix(fold(word), fold(k)) || strings.HasPrefix(fold(k), fold(word)) },
+		func(k string) bool { return strings.Contains(fold(word), fold(k)) || strings.Contains(fold(k), fold(word)) },
+	} {
+		with := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return len(k) < 4 || !like(k) })
 		if len(with) == 1 {
 			return with[0]
 		}
 	}
-	return best
+	return ""
 }
 
 // distance returns how many letters have to be added, left out, replaced or swapped

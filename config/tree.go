@@ -62,7 +62,7 @@ func (b *builder) value(n *yaml.Node, depth int) (any, *node) {
 			return nil, out
 		}
 	}
-	if depth > maxDepth {
+	if depth >= maxDepth && n.Kind != yaml.ScalarNode {
 		b.stopped = true
 		b.problem(n, CodeDepth, fmt.Sprintf("values are nested more than %d levels deep", maxDepth), "")
 		return nil, out
