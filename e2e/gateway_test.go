@@ -26,16 +26,25 @@ type gateway struct {
 }
 
 // manifest returns the YAML of a Gateway on port, and of one MCP Backend with the
-// given targets (a flow mapping each) that is served at /mcp.
+// given targets (a flow mapping each) that is served at /mcp. More fields of its
+// spec.mcp can be appended.
 func manifest(port int, targets ...string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, `apiVersion: gateway.networking.k8s.io/v1
+	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: default}
 spec:
   gatewayClassName: agentgateway
   listeners:
   - {name: http, protocol: HTTP, port: %d}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: tools}
+spec:
+  parentRefs: [{name: default}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /mcp}}]
+    backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: tools}]
 ---
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: Backend
@@ -44,11 +53,8 @@ spec:
   type: MCP
   mcp:
     targets:
-`, port)
-	for _, target := range targets {
-		fmt.Fprintf(&b, "    - %s\n", target)
-	}
-	return b.String()
+    - %s
+`, port, strings.Join(targets, "\n    - "))
 }
 
 // static returns a target of [manifest].
