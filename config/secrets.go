@@ -47,7 +47,10 @@ func maskSecrets(src *source, n *node, kind string) {
 func maskBelow(src *source, n *node, depth int) {
 	for key, f := range n.fields {
 		switch {
-		case key == "authToken" && f.kind == yaml.MappingNode: // an object that holds a credential
+		case (key == "auth" || key == "authToken") && f.kind == yaml.MappingNode:
+			// An object that holds a credential, maybe under a misspelt name.
+			maskAll(src, f)
+			continue
 		case isSecretKey(key), key == "env" && n.fields["command"] != nil:
 			maskAll(src, f)
 			continue

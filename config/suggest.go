@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// Suggest returns the one of known that was probably meant by word, or "". The
+// command line asks it, too, so that there is one idea of what is near.
+func Suggest(word string, known []string) string { return suggest(word, known) }
+
 // suggest returns the one of known that was probably meant by word, or "". Known
 // words that are equally near are none.
 func suggest(word string, known []string) string {

@@ -188,7 +188,11 @@ func (c *client) toolNames(t testing.TB) []string {
 // call calls a tool and returns the text of its answer.
 func (c *client) call(t testing.TB, name string, arguments map[string]any) string {
 	t.Helper()
-	result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: name, Arguments: arguments})
+	params := &mcp.CallToolParams{Name: name, Arguments: map[string]any{}}
+	if arguments != nil {
+		params.Arguments = arguments
+	}
+	result, err := c.CallTool(t.Context(), params)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

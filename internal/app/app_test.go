@@ -115,17 +115,6 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	candidates := []string{"demo_add", "demo_echo", "notes_list"}
-	for name, want := range map[string]string{
-		"demo_ad": "demo_add", "demo_ecko": "demo_echo", "note_list": "notes_list", "x": "", "": "",
-	} {
-		if got := closest(name, candidates); got != want {
-			t.Errorf("closest(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestArguments(t *testing.T) {
 	tool := &mcp.Tool{Name: "t", InputSchema: map[string]any{
 		"properties": map[string]any{

@@ -25,7 +25,12 @@ func (in *instance) banner(ctx context.Context, opts ServeOptions, note string, 
 	}
 	first := ""
 	try := "curl " + in.firstURL(endpoints)
+	shown := map[string]bool{}
 	for _, e := range endpoints {
+		if shown[e.backend] {
+			continue // the shortest path will do
+		}
+		shown[e.backend] = true
 		switch {
 		case e.mcp:
 			tools := in.countTools(ctx, e, opts.Version)

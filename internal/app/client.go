@@ -14,6 +14,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/config"
 )
 
 // maxTools bounds how many tools the client lists.
@@ -152,7 +154,7 @@ func FindTool(tools []*mcp.Tool, name string) (*mcp.Tool, error) {
 		names[i] = tool.Name
 	}
 	message := "Unknown tool: " + name
-	if near := closest(name, names); near != "" {
+	if near := config.Suggest(name, names); near != "" {
 		message += ". Did you mean " + near + "?"
 	} else {
 		message += ". See `mcpgw tools ls`"
@@ -181,7 +183,7 @@ func Arguments(tool *mcp.Tool, words []string) (map[string]any, error) {
 		}
 		types, known := properties[name]
 		if !known && len(properties) > 0 {
-			if near := closest(name, slices.Collect(maps.Keys(properties))); near != "" {
+			if near := config.Suggest(name, slices.Collect(maps.Keys(properties))); near != "" {
 				return nil, exit(ExitUsage, fmt.Errorf("%s has no argument %s. Did you mean %s?", tool.Name, name, near))
 			}
 		}

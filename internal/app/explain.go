@@ -62,12 +62,12 @@ func explainError(what string) error {
 		}
 		_, wrong, _ := strings.Cut(what[len(known):], ".")
 		wrong, _, _ = strings.Cut(wrong, ".")
-		if near := closest(wrong, names); near != "" {
+		if near := config.Suggest(wrong, names); near != "" {
 			return fmt.Errorf("%s has no field %s. Did you mean %s.%s?", known, wrong, known, near)
 		}
 		return fmt.Errorf("%s has no field %s. It has: %s", known, wrong, strings.Join(names, ", "))
 	}
-	if near := closest(what, v1alpha1.Kinds()); near != "" {
+	if near := config.Suggest(what, v1alpha1.Kinds()); near != "" {
 		return fmt.Errorf("there is no kind %s. Did you mean %s?", what, near)
 	}
 	return errors.New("there is no kind " + what + ". There are: " + strings.Join(v1alpha1.Kinds(), ", "))

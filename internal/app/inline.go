@@ -37,6 +37,7 @@ func Inline(ctx context.Context, opts InlineOptions, use func(ctx context.Contex
 		ports:   &ports{free: true},
 		report:  opts.Report,
 		color:   opts.Color,
+		quiet:   true,
 	})
 	if err != nil {
 		return err

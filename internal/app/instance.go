@@ -28,6 +28,8 @@ type instance struct {
 	// are logged.
 	report io.Writer
 	color  bool
+	// quiet keeps problems to itself that don't keep anything from being served.
+	quiet bool
 
 	served  atomic.Pointer[config.Resources]
 	once    sync.Once
@@ -43,6 +45,7 @@ type instanceOptions struct {
 	ports        *ports
 	report       io.Writer
 	color        bool
+	quiet        bool
 	accessLog    *telemetry.AccessLog
 	drainDelay   time.Duration
 	drainTimeout time.Duration
@@ -62,6 +65,7 @@ func newInstance(opts instanceOptions) (*instance, error) {
 		ports:   opts.ports,
 		report:  opts.report,
 		color:   opts.color,
+		quiet:   opts.quiet,
 		started: make(chan struct{}),
 		refused: make(chan error, 1),
 		server: gateway.NewServer(gateway.Options{
@@ -131,7 +135,7 @@ func (in *instance) tell(report *config.Report, sources *config.Sources, applied
 
 // show tells people about problems, or programs that read the log.
 func (in *instance) show(report *config.Report, sources *config.Sources) {
-	if len(report.Problems) == 0 {
+	if len(report.Problems) == 0 || in.quiet && !report.Has(config.Invalid) && !report.Has(config.Unresolved) {
 		return
 	}
 	if in.report != nil {

@@ -85,6 +85,9 @@ func rpcError(f *fault.Fault) *protocol.Error {
 
 // statusOf returns the HTTP status of an answer that is the error.
 func statusOf(e *protocol.Error, era protocol.Era) int {
+	if e.BadRequest && era == protocol.Modern {
+		return http.StatusBadRequest
+	}
 	switch e.Code {
 	case protocol.CodeParse, protocol.CodeInvalidRequest:
 		return http.StatusBadRequest

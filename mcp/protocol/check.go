@@ -91,8 +91,12 @@ func checkMeta(params []byte, header string) *Error {
 	return nil
 }
 
+// missingMeta returns the error for a request without a _meta key that it needs,
+// which HTTP answers with 400 (2026-07-28, Base Protocol, _meta).
 func missingMeta(key string) *Error {
-	return Errorf(CodeInvalidParams, "Invalid params: missing or invalid _meta key %q", key)
+	e := Errorf(CodeInvalidParams, "Invalid params: missing or invalid _meta key %q", key)
+	e.BadRequest = true
+	return e
 }
 
 // nameKey returns the key of params that Mcp-Name mirrors for a method, "" for

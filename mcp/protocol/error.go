@@ -31,6 +31,9 @@ type Error struct {
 	Message string
 	Data    []byte // raw JSON, nil when absent
 	Raw     []byte // the object as a peer wrote it; nil for our own
+	// BadRequest says that HTTP answers 400 although the code does not ask for it:
+	// the message was refused for its form, not for what it asks.
+	BadRequest bool
 }
 
 // Error returns "<message> (<code>)".
