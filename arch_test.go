@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"mcp/federation":    {"mcp/session", "mcp/protocol", "policy", "telemetry", "internal/fault", "internal/secret"},
 	"llm":               {"upstream", "policy", "telemetry", "internal/fault", "internal/secret"},
 	"config/v1alpha1":   {"internal/secret"},
+	"config/configtest": {"config"},
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "internal/fault", "internal/secret"},
 	"gateway":           {"mcp/federation", "mcp/session", "llm", "policy", "upstream", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/secret"},

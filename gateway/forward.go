@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
-	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -56,9 +55,6 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	}
 	if rule.timeout > 0 && !(b.to.mcp && outlives(r)) {
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)
-	}
-	if b.to.mcp && p.loopback {
-		ctx = federation.WithListener(ctx, federation.Listener{Loopback: true})
 	}
 	x.render = b.to.backend.WriteError
 	if !b.to.mcp { // an MCP backend asks for each operation
