@@ -215,11 +215,15 @@ func protocolOf(appProtocol *string) upstream.Protocol {
 // pool returns the pool of that identity with the addresses, which it has from the commit of
 // the snapshot on; nil when there is no Runtime.
 func (c *compiler) pool(identity string, protocol upstream.Protocol, addresses []string) *upstream.Pool {
-	identity = fmt.Sprintf("%s/%d", identity, protocol)
+	return c.poolOf(fmt.Sprintf("%s/%d", identity, protocol), upstream.Options{Protocol: protocol}, addresses)
+}
+
+// poolOf is pool with any options, which identity must tell apart.
+func (c *compiler) poolOf(identity string, opts upstream.Options, addresses []string) *upstream.Pool {
 	if plan, ok := c.snapshot.pools[identity]; ok {
 		return plan.pool
 	}
-	p := c.rt.pool(identity, upstream.Options{Protocol: protocol})
+	p := c.rt.pool(identity, opts)
 	c.snapshot.pools[identity] = poolPlan{p, addresses}
 	return p
 }

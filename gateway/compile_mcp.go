@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -20,6 +23,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/upstream"
 )
 
 // mcpBackend compiles a Backend of type MCP. Targets that can't be resolved are left
@@ -57,7 +61,7 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 		ok := true
 		switch {
 		case t.Static != nil:
-			found = []mcpTarget{c.staticTarget(o, t.Static, base)}
+			found, ok = c.staticTarget(o, path+".static", t.Static, base)
 		case t.Service != nil:
 			found, ok = c.serviceTarget(o, path+".service", t.Service, base)
 		case t.Selector != nil:
@@ -145,11 +149,48 @@ func httpTarget(t session.TargetConfig, host, path string, protocol v1alpha1.MCP
 	return t
 }
 
-func (c *compiler) staticTarget(o object, spec *v1alpha1.MCPStaticTarget, t session.TargetConfig) mcpTarget {
+func (c *compiler) staticTarget(o object, path string, spec *v1alpha1.MCPStaticTarget, t session.TargetConfig) ([]mcpTarget, bool) {
 	address := hostPort(spec.Host, spec.Port)
 	t = httpTarget(t, address, spec.Path, spec.Protocol)
-	t.RoundTripper = c.pool(fmt.Sprintf("%s/%s/%s", o, t.Name, address), 0, []string{address})
-	return mcpTarget{TargetConfig: t}
+	id := fmt.Sprintf("%s/%s/%s", o, t.Name, address)
+	if spec.TLS == nil {
+		t.RoundTripper = c.pool(id, 0, []string{address})
+		return []mcpTarget{{TargetConfig: t}}, true
+	}
+	client, authorities, ok := c.targetTLS(o, path+".tls", spec)
+	if !ok {
+		return nil, false
+	}
+	t.URL = "https" + strings.TrimPrefix(t.URL, "http")
+	id = fmt.Sprintf("%s/tls/%s/%x", id, client.ServerName, sha256.Sum256(authorities))
+	t.RoundTripper = c.poolOf(id, upstream.Options{TLS: client}, []string{address})
+	return []mcpTarget{{TargetConfig: t}}, true
+}
+
+// targetTLS returns how a target is reached by https, and the authorities it is checked
+// against, nil for the system's. It reports false when those are missing: a server whose
+// certificate can't be checked is not asked.
+func (c *compiler) targetTLS(o object, path string, spec *v1alpha1.MCPStaticTarget) (client *tls.Config, authorities []byte, ok bool) {
+	client = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cmp.Or(spec.TLS.Hostname, spec.Host)}
+	if spec.TLS.SecretRef == nil {
+		return client, nil, true
+	}
+	path += ".secretRef.name"
+	name := types.NamespacedName{Namespace: o.name.Namespace, Name: spec.TLS.SecretRef.Name}
+	s := c.secrets[name]
+	if s == nil {
+		c.secretNotFound(o, path, name, "Invalid")
+		return nil, nil, false
+	}
+	authorities = s.Data[corev1.ServiceAccountRootCAKey]
+	client.RootCAs = x509.NewCertPool()
+	if !client.RootCAs.AppendCertsFromPEM(authorities) {
+		c.add(o, path, finding{
+			class: config.Unresolved, code: config.CodeUnresolvedSecret, help: "the certificates stand under the key ca.crt, in PEM",
+		}, "Secret %q has no usable key ca.crt", name.Name)
+		return nil, nil, false
+	}
+	return client, authorities, true
 }
 
 func (c *compiler) serviceTarget(o object, path string, spec *v1alpha1.MCPServiceTarget, t session.TargetConfig) ([]mcpTarget, bool) {

@@ -173,7 +173,7 @@ type MCPStaticTarget struct {
 	// +kubebuilder:validation:MaxLength=253
 	Host string `json:"host"`
 
-	// The port, 1 to 65535. Required. Port 443 does not imply TLS.
+	// The port, 1 to 65535. Required. Port 443 does not imply TLS: see tls.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
@@ -188,6 +188,24 @@ type MCPStaticTarget struct {
 	// The transport. Default: StreamableHTTP.
 	// +optional
 	Protocol MCPProtocol `json:"protocol,omitempty"`
+
+	// Reaches the server by https, and checks its certificate. Write tls: {} for
+	// a public server. Absent: plain http.
+	// +optional
+	TLS *MCPTargetTLS `json:"tls,omitempty"`
+}
+
+// An MCPTargetTLS says how a server is reached by https.
+type MCPTargetTLS struct {
+	// The name to ask for (SNI) and to find in the certificate. Default: host.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Hostname string `json:"hostname,omitempty"`
+
+	// A Secret in the Backend's namespace whose key ca.crt holds the authorities to
+	// trust, in PEM. Default: those of the system.
+	// +optional
+	SecretRef *LocalRef `json:"secretRef,omitempty"`
 }
 
 // An MCPSelectorTarget finds MCP servers by the labels of their Services. The

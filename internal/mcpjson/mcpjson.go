@@ -152,13 +152,17 @@ func remote(target object, s *server) error {
 	if err != nil || u.Hostname() == "" {
 		return errors.New("its url cannot be parsed")
 	}
-	if u.Scheme != "http" {
-		return fmt.Errorf("its url is %s: only http is imported, write a Backend with TLS settings for it", u.Scheme)
+	port := 80
+	switch u.Scheme {
+	case "http":
+	case "https":
+		port = 443
+	default:
+		return fmt.Errorf("its url begins with %s: a server is reached by http or https", u.Scheme)
 	}
 	if u.User != nil || u.RawQuery != "" {
 		return errors.New("its url has a user or a query: neither can be kept in a target")
 	}
-	port := 80
 	if p := u.Port(); p != "" {
 		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
 			return errors.New("its url has a port that is none")
@@ -167,6 +171,9 @@ func remote(target object, s *server) error {
 	static := object{"host": u.Hostname(), "port": port, "path": "/"}
 	if u.Path != "" {
 		static["path"] = u.EscapedPath()
+	}
+	if u.Scheme == "https" {
+		static["tls"] = object{}
 	}
 	if strings.EqualFold(s.Type, "sse") {
 		static["protocol"] = "SSE"

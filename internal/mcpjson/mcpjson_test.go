@@ -75,6 +75,14 @@ func TestImport(t *testing.T) {
 			want: []any{object{"name": "s", "static": object{"host": "example.test", "port": 80.0, "path": "/", "protocol": "SSE"}}},
 		},
 		{
+			name: "a public server, by https",
+			file: `{"mcpServers": {"p": {"url": "https://example.test/v1/mcp"}, "q": {"url": "https://example.test:8443"}}}`,
+			want: []any{
+				object{"name": "p", "static": object{"host": "example.test", "port": 443.0, "path": "/v1/mcp", "tls": object{}}},
+				object{"name": "q", "static": object{"host": "example.test", "port": 8443.0, "path": "/", "tls": object{}}},
+			},
+		},
+		{
 			name: "names stay unique, values are not expanded twice",
 			file: `{"mcpServers": {"A": {"command": "x"}, "a": {"command": "${TRICK}"}, "ä": {"command": "z"}}}`,
 			want: []any{
@@ -96,7 +104,7 @@ func TestImport(t *testing.T) {
 				"open": {"command": "${HOME"},
 				"port": {"url": "http://h:0/"},
 				"query": {"url": "http://h/?key=${TOKEN}"},
-				"tls": {"url": "https://h/mcp"},
+				"scheme": {"url": "ws://h/mcp"},
 				"unset": {"command": "x", "env": {"A": "${NOWHERE}"}}}}`,
 			want: []any{object{"name": "good", "stdio": object{"command": "x"}}},
 			skipped: []string{
@@ -109,7 +117,7 @@ func TestImport(t *testing.T) {
 				`open: the variable in "${HOME" has no closing brace`,
 				"port: its url has a port that is none",
 				"query: its url has a user or a query: neither can be kept in a target",
-				"tls: its url is https: only http is imported, write a Backend with TLS settings for it",
+				"scheme: its url begins with ws: a server is reached by http or https",
 				"unset: it needs the environment variable NOWHERE: set it",
 			},
 		},
