@@ -271,3 +271,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 var versions = []string{"2025-06-18", "2025-11-25", "2026-07-28"}
+
+// A raw is an HTTP server that is no MCP server of the SDK's.
+type raw struct {
+	*httptest.Server
+	transport *http.Transport
+}
+
+func newRaw(t *testing.T, h http.HandlerFunc) *raw {
+	t.Helper()
+	r := &raw{httptest.NewServer(h), &http.Transport{}}
+	t.Cleanup(func() {
+		r.transport.CloseIdleConnections()
+		r.CloseClientConnections()
+		r.Close()
+	})
+	return r
+}
