@@ -41,6 +41,14 @@ func script(mode string) {
 		}
 		fmt.Fprintln(os.Stderr, "grandchild", grandchild.Process.Pid)
 	}
+	if gate := os.Getenv("GATE"); gate != "" { // what a slow start waits for
+		for {
+			if _, err := os.Stat(gate); err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 	if mode == "sleep" {
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
@@ -70,6 +78,9 @@ func script(mode string) {
 		switch m.Method {
 		case "server/discover":
 			switch mode {
+			case "slow modern":
+				answer(`{"supportedVersions":["2026-07-28"],"capabilities":{}}`)
+				continue
 			case "shy":
 				os.Exit(1)
 			case "mute":
@@ -77,6 +88,10 @@ func script(mode string) {
 			}
 			fmt.Printf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":-32601,\"message\":\"no\"}}\n", m.ID)
 		case "initialize":
+			if mode == "slow modern" {
+				fmt.Printf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":-32601,\"message\":\"no\"}}\n", m.ID)
+				continue
+			}
 			answer(`{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"script","version":"1"}}`)
 		case "tools/call":
 			name, _ := protocol.GetString(m.Params, "name")

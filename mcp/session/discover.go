@@ -134,10 +134,12 @@ func (t *Target) note(err error) {
 }
 
 // share runs f once for all callers that ask for key at the same time. f has a
-// context that does not end with the first caller but with the target's timeout.
+// context of its own, which does not end with the first caller. A caller waits for
+// the target's timeout at most.
 func share[V any](ctx context.Context, t *Target, key string, f func(context.Context) (V, error)) (V, error) {
 	var none V
-	values := context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
+	defer cancel()
 	ch := t.discoveries.flight.DoChan(key, func() (any, error) {
 		type outcome struct {
 			v   V
@@ -145,10 +147,8 @@ func share[V any](ctx context.Context, t *Target, key string, f func(context.Con
 		}
 		done := make(chan outcome, 1)
 		if !t.spawn(func() {
-			ctx, cancel := context.WithTimeout(values, t.cfg.Timeout)
+			ctx, cancel := context.WithTimeout(t.ctx, t.setup())
 			defer cancel()
-			stop := context.AfterFunc(t.ctx, cancel)
-			defer stop()
 			v, err := f(ctx)
 			done <- outcome{v, err}
 		}) {
@@ -166,6 +166,15 @@ func share[V any](ctx context.Context, t *Target, key string, f func(context.Con
 	case <-ctx.Done():
 		return none, t.fault(ctx, ctx.Err())
 	}
+}
+
+// setup is how long it may take to connect to the target. A child may take longer
+// to start than anybody waits for it: it is there for the next who asks.
+func (t *Target) setup() time.Duration {
+	if t.cfg.Transport == Stdio {
+		return max(t.cfg.Timeout, startTimeout)
+	}
+	return t.cfg.Timeout
 }
 
 // dial makes a wire to the target for the client, finding out the target's era

@@ -38,6 +38,8 @@ type duplex struct {
 	broken error // why the connection is of no more use
 	timer  *time.Timer
 	since  time.Time // when it became idle
+	// crowd has a token when a call or a listener was added.
+	crowd chan struct{}
 }
 
 // A duplexCall is one call under way on a duplex.
@@ -72,6 +74,7 @@ func (d *duplex) open() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls, d.ears = make(map[protocol.ID]*duplexCall), make(map[*ear]struct{})
+	d.crowd = make(chan struct{}, 1)
 	d.disc.Store(&Discovery{Era: protocol.Legacy})
 	d.since = time.Now()
 	d.timer = time.AfterFunc(d.idle, d.expire)
@@ -309,6 +312,7 @@ func (d *duplex) deliver(c *duplexCall, m *protocol.Message) {
 		}
 		select {
 		case <-c.space:
+		case <-d.crowd:
 		case <-c.done:
 			return
 		}
@@ -385,6 +389,7 @@ func (w *duplexWire) exchange(ctx context.Context, r *request) (*protocol.Messag
 	c.order = w.order
 	w.calls[r.id] = c
 	w.use()
+	poke(w.crowd)
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
@@ -469,6 +474,7 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, 
 		return &unsent{err: w.t.failed(err)}
 	}
 	w.ears[e] = struct{}{}
+	poke(w.crowd)
 	if e.id != "" { // the end of the subscription comes as its response
 		w.calls[e.id] = &duplexCall{mailbox: e.mailbox, passive: e.passive}
 	}

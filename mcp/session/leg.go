@@ -73,6 +73,7 @@ type Call struct {
 func (t *Target) Open(ctx context.Context, c Client, f Forward) (*Leg, error) {
 	l := &Leg{t: t, client: &c}
 	if _, err := l.wire(ctx, f); err != nil {
+		_ = l.Close(ctx) // what may still come of it is not wanted
 		return nil, err
 	}
 	return l, nil
@@ -458,14 +459,15 @@ func (l *Leg) renew(ctx context.Context, old wire, f Forward, wrongEra bool) (wi
 	if r == nil {
 		r = &renewal{done: make(chan struct{})}
 		l.renewing = r
-		values := context.WithoutCancel(ctx)
-		if !l.t.spawn(func() { l.replace(values, r, old, f, wrongEra) }) {
+		if !l.t.spawn(func() { l.replace(r, old, f, wrongEra) }) {
 			l.renewing = nil
 			l.mu.Unlock()
 			return nil, l.t.closedFault()
 		}
 	}
 	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, l.t.cfg.Timeout)
+	defer cancel()
 	select {
 	case <-r.done:
 		return r.w, r.err
@@ -475,11 +477,9 @@ func (l *Leg) renew(ctx context.Context, old wire, f Forward, wrongEra bool) (wi
 }
 
 // replace makes the new wire of r.
-func (l *Leg) replace(ctx context.Context, r *renewal, old wire, f Forward, wrongEra bool) {
-	ctx, cancel := context.WithTimeout(ctx, l.t.cfg.Timeout)
+func (l *Leg) replace(r *renewal, old wire, f Forward, wrongEra bool) {
+	ctx, cancel := context.WithTimeout(l.t.ctx, l.t.setup())
 	defer cancel()
-	stop := context.AfterFunc(l.t.ctx, cancel)
-	defer stop()
 	if wrongEra {
 		scope := l.t.scope(*l.client, f)
 		l.t.discoveries.forget(scope, l.t.discoveries.get(scope))

@@ -88,6 +88,7 @@ func (t *Target) Lease(ctx context.Context, c Client, f Forward) (*Leg, error) {
 		case freed == nil: // there is room for a new one
 			l = &Leg{t: t, client: &c, lease: &lease{key: key, lent: true}}
 			if _, err := l.wire(ctx, f); err != nil {
+				_ = l.Close(ctx) // what may still come of it is not wanted
 				t.pool.remove(key)
 				return nil, err
 			}

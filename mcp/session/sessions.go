@@ -35,6 +35,7 @@ type Sessions struct {
 
 // SessionsOptions bound a Sessions.
 type SessionsOptions struct {
+	// Sealer seals the ids; default is one with a random key.
 	Sealer *Sealer
 	// Home is the address at which other replicas reach this one; may be empty.
 	Home string
@@ -72,6 +73,9 @@ func NewSessions(opts SessionsOptions) *Sessions {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Sealer == nil {
+		opts.Sealer, _ = NewSealer() // fails for bad keys only
 	}
 	s := &Sessions{opts: opts, swept: opts.Now()}
 	// The errors are for sizes that are not positive.
@@ -353,8 +357,7 @@ func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error
 			sess.opening = make(map[targetID]*opening)
 		}
 		sess.opening[id] = o
-		values := context.WithoutCancel(ctx)
-		if !t.spawn(func() { sess.open(values, o, t, f) }) {
+		if !t.spawn(func() { sess.open(o, t, f) }) {
 			delete(sess.opening, id)
 			sess.mu.Unlock()
 			return nil, t.closedFault()
@@ -395,10 +398,8 @@ func (sess *Session) restored(t *Target, id targetID) *Leg {
 }
 
 // open makes a leg for all that wait for o.
-func (sess *Session) open(ctx context.Context, o *opening, t *Target, f Forward) {
-	ctx, cancel := context.WithTimeout(ctx, 2*t.cfg.Timeout)
-	defer cancel()
-	o.leg, o.err = t.Open(ctx, *sess.client, f)
+func (sess *Session) open(o *opening, t *Target, f Forward) {
+	o.leg, o.err = t.Open(t.ctx, *sess.client, f)
 	id := t.id
 	sess.mu.Lock()
 	delete(sess.opening, id)

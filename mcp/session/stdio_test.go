@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -377,4 +378,43 @@ func TestStdioChildrenAreBounded(t *testing.T) {
 	wg.Wait()
 	open(t, tg, client("b")) // takes the place of the one that nobody uses
 	wait(t, func() bool { return !d.alive() })
+}
+
+// A child that takes longer to start than anybody waits is there for the next
+// who asks.
+func TestStdioSlowStart(t *testing.T) {
+	for mode, want := range map[string]protocol.Era{"slow": protocol.Legacy, "slow modern": protocol.Modern} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			gate := filepath.Join(t.TempDir(), "gate")
+			tg := stdio(t, mode, func(c *TargetConfig) {
+				c.Timeout = 300 * time.Millisecond
+				c.Command.Env = append(c.Command.Env, "GATE="+gate)
+			})
+			_, err := tg.Open(t.Context(), client("a"), Forward{})
+			if f := fault.Of(err); f.Code != fault.UpstreamTimeout {
+				t.Errorf("got %v", err)
+			}
+			if err := os.WriteFile(gate, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				d, err := tg.Discover(t.Context(), client("a"), Forward{})
+				if err == nil {
+					if d.Era != want {
+						t.Errorf("era is %v", d.Era)
+					}
+					break
+				}
+				if f := fault.Of(err); f.Code != fault.UpstreamTimeout {
+					t.Fatalf("got %v", err)
+				}
+			}
+			tg.children.mu.Lock()
+			defer tg.children.mu.Unlock()
+			if n := tg.children.count; n != 1 {
+				t.Errorf("%d children", n)
+			}
+		})
+	}
 }

@@ -39,6 +39,9 @@ const (
 	// stdin is closed, and once it got SIGTERM (2025-11-25, Lifecycle, Shutdown).
 	graceStdin = 2 * time.Second
 	graceTerm  = 3 * time.Second
+	// startTimeout bounds how long a child may take to start: some install
+	// themselves first.
+	startTimeout = time.Minute
 	// writeWait bounds how long a child may take to read one message.
 	writeWait = 30 * time.Second
 	// stderrLine, stderrRate and stderrBurst bound what is logged of a child's stderr:
@@ -205,7 +208,8 @@ func (cs *children) startIn(ctx context.Context, c Client) (*duplex, error) {
 	}
 	w := &duplexWire{duplex: d}
 	var disc *Discovery
-	if era != protocol.Legacy {
+	asked := era != protocol.Legacy
+	if asked {
 		if disc, err = cs.ask(ctx, w, c); err != nil && !d.alive() && cs.t.ctx.Err() == nil {
 			if err := cs.reserve(); err != nil {
 				return nil, err
@@ -218,6 +222,12 @@ func (cs *children) startIn(ctx context.Context, c Client) (*duplex, error) {
 	}
 	if disc == nil && err == nil {
 		disc, err = cs.t.handshake(ctx, w, c, Forward{})
+		var refused *refusal
+		if asked && errors.As(err, &refused) { // it was slow rather than old
+			if disc, err = cs.ask(ctx, w, c); disc == nil && err == nil {
+				err = refused
+			}
+		}
 	}
 	if err != nil {
 		d.fail(err)
