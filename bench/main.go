@@ -62,7 +62,7 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.foreign, "foreign", 0.1, "processors that other work may hold before a run counts as disturbed")
 	fs.StringVar(&o.only, "only", "", "comma-separated names of the subjects to measure (direct, nginx, proxy, proxy-again, gateway)")
 	fs.StringVar(&o.binary, "gateway", "", "the gateway's binary (default: built from ./cmd/mcpgw)")
-	fs.StringVar(&o.profile, "profile", "", "file for a CPU profile of the gateway, taken after its last round; FILE.allocs gets its allocations")
+	fs.StringVar(&o.profile, "profile", "", "file for a CPU profile of the gateway, taken after its last round; FILE.allocs gets its allocations, FILE.sessions and FILE.streams what those hold")
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
 		if v, ok := os.LookupEnv("BENCH_" + strings.ToUpper(f.Name)); ok {

@@ -20,12 +20,12 @@ import (
 func (b *bench) memory(ctx context.Context, s *subject) error {
 	var err error
 	if b.sessions > 0 {
-		if s.session, err = b.hold(ctx, s, b.sessions, b.openSessions); err != nil {
+		if s.session, err = b.hold(ctx, s, "sessions", b.sessions, b.openSessions); err != nil {
 			return err
 		}
 	}
 	if b.streams > 0 {
-		s.stream, err = b.hold(ctx, s, b.streams, b.openStreams)
+		s.stream, err = b.hold(ctx, s, "streams", b.streams, b.openStreams)
 	}
 	return err
 }
@@ -33,7 +33,7 @@ func (b *bench) memory(ctx context.Context, s *subject) error {
 // hold starts a subject, opens a tenth of n things to get it past what is paid
 // once, then n of them, and measures the difference. open returns what closes
 // them.
-func (b *bench) hold(ctx context.Context, s *subject, n int, open func(h1.Target, int) (func(), error)) (memoryUse, error) {
+func (b *bench) hold(ctx context.Context, s *subject, what string, n int, open func(h1.Target, int) (func(), error)) (memoryUse, error) {
 	run, err := s.start(ctx)
 	if err != nil || run.process == nil {
 		return memoryUse{}, err
@@ -61,8 +61,13 @@ func (b *bench) hold(ctx context.Context, s *subject, n int, open func(h1.Target
 	if err != nil {
 		return memoryUse{}, err
 	}
+	if b.profile != "" && s.name == "gateway" {
+		if err := download(ctx, run.debug+"/debug/pprof/heap", b.profile+"."+what); err != nil {
+			return memoryUse{}, err
+		}
+	}
 	u := memoryUse{measured: true, rss: (after.rss - before.rss) / float64(n), live: (after.live - before.live) / float64(n)}
-	fmt.Fprintf(os.Stderr, "%-12s %d held: %.0f bytes each resident, %.0f live\n", s.name, n, u.rss, u.live)
+	fmt.Fprintf(os.Stderr, "%-12s %d %s: %.0f bytes each resident, %.0f live\n", s.name, n, what, u.rss, u.live)
 	return u, nil
 }
 

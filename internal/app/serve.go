@@ -67,6 +67,12 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	if len(keys) == 0 {
 		opts.Logger.Info("no session keys are given, so sessions belong to this process alone: see --session-keys-file")
 	}
+	log, closeLog := accessLog(opts.AccessLog, opts.LogFormat)
+	defer func() {
+		if err := closeLog(); err != nil {
+			opts.Logger.Error("writing the access log", slog.Any("error", err))
+		}
+	}()
 	in, err := newInstance(instanceOptions{
 		logger:       opts.Logger,
 		version:      opts.Version,
@@ -74,7 +80,7 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 		ports:        &ports{loopback: opts.Loopback, port: opts.Port, fallBack: opts.Loopback},
 		report:       opts.Report,
 		color:        opts.Color,
-		accessLog:    accessLog(opts.AccessLog, opts.LogFormat),
+		accessLog:    log,
 		drainDelay:   opts.DrainDelay,
 		drainTimeout: opts.DrainTimeout,
 	})
@@ -114,14 +120,16 @@ func (o *ServeOptions) check() error {
 	return nil
 }
 
-func accessLog(w io.Writer, format string) *telemetry.AccessLog {
+// accessLog returns the access log and what writes the rest of it at the end.
+func accessLog(w io.Writer, format string) (log *telemetry.AccessLog, closeLog func() error) {
 	if w == nil {
-		return nil
+		return nil, func() error { return nil }
 	}
+	lines := telemetry.NewLines(w)
 	if format == "json" {
-		return telemetry.NewAccessLog(w, telemetry.JSON)
+		return telemetry.NewAccessLog(lines, telemetry.JSON), lines.Close
 	}
-	return telemetry.NewAccessLog(w, telemetry.Text)
+	return telemetry.NewAccessLog(lines, telemetry.Text), lines.Close
 }
 
 // sourceOf returns where the resources come from, with a note for the banner. stop

@@ -1,7 +1,5 @@
 package protocol
 
-import "slices"
-
 // An Edit is one change to a checked JSON object: set the value at Path to Value
 // (one raw JSON value), or remove it when Value is nil. Objects that are missing
 // on the way to a value that is set are made; what stands in their place and is
@@ -26,12 +24,14 @@ func Splice(obj []byte, edits ...Edit) []byte {
 			size += len(name) + len(`,"":{}`)
 		}
 	}
-	for chunk := range slices.Chunk(edits, 64) {
-		s := splicer{edits: chunk}
+	for len(edits) > 0 {
+		n := min(len(edits), 64) // one pass for as many as a set can hold
+		s := splicer{edits: edits[:n]}
 		if all := s.all(); all != 0 {
 			base, rest, _ := s.base(obj, -1, all)
 			obj = s.value(make([]byte, 0, size), base, -1, rest)
 		}
+		edits = edits[n:]
 	}
 	return obj
 }
