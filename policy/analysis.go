@@ -2,12 +2,9 @@ package policy
 
 import (
 	"fmt"
-	"math"
-	"slices"
 	"strings"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
@@ -170,64 +167,4 @@ func fieldNames(typ string) []string {
 		out = append(out, f.name)
 	}
 	return out
-}
-
-// sizes bounds what the variables hold, so that the cost of most expressions is known
-// before they are evaluated. What it does not know makes the cost unbounded.
-type sizes struct{}
-
-var _ checker.CostEstimator = sizes{}
-
-// What the accept station and the catalogue let through: entries of request.headers and
-// request.query, and bytes of a path, a name or a URI.
-const (
-	maxHeaders = 100
-	maxName    = 8 << 10
-)
-
-// EstimateSize implements [checker.CostEstimator].
-func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
-	switch p := n.Path(); {
-	case slices.Contains(p, "arguments"):
-		return nil
-	case len(p) == 2 && p[0] == "request" && (p[1] == "headers" || p[1] == "query"):
-		return &checker.SizeEstimate{Max: maxHeaders}
-	case len(p) == 3 && p[0] == "mcp", len(p) == 2 && p[0] == "request":
-		return &checker.SizeEstimate{Max: maxName}
-	case n.Type() != nil && n.Type().Kind() == types.StringKind:
-		return &checker.SizeEstimate{Max: maxText}
-	}
-	return nil
-}
-
-// EstimateCallCost implements [checker.CostEstimator] for the functions of this
-// package.
-func (sizes) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
-	if function == inCIDR {
-		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 10}}
-	}
-	if !ownFunction(overload) {
-		return nil
-	}
-	if function == "regexReplace" || function == "json" {
-		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: math.MaxUint64}}
-	}
-	return &checker.CallEstimate{
-		CostEstimate: checker.CostEstimate{Min: 1, Max: maxText / 10},
-		ResultSize:   &checker.SizeEstimate{Max: maxText},
-	}
-}
-
-// ownFunction tells the overloads of functions() from those of CEL by their prefixes.
-func ownFunction(overload string) bool {
-	switch {
-	case strings.HasPrefix(overload, "base64_"), overload == "json_string", overload == "regex_replace_string", strings.HasPrefix(overload, "list_join"):
-		return true
-	}
-	for _, name := range []string{"char_at", "index_of", "last_index_of", "lower_ascii", "upper_ascii", "replace", "split", "substring", "trim"} {
-		if strings.HasPrefix(overload, "string_"+name) {
-			return true
-		}
-	}
-	return false
 }

@@ -152,7 +152,7 @@ func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
 	l.bounded = cost.Max <= maxCost
 	options := []cel.ProgramOption{regexps(), cel.EvalOptions(cel.OptOptimize)}
 	if !l.bounded {
-		options = append(options, cel.CostLimit(maxCost), cel.CostTracking(nil), cel.InterruptCheckFrequency(100))
+		options = append(options, cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(1))
 	}
 	if l.program, err = c.env.Program(part, options...); err != nil {
 		return nil, err

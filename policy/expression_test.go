@@ -179,6 +179,17 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// The functions cost what they take: a loop over a slow one ends.
+func TestFunctionsCost(t *testing.T) {
+	list := `['1', '2', '3', '4', '5', '6', '7', '8', '9', '10']`
+	source := list + `.all(a, ` + list + `.all(b, ` + list + `.all(c, ` + list + `.all(d, request.headers['x'].split('').join() != a + b + c + d))))`
+	l := compile(t, source)[0].leaves[0]
+	o, err := l.evaluate(context.Background(), newScope(request("x", strings.Repeat("a", maxText)), nil, nil))
+	if o != isError || err == nil || !strings.Contains(err.Error(), "cost limit exceeded") {
+		t.Errorf("%v, %v", o, err)
+	}
+}
+
 // What is common is not slowed down by counting.
 func TestBounded(t *testing.T) {
 	for expression, want := range map[string]bool{

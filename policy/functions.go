@@ -18,13 +18,16 @@ import (
 
 // Limits on what an expression may do.
 const (
-	maxExpression = 4 << 10   // characters of an expression
-	maxNesting    = 100       // levels of nesting of an expression
-	maxText       = 64 << 10  // bytes of a string that a function reads or makes
-	maxRegexp     = 10_000    // instructions of a regular expression
-	maxCost       = 100_000   // cost of an evaluation, in CEL's units
-	inCIDR        = "@inCIDR" // the function that a comparison with a CIDR becomes
+	maxExpression = 4 << 10  // characters of an expression
+	maxNesting    = 100      // levels of nesting of an expression
+	maxText       = 64 << 10 // bytes of a string that a function reads or makes
+	maxRegexp     = 10_000   // instructions of a regular expression
+	maxCost       = 100_000  // cost of an evaluation, in CEL's units
 )
+
+// inCIDR is the function that a comparison of source.address becomes. No expression can
+// name it.
+const inCIDR = "@inCIDR"
 
 // regexpFunctions lists the functions that take a regular expression, and where.
 func regexpFunctions() map[string]int {
