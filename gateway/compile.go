@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -257,12 +258,16 @@ func names[T any](objects map[types.NamespacedName]T, namespace string) []string
 
 // listing returns a sentence that lists what there is.
 func listing(what string, candidates []string) string {
-	switch len(candidates) {
-	case 0:
+	if len(candidates) == 0 {
 		return "there is no " + what
-	case 1, 2, 3, 4, 5:
-		return "there is " + strings.Join(candidates, ", ")
-	default:
-		return "there is " + strings.Join(candidates[:5], ", ") + ", …"
 	}
+	const most = 5
+	var quoted []string
+	for _, c := range candidates[:min(len(candidates), most)] {
+		quoted = append(quoted, strconv.Quote(c))
+	}
+	if len(candidates) > most {
+		quoted = append(quoted, "…")
+	}
+	return "there is " + strings.Join(quoted, ", ")
 }

@@ -36,6 +36,7 @@ type openListener struct {
 	hostname string
 	port     int
 	spec     *gatewayv1.Listener
+	secure   bool
 	takes    bool // HTTPRoutes
 	matches  []*match
 	open     bool // a rule that nothing restricts is attached
@@ -104,16 +105,16 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	}
 	l := &openListener{
 		listener: &listener{gateway: o.name.String(), name: string(spec.Name), path: path},
-		object:   o, spec: spec, port: int(spec.Port), hostname: hostnameOf(spec.Hostname),
+		object:   o, spec: spec, port: int(spec.Port), secure: secure, hostname: hostnameOf(spec.Hostname),
+	}
+	for _, other := range c.listeners {
+		if c.conflict(l, other) {
+			return
+		}
 	}
 	l.takes = c.routeKinds(l)
 	if secure {
 		if l.certificate = c.certificate(l); l.certificate == nil {
-			return
-		}
-	}
-	for _, other := range c.listeners {
-		if c.conflict(l, other, secure) {
 			return
 		}
 	}
@@ -127,11 +128,11 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 }
 
 // conflict reports, as the mistake of l, that it can't be served beside other.
-func (c *compiler) conflict(l, other *openListener, secure bool) bool {
+func (c *compiler) conflict(l, other *openListener) bool {
 	if l.port != other.port {
 		return false
 	}
-	if secure != (other.certificate != nil) {
+	if l.secure != other.secure {
 		c.add(l.object, l.path+".protocol", finding{
 			class: config.Invalid, code: config.CodeListener, reason: "ProtocolConflict",
 			help: "listeners that share a port speak the same protocol",

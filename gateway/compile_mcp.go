@@ -20,6 +20,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -27,7 +28,8 @@ import (
 )
 
 // mcpBackend compiles a Backend of type MCP. Targets that can't be resolved are left
-// out; when that leaves none, the Backend answers 500.
+// out; when that leaves none, the Backend answers 500, or 503 when it is for want of
+// credentials alone.
 func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	spec := b.Spec.MCP
 	cfg := federation.Config{
@@ -48,13 +50,13 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 		cfg.PrefixMode = federation.Always
 	}
 	var targets []mcpTarget
-	lost := 0
+	lost, bare := 0, 0 // targets that can't be reached, and that lack a credential
 	for i := range spec.Targets {
 		t := &spec.Targets[i]
 		path := fmt.Sprintf("spec.mcp.targets[%d]", i)
 		base := session.TargetConfig{Backend: cfg.Name, Name: t.Name, Timeout: t.Timeout.Value()}
 		if !c.credential(o, path+".auth", t.Auth, &base) {
-			lost++
+			bare++
 			continue
 		}
 		var found []mcpTarget
@@ -75,8 +77,12 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 		targets = append(targets, found...)
 	}
 	cfg.Targets = c.distinct(o, targets)
-	if len(cfg.Targets) == 0 && lost > 0 {
+	switch {
+	case len(cfg.Targets) == 0 && lost > 0:
 		d.fault = misconfigured
+		return
+	case len(cfg.Targets) == 0 && bare > 0:
+		d.fault = withoutCredential
 		return
 	}
 	for i := range cfg.Targets {
@@ -85,6 +91,9 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	c.snapshot.backends = append(c.snapshot.backends, c.rt.mcp(cfg))
 	d.backend = c.snapshot.backends[len(c.snapshot.backends)-1]
 }
+
+// withoutCredential is what a Backend answers of which every target lacks its credential.
+var withoutCredential = fault.New(fault.UpstreamUnreachable, "no upstream can be used")
 
 // An mcpTarget is a target with the namespace of its Service, "" without one.
 type mcpTarget struct {
@@ -102,6 +111,8 @@ func (c *compiler) credential(o object, path string, auth *v1alpha1.AuthToken, t
 	switch {
 	case auth.Kind == v1alpha1.AuthTokenPassthrough:
 		t.Passthrough = true
+		c.add(o, path+".kind", finding{class: config.Warning, code: config.CodePassthrough},
+			"target %q gets the Authorization header of the client", t.Name)
 		return true
 	case auth.SecretRef != nil:
 		name := types.NamespacedName{Namespace: o.name.Namespace, Name: auth.SecretRef.Name}

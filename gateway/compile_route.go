@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,6 +137,12 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 	case len(fitting) == 0:
 		c.add(o, path, finding{class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent"},
 			"Gateway %q has no listener for this route that can be served", name.Name)
+		return nil
+	case !slices.ContainsFunc(fitting, func(l *openListener) bool { return l.takes }):
+		c.add(o, path, finding{
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
+			help: "add kind HTTPRoute to allowedRoutes.kinds of the listener",
+		}, "no listener of Gateway %q takes HTTPRoutes", name.Name)
 		return nil
 	case len(allowing) == 0:
 		c.add(o, path, finding{
