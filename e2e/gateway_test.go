@@ -62,13 +62,14 @@ func static(name string, port int, path string) string {
 	return fmt.Sprintf("{name: %s, static: {host: 127.0.0.1, port: %d, path: %s}}", name, port, path)
 }
 
-// serve starts a gateway with the YAML that write returns for its port.
+// serve starts `mcpgw serve` with the YAML that write returns for its port.
 func serve(t testing.TB, write func(port int) string, args ...string) *gateway {
 	t.Helper()
-	return serveEnv(t, nil, write, args...)
+	return startGateway(t, "serve", nil, write, args...)
 }
 
-func serveEnv(t testing.TB, env []string, write func(port int) string, args ...string) *gateway {
+// startGateway starts a serving command with variables added to its environment.
+func startGateway(t testing.TB, command string, env []string, write func(port int) string, args ...string) *gateway {
 	t.Helper()
 	g := &gateway{
 		file:    filepath.Join(t.TempDir(), "gateway.yaml"),
@@ -77,7 +78,7 @@ func serveEnv(t testing.TB, env []string, write func(port int) string, args ...s
 		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)),
 	}
 	writeFile(t, g.file, write(g.port))
-	g.process = start(t, env, binary, append([]string{"serve", "-f", g.file, "--log-format", "json", "--log-level", "debug",
+	g.process = start(t, env, binary, append([]string{command, "-f", g.file, "--log-format", "json", "--log-level", "debug",
 		"--admin-addr", "off", "--ready-addr", g.ready, "--metrics-addr", g.metrics}, args...)...)
 	eventually(t, "the gateway is ready", func() error {
 		select {

@@ -98,7 +98,7 @@ func TestSecretsStayInside(t *testing.T) {
 		"unused Secret":     "canary-unused-2468ac",
 	}
 	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	g := serveEnv(t, []string{"MCPGW_SESSION_KEYS=" + canaries["session key"]}, func(port int) string {
+	g := startGateway(t, "serve", []string{"MCPGW_SESSION_KEYS=" + canaries["session key"]}, func(port int) string {
 		return manifest(port,
 			fmt.Sprintf("{name: inline, auth: {kind: Inline, inline: %s}, static: {host: 127.0.0.1, port: %s, path: /demo/mcp}}", canaries["inline token"], u.Port()),
 			fmt.Sprintf("{name: secret, auth: {kind: SecretRef, secretRef: {name: token}}, static: {host: 127.0.0.1, port: %s, path: /notes/mcp}}", u.Port()),

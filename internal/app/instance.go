@@ -31,6 +31,7 @@ type instance struct {
 	// quiet keeps problems to itself that don't keep anything from being served.
 	quiet bool
 
+	asked   bool // the server was asked about what tell is told of; by the source's goroutine
 	served  atomic.Pointer[config.Resources]
 	once    sync.Once
 	started chan struct{} // closed when the first configuration is served
@@ -110,6 +111,7 @@ func (in *instance) run(ctx context.Context, source config.Source, serving func(
 
 // apply hands resources to the data plane.
 func (in *instance) apply(res *config.Resources) *config.Report {
+	in.asked = true
 	report := in.server.Apply(res)
 	if !report.Has(config.Invalid) {
 		in.served.Store(res)
@@ -120,13 +122,16 @@ func (in *instance) apply(res *config.Resources) *config.Report {
 // tell is the reporter of every source.
 func (in *instance) tell(report *config.Report, sources *config.Sources, applied bool) {
 	in.show(report, sources)
+	asked := in.asked
+	in.asked = false
 	if applied {
-		in.metrics.Reloaded(in.served.Load().Fingerprint, time.Now())
 		in.logger.Info("configuration applied", slog.String("problems", report.Summary()))
 		in.once.Do(func() { close(in.started) })
 		return
 	}
-	in.metrics.ReloadRefused()
+	if !asked { // otherwise the server has counted it
+		in.metrics.ReloadRefused()
+	}
 	in.once.Do(func() { in.refused <- fmt.Errorf("the configuration is not valid (%s)", report.Summary()) })
 	if in.served.Load() != nil {
 		in.logger.Error("the new configuration is refused, the last good one stays", slog.String("problems", report.Summary()))

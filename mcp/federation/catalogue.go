@@ -187,8 +187,9 @@ func (e *entry) refresh(ctx context.Context, k kind) {
 		s.failures, s.failed, s.retryAt = 0, nil, time.Time{}
 	}
 	s.mu.Unlock()
-	close(done)
+	// Before the calls that wait for the list are counted under its names.
 	e.measure()
+	close(done)
 	if came {
 		e.announce(features[k].change)
 	}
