@@ -66,7 +66,7 @@ func TestLines(t *testing.T) {
 	})
 }
 
-// TestLinesLimit recorder just under 64 KiB, which waits, and a byte more, which
+// TestLinesLimit writes just under 64 KiB, which waits, and a byte more, which
 // does not.
 func TestLinesLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -77,11 +77,11 @@ func TestLinesLimit(t *testing.T) {
 		_, _ = l.Write([]byte(line[1:]))
 		synctest.Wait()
 		if got := w.got(); len(got) != 0 {
-			t.Fatalf("%d recorder of %d bytes", len(got), maxLines-1)
+			t.Fatalf("%d writes of %d bytes", len(got), maxLines-1)
 		}
 		_, _ = l.Write([]byte("\n"))
 		if got := w.got(); len(got) != 1 || len(got[0]) != maxLines {
-			t.Fatalf("%d recorder of %d bytes", len(got), maxLines)
+			t.Fatalf("%d writes of %d bytes", len(got), maxLines)
 		}
 	})
 }
