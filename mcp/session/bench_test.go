@@ -46,7 +46,7 @@ func BenchmarkCall(b *testing.B) {
 				cl := client("a")
 				l := &Leg{t: tg, client: &cl, w: &legacyHTTP{t: tg, sid: "s", revision: protocol.LatestLegacy}}
 				if era == protocol.Modern {
-					l.w = &modernHTTP{t: tg, client: cl, revision: protocol.LatestModern}
+					l.w = &modernHTTP{t: tg, client: &cl, revision: protocol.LatestModern}
 				}
 				p := []byte(`{"name":"echo","arguments":{"text":"hello"},"_meta":{"progressToken":1}}`)
 				f := Forward{Header: http.Header{"Traceparent": {"00-1"}}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -30,14 +31,20 @@ const (
 	maxScopes = 1024
 	// discoveryAge is how long what a modern target said about itself is believed.
 	discoveryAge = 10 * time.Minute
+	// refreshRetry is how long it is believed further when it could not be asked
+	// again.
+	refreshRetry = 30 * time.Second
 )
 
 // discoveries keeps what is known of one target: once for all callers, or for
 // each isolation key when callers' credentials reach the target.
 type discoveries struct {
 	flight singleflight.Group
-	mu     sync.Mutex // makes store and forget atomic
+	mu     sync.Mutex // makes forget atomic
 	known  *lru.Cache[string, *discovered]
+	// legacy says that some caller found a legacy target. Others then begin with
+	// initialize: the era is the same for all.
+	legacy atomic.Bool
 }
 
 // discovered is what is known within one scope.
@@ -45,6 +52,8 @@ type discovered struct {
 	era  protocol.Era
 	disc *Discovery // nil while only the era of a legacy target is known
 	at   time.Time
+	// asked says that the era was asked for just now rather than remembered.
+	asked bool
 }
 
 func (d *discoveries) init() {
@@ -58,6 +67,7 @@ func (d *discoveries) get(scope string) *discovered {
 }
 
 func (d *discoveries) put(scope string, disc *Discovery) {
+	d.legacy.Store(disc.Era == protocol.Legacy)
 	d.known.Add(scope, &discovered{era: disc.Era, disc: disc, at: time.Now()})
 }
 
@@ -65,6 +75,7 @@ func (d *discoveries) put(scope string, disc *Discovery) {
 func (d *discoveries) forget(scope string, old *discovered) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.legacy.Store(false)
 	if e, ok := d.known.Peek(scope); ok && e == old {
 		d.known.Remove(scope)
 	}
@@ -106,10 +117,15 @@ func (t *Target) Discover(ctx context.Context, c Client, f Forward) (*Discovery,
 		return e.disc, nil
 	case e != nil && e.disc != nil:
 		fresh, err := t.probe(ctx, scope, c, f)
-		if err != nil || fresh.disc == nil {
-			return e.disc, nil // what it said before is better than nothing
+		if err != nil {
+			// What it said before is better than nothing. It is asked again later.
+			again := time.Now().Add(refreshRetry - discoveryAge)
+			t.discoveries.known.Add(scope, &discovered{era: e.era, disc: e.disc, at: again})
+			return e.disc, nil
 		}
-		return fresh.disc, nil
+		if fresh.disc != nil {
+			return fresh.disc, nil
+		} // it has become a legacy target
 	}
 	disc, err := share(ctx, t, "discover "+scope, func(ctx context.Context) (*Discovery, error) {
 		w, disc, err := t.dial(ctx, c, f)
@@ -199,14 +215,18 @@ func (t *Target) dial(ctx context.Context, c Client, f Forward) (wire, *Discover
 	scope := t.scope(c, f)
 	for attempt := 1; ; attempt++ {
 		e := t.discoveries.get(scope)
-		if e == nil {
+		switch {
+		case e != nil:
+		case t.discoveries.legacy.Load():
+			e = &discovered{era: protocol.Legacy}
+		default:
 			var err error
 			if e, err = t.probe(ctx, scope, c, f); err != nil {
 				return nil, nil, err
 			}
 		}
 		if e.era == protocol.Modern {
-			return &modernHTTP{t: t, client: c, revision: e.disc.Version, capabilities: e.disc.Capabilities}, e.disc, nil
+			return &modernHTTP{t: t, client: &c, revision: e.disc.Version, capabilities: e.disc.Capabilities}, e.disc, nil
 		}
 		w, disc, err := t.initializeHTTP(ctx, c, f)
 		if err == nil {
@@ -219,10 +239,28 @@ func (t *Target) dial(ctx context.Context, c Client, f Forward) (wire, *Discover
 			return nil, nil, err
 		}
 		t.discoveries.forget(scope, e)
-		if attempt == 2 || e.disc == nil { // e.disc is nil when it was probed just now
+		if attempt == 2 || e.asked {
 			return nil, nil, t.refusedFault(ctx, err)
 		}
 	}
+}
+
+// wireAtHand returns a wire that takes no exchange with the target, nil if there
+// is none.
+func (t *Target) wireAtHand(c *Client, f Forward) wire {
+	switch {
+	case t.bad != nil || t.ctx.Err() != nil:
+		return nil
+	case t.cfg.Transport == StreamableHTTP:
+		if e := t.discoveries.get(t.scope(*c, f)); e != nil && e.era == protocol.Modern {
+			return &modernHTTP{t: t, client: c, revision: e.disc.Version, capabilities: e.disc.Capabilities}
+		}
+	case t.cfg.Transport == Stdio && !t.cfg.Command.PerSession:
+		if d := t.children.running(keyOf(*c)); d != nil {
+			return &duplexWire{duplex: d}
+		}
+	}
+	return nil
 }
 
 // refusedFault returns as a fault that the target refused what the gateway
@@ -242,7 +280,7 @@ func (t *Target) probe(ctx context.Context, scope string, c Client, f Forward) (
 		if err != nil {
 			return nil, err
 		}
-		e := &discovered{era: protocol.Legacy, at: time.Now()}
+		e := &discovered{era: protocol.Legacy, at: time.Now(), asked: true}
 		if disc != nil {
 			e.era, e.disc = protocol.Modern, disc
 		}
@@ -254,7 +292,7 @@ func (t *Target) probe(ctx context.Context, scope string, c Client, f Forward) (
 // askHTTP sends server/discover over HTTP. It returns nil when the answer is
 // that of a legacy target.
 func (t *Target) askHTTP(ctx context.Context, c Client, f Forward) (*Discovery, error) {
-	w := &modernHTTP{t: t, client: c, revision: protocol.LatestModern}
+	w := &modernHTTP{t: t, client: &c, revision: protocol.LatestModern}
 	r := t.discoverRequest(c, f)
 	ctx, end := t.begin(ctx, r)
 	defer end()

@@ -689,3 +689,21 @@ func TestClose(t *testing.T) {
 		}
 	}
 }
+
+// The era is the same for all callers: what one found out, the next begins with.
+func TestEraIsSharedAcrossIsolationKeys(t *testing.T) {
+	f := &fake{t: t}
+	tg := target(t, serve(t, f).URL, func(c *TargetConfig) { c.Passthrough = true })
+	for _, name := range []string{"a", "b", "c"} {
+		open(t, tg, client(name))
+	}
+	if n, m := f.count("server/discover"), f.count("initialize"); n != 1 || m != 3 {
+		t.Errorf("asked %d times, initialised %d times", n, m)
+	}
+	f.mu.Lock()
+	f.modern = true
+	f.mu.Unlock()
+	if l := open(t, tg, client("d")); l.Era() != protocol.Modern {
+		t.Errorf("era is %v", l.Era())
+	}
+}

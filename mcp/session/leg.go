@@ -71,7 +71,7 @@ type Call struct {
 // Open makes a new leg for one session: initialize and notifications/initialized
 // toward a legacy target, nothing at all toward a modern one.
 func (t *Target) Open(ctx context.Context, c Client, f Forward) (*Leg, error) {
-	l := &Leg{t: t, client: &c}
+	l := &Leg{t: t, client: &c, w: t.wireAtHand(&c, f)}
 	if _, err := l.wire(ctx, f); err != nil {
 		_ = l.Close(ctx) // what may still come of it is not wanted
 		return nil, err
@@ -482,7 +482,9 @@ func (l *Leg) replace(r *renewal, old wire, f Forward, wrongEra bool) {
 	defer cancel()
 	if wrongEra {
 		scope := l.t.scope(*l.client, f)
-		l.t.discoveries.forget(scope, l.t.discoveries.get(scope))
+		if e := l.t.discoveries.get(scope); e != nil && e.era == old.era() {
+			l.t.discoveries.forget(scope, e)
+		}
 	}
 	w, _, err := l.t.dial(ctx, *l.client, f)
 	if err == nil && old != nil {

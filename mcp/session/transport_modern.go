@@ -15,7 +15,7 @@ import (
 // It holds nothing of the target's.
 type modernHTTP struct {
 	t        *Target
-	client   Client
+	client   *Client
 	revision string
 	// capabilities are the target's.
 	capabilities []byte
@@ -196,7 +196,7 @@ func (w *modernHTTP) listenOnce(ctx context.Context, in *intake, filter []byte, 
 func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) error {
 	id := nextID()
 	params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
-	params, _ = modernParams(params, id, w.revision, object(w.client.Capabilities), w.t.clientInfo(w.client), nil)
+	params, _ = modernParams(params, id, w.revision, object(w.client.Capabilities), w.t.clientInfo(*w.client), nil)
 	const method = "subscriptions/listen"
 	// Until the acknowledgement is there, the stream is as slow as a list may be.
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -142,6 +142,16 @@ func (cs *children) get(ctx context.Context, c Client) (*duplex, error) {
 	}
 }
 
+// running returns the shared child of a key, nil if none runs.
+func (cs *children) running(key poolKey) *duplex {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if s := cs.slots[key]; s != nil && s.d != nil && s.d.alive() {
+		return s.d
+	}
+	return nil
+}
+
 // nextStart waits until a child for the client runs that somebody else started,
 // or ctx ends.
 func (cs *children) nextStart(ctx context.Context, c Client) {

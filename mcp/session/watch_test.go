@@ -303,3 +303,79 @@ func TestListTimeout(t *testing.T) {
 		}
 	})
 }
+
+// What a modern target says about itself is asked for again after a while. A
+// target that cannot be asked then is what it was.
+func TestDiscoveryIsRefreshed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		f := &fake{t: t, modern: true}
+		f.before = func(w http.ResponseWriter, _ *http.Request, _ *protocol.Message) bool {
+			if down {
+				w.WriteHeader(http.StatusBadGateway)
+			}
+			return down
+		}
+		tg := NewTarget(TargetConfig{Transport: StreamableHTTP, URL: "http://fake.example", RoundTripper: inProcess{f}}, Options{})
+		defer tg.Close()
+		discover := func(want int) {
+			t.Helper()
+			d, err := tg.Discover(t.Context(), client("a"), Forward{})
+			if err != nil || d.Era != protocol.Modern {
+				t.Fatalf("%+v, %v", d, err)
+			}
+			if n := f.count("server/discover"); n != want {
+				t.Errorf("asked %d times, not %d", n, want)
+			}
+		}
+		discover(1)
+		time.Sleep(discoveryAge - time.Second)
+		discover(1)
+		time.Sleep(time.Second)
+		discover(2)
+		down = true
+		time.Sleep(discoveryAge)
+		discover(3)
+		discover(3)
+		time.Sleep(refreshRetry)
+		discover(4)
+		down = false
+		time.Sleep(refreshRetry)
+		discover(5)
+		discover(5)
+	})
+}
+
+// A child is ended when nobody but a watcher used it for ten minutes; a watcher
+// does not start it again, the next call does.
+func TestIdleConnectionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tg := NewTarget(TargetConfig{Transport: Stdio, Command: &Command{Path: "x"}}, Options{})
+		defer tg.Close()
+		ended := make(chan struct{})
+		d := &duplex{t: tg, idle: duplexIdle, end: func() { close(ended) }, shared: true,
+			write: func(context.Context, []byte, Forward) (*protocol.Message, error) { return nil, nil }}
+		d.open()
+		w := &duplexWire{duplex: d}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := w.listen(t.Context(), &intake{emit: func(*protocol.Message) error { return nil }}); err == nil {
+				t.Error("no error")
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() {
+			_, _ = w.call(ctx, &request{id: nextID(), method: "tools/call"})
+		})
+		time.Sleep(4 * time.Minute)
+		cancel()
+		time.Sleep(duplexIdle - time.Second)
+		synctest.Wait()
+		if !d.alive() {
+			t.Error("ended too early")
+		}
+		time.Sleep(2 * time.Second)
+		<-ended
+		wg.Wait()
+	})
+}
