@@ -61,19 +61,12 @@ func usesOfField(name string) uses {
 	return 0
 }
 
-// An analysis is what the form of an expression tells.
-type analysis struct {
-	uses     uses
-	warnings []string
-}
-
-// analyse refuses what compiles but can't be served, and collects warnings.
-func analyse(checked *cel.Ast) (analysis, error) {
+// analyse refuses what compiles but can't be served, and returns warnings.
+func analyse(checked *cel.Ast) ([]string, error) {
 	native := checked.NativeRep()
 	if out := checked.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
-		return analysis{}, &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
+		return nil, &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
 	}
-	found := analysis{uses: usesOf(native.Expr())}
 	operands := map[int64]bool{} // what stands before a dot
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.SelectKind {
@@ -99,12 +92,12 @@ func analyse(checked *cel.Ast) (analysis, error) {
 		}
 	}))
 	if refusal != nil {
-		return analysis{}, refusal
+		return nil, refusal
 	}
-	if found.uses&usesClaims != 0 {
-		found.warnings = append(found.warnings, "jwt and apiKey are empty: no authentication is configured that fills them")
+	if usesOf(native.Expr())&usesClaims != 0 {
+		return []string{"jwt and apiKey are empty: no authentication is configured that fills them"}, nil
 	}
-	return found, nil
+	return nil, nil
 }
 
 // objectIn returns the name of the object type that t is or holds, or "".

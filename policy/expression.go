@@ -88,7 +88,7 @@ func CompileExpression(source string) (*Expression, error) {
 		return nil, err
 	}
 	c := &compilation{env: env}
-	e := &Expression{source: source, uses: found.uses, warnings: append(warnings, found.warnings...)}
+	e := &Expression{source: source, warnings: append(warnings, found...)}
 	if c.whole, err = cel.AstToCheckedExpr(checked); err != nil {
 		return nil, &ExpressionError{Message: err.Error()}
 	}
@@ -96,6 +96,9 @@ func CompileExpression(source string) (*Expression, error) {
 		return nil, &ExpressionError{Message: err.Error()}
 	}
 	e.leaves, e.slots = c.leaves, c.slots
+	for _, l := range e.leaves {
+		e.uses |= l.uses
+	}
 	return e, nil
 }
 

@@ -394,3 +394,26 @@ func FuzzExpression(f *testing.F) {
 		}
 	})
 }
+
+// Whatever is made of arguments that are not known is not known.
+func TestUnknownArguments(t *testing.T) {
+	for _, source := range []string{
+		`has(mcp.tool.arguments.a)`, `'a' in mcp.tool.arguments`, `size(mcp.tool.arguments) > 0`, `mcp.tool.arguments == {}`,
+		`mcp.tool.arguments.a.b.c[1] == 1`, `mcp.tool.arguments['a'].startsWith('x')`, `mcp.tool.name in mcp.tool.arguments.list`,
+		`[mcp.tool.arguments.a] == [1]`, `{'a': mcp.tool.arguments.a} == {'a': 1}`, `1 in [mcp.tool.arguments.a]`,
+		`(mcp.tool.arguments.a ? 'x' : 'y') == 'x'`, `[1, 2][mcp.tool.arguments.n] == 1`,
+		`[1].exists(x, x == mcp.tool.arguments.a)`, `[1].all(x, x == mcp.tool.arguments.a)`, `[1].exists_one(x, x == mcp.tool.arguments.a)`,
+		`[1].map(x, mcp.tool.arguments.a) == [1]`, `[1].filter(x, mcp.tool.arguments.a) == [1]`, `mcp.tool.arguments.all(k, k != 'x')`,
+		`mcp.tool.arguments.list.exists(v, v == 1)`, `string(mcp.tool.arguments.a) == 'x'`, `type(mcp.tool.arguments.a) == int`, `dyn(mcp.tool.arguments.a) == 1`,
+		`mcp.tool.arguments.a.matches('x')`, `regexReplace(mcp.tool.arguments.a, 'x', 'y') == 'y'`, `json(mcp.tool.arguments.a) == 1`, `cidr(mcp.tool.arguments.a).containsIP('::1')`,
+		`mcp.tool.arguments.?a.orValue(1) == 1`, `mcp.tool.arguments[?'a'].hasValue()`, `-mcp.tool.arguments.a == 1`, `mcp.tool.arguments.a < 1 == true`,
+		`mcp.tool.arguments.a + 'x' == 'yx'`, `mcp.tool.arguments.a.split(',').join() == ''`,
+	} {
+		if got := outcomeOf(t, source, request(), tool("x", "")); got != undecided {
+			t.Errorf("%s: %v", source, got)
+		}
+		if got := outcomeOf(t, source, request(), tool("x", `{}`)); got&(got-1) != 0 {
+			t.Errorf("%s with arguments: %v", source, got)
+		}
+	}
+}
