@@ -36,8 +36,12 @@ func suggest(word string, known []string) string {
 	}
 	// One that the word begins with, or that has it as a part, if it is the only such.
 	for _, like := range []func(k string) bool{
-		func(k string) bool { return strings.HasPrefix(fold(word), fold(k)) || strings.HasPrefix(fold(k), fold(word)) },
-		func(k string) bool { return strings.Contains(fold(word), fold(k)) || strings.Contains(fold(k), fold(word)) },
+		func(k string) bool {
+			return strings.HasPrefix(fold(word), fold(k)) || strings.HasPrefix(fold(k), fold(word))
+		},
+		func(k string) bool {
+			return strings.Contains(fold(word), fold(k)) || strings.Contains(fold(k), fold(word))
+		},
 	} {
 		with := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return len(k) < 4 || !like(k) })
 		if len(with) == 1 {
