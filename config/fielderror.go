@@ -33,7 +33,7 @@ func fieldProblem(e *field.Error) finding {
 	case field.ErrorTypeNotSupported:
 		f.Code = CodeEnum
 		if rest, ok := strings.CutPrefix(detail, "must be one of "); ok {
-			if near := suggest(fmt.Sprint(e.BadValue), strings.Split(rest, ", ")); near != "" && e.BadValue != nil {
+			if near := Suggest(fmt.Sprint(e.BadValue), strings.Split(rest, ", ")); near != "" && e.BadValue != nil {
 				f.Label = "did you mean `" + near + "`?"
 			}
 		}

@@ -31,6 +31,11 @@ type FileSource struct {
 	// Paths are files and directories. They need not exist yet.
 	Paths []string
 
+	// Check finds what is wrong with resources, as gateway.Compile does. It is asked for
+	// the mistakes in the objects without any when there are some in others, so that
+	// the report of files that are refused has them all. May be nil.
+	Check func(*Resources) *Report
+
 	// OnReport is told after each change what became of the files: the sorted report,
 	// the files that it is about, and whether the resources were applied. They were
 	// when neither loading nor apply reported an Invalid problem. It is called from
@@ -113,9 +118,12 @@ func (r *fileRun) read(sure bool) bool {
 	if sum == r.seen {
 		return true
 	}
-	res, report := loadFiles(files, unquoted(r.source.Paths), report)
+	res, report := loadFiles(files, listed(r.source.Paths), report)
 	if report.Has(Invalid) {
 		if sure {
+			if r.source.Check != nil {
+				res.CheckRest(report, r.source.Check)
+			}
 			r.seen = sum
 			r.tell(report, res, false)
 		}

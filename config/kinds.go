@@ -107,7 +107,7 @@ func (l *loader) kind(w *written, m map[string]any) (kind, bool) {
 		problem(Unresolved, CodeUnservedKind, "kind", "kind "+name+" is not served").Help = "it is left out"
 		return kind{}, false
 	}
-	if near := suggest(name, ofGroup); near != "" && (strings.EqualFold(near, name) || group != "" || distance(near, name) <= 2) {
+	if near := Suggest(name, ofGroup); near != "" && (strings.EqualFold(near, name) || group != "" || distance(near, name) <= 2) {
 		problem(Invalid, CodeUnknownKind, "kind", fmt.Sprintf("there is no kind `%s` in %s", name, apiVersion)).Label = "did you mean `" + near + "`?"
 		return kind{}, false
 	}
@@ -116,9 +116,9 @@ func (l *loader) kind(w *written, m map[string]any) (kind, bool) {
 		i := slices.Index(words, name)
 		problem(Invalid, CodeUnknownVersion, "apiVersion", fmt.Sprintf("there is no kind `%s` in %s", name, apiVersion)).Label = "write " + groups[i]
 	case group == "agentgateway.dev":
-		problem(Invalid, CodeUnknownVersion, "apiVersion", "agentgateway.dev is another API than that of mcpgw").Help = "kinds of " + v1alpha1.GroupVersion.String() + ": " + unquoted(v1alpha1.Kinds())
+		problem(Invalid, CodeUnknownVersion, "apiVersion", "agentgateway.dev is another API than that of mcpgw").Help = "kinds of " + v1alpha1.GroupVersion.String() + ": " + listed(v1alpha1.Kinds())
 	case group == v1alpha1.GroupName || group == gatewayv1.GroupName:
-		problem(Invalid, CodeUnknownKind, "kind", fmt.Sprintf("there is no kind `%s` in %s", name, apiVersion)).Help = "kinds of " + group + ": " + unquoted(ofGroup)
+		problem(Invalid, CodeUnknownKind, "kind", fmt.Sprintf("there is no kind `%s` in %s", name, apiVersion)).Help = "kinds of " + group + ": " + listed(ofGroup)
 	case group == "" && version == "v1", !strings.Contains(group, "."), strings.HasSuffix(group, ".k8s.io"):
 		problem(Warning, CodeIgnoredKind, "kind", fmt.Sprintf("kind %s of %s is not used by mcpgw", name, apiVersion)).Help = "it is left out"
 		l.objects++
@@ -126,10 +126,10 @@ func (l *loader) kind(w *written, m map[string]any) (kind, bool) {
 		slices.Sort(groups)
 		p := problem(Invalid, CodeUnknownVersion, "apiVersion", fmt.Sprintf("mcpgw reads no kinds of `%s`", apiVersion))
 		groups = slices.Compact(groups)
-		if near := suggest(apiVersion, groups); near != "" {
+		if near := Suggest(apiVersion, groups); near != "" {
 			p.Label = "did you mean `" + near + "`?"
 		} else {
-			p.Help = "it reads those of " + unquoted(groups)
+			p.Help = "it reads those of " + listed(groups)
 		}
 	}
 	return kind{}, false
@@ -211,13 +211,17 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 			name = path[len(parent)+1:]
 		}
 		f := finding{onKey: true, Problem: Problem{Class: Invalid, Code: CodeUnknownField, Path: path, Message: fmt.Sprintf("unknown field `%s`%s", name, noun(ref.Kind, path))}}
-		near := suggest(name, u.Known)
-		switch {
-		case near != "":
+		near := Suggest(name, u.Known)
+		if near != "" {
 			f.Label = "did you mean `" + near + "`?"
 			meant[strings.TrimSuffix(path, name)+near] = true
-		case len(u.Known) > 0 && len(u.Known) <= 24:
-			f.Help = "known fields: " + unquoted(u.Known)
+		}
+		in := itemNumber.ReplaceAllString(ref.Kind+"."+strings.TrimSuffix(path, "."+name), "")
+		switch _, documented := v1alpha1.Describe(in); {
+		case documented && (near != "" || len(u.Known) > 24):
+			f.Help = "mcpgw explain " + in
+		case len(u.Known) > 0:
+			f.Help = "known fields: " + listed(u.Known)
 		}
 		l.problem(w, ref, f)
 	}
@@ -228,7 +232,7 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 		}
 		f := fieldProblem(e)
 		if known, ok := v1alpha1.KnownFields(ref.Kind, e.Field); ok && f.Code == CodeType && len(known) <= 24 {
-			f.Help = "its fields are " + unquoted(known)
+			f.Help = "its fields are " + listed(known)
 		}
 		l.problem(w, ref, f)
 	}

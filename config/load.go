@@ -212,7 +212,7 @@ func (l *loader) identity(w *written, k kind, m map[string]any) (ObjectRef, bool
 			p.Help = "generateName has a meaning in a cluster only: write a name"
 		}
 		for name := range metadata {
-			if suggest(name, []string{"name", "namespace"}) == "name" && name != "namespace" {
+			if Suggest(name, []string{"name", "namespace"}) == "name" && name != "namespace" {
 				p.Position, p.Label = w.findKey("metadata."+name), "did you mean `name`?"
 			}
 		}

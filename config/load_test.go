@@ -469,8 +469,8 @@ func TestSuggest(t *testing.T) {
 		"prot": "port", "hots": "host", "hostname": "host", "PORT": "port", "prefix_mode": "prefixMode", "prefixmod": "prefixMode",
 		"colour": "", "protcol": "protocol", "nam": "name", "x": "", "": "", strings.Repeat("p", 100): "",
 	} {
-		if got := suggest(word, known); got != want {
-			t.Errorf("suggest(%q) = %q, want %q", word, got, want)
+		if got := Suggest(word, known); got != want {
+			t.Errorf("Suggest(%q) = %q, want %q", word, got, want)
 		}
 	}
 	for _, c := range []struct {
@@ -480,5 +480,27 @@ func TestSuggest(t *testing.T) {
 		if got := distance(c.a, c.b); got != c.want {
 			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
 		}
+	}
+}
+
+// One run tells of all mistakes, also of those that are found later in other objects.
+func TestCheckRest(t *testing.T) {
+	res, report := LoadFiles([]File{{Name: "f", Text: []byte(configMap("a") + "data: 1\n---\n" + configMap("b") + "---\n" + configMap("c"))}})
+	obj := func(name string) ObjectRef { return ObjectRef{"ConfigMap", "default", name} }
+	res.CheckRest(report, func(rest *Resources) *Report {
+		if diff := cmp.Diff([]string{"b", "c"}, namesOf(rest)); diff != "" {
+			t.Error(diff)
+		}
+		if rest.Positions != res.Positions || !rest.Local {
+			t.Error("the rest is of another kind")
+		}
+		return &Report{Problems: []Problem{
+			{Class: Invalid, Code: CodeExpression, Object: obj("b")},
+			{Class: Unresolved, Code: CodeUnresolvedBackend, Object: obj("c")},
+			{Class: Invalid, Code: CodeExpression, Object: obj("a")},
+		}}
+	})
+	if diff := cmp.Diff([]string{CodeType, CodeExpression}, codesOf(report)); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -9,6 +9,65 @@ import (
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 )
 
+// CheckRest adds to report, which is of loading r and has Invalid problems, those that
+// check finds in the objects without any: so that one run tells of the mistakes in
+// all of them. What else check finds is left out, since references to objects
+// that can't be checked seem to lead nowhere.
+func (r *Resources) CheckRest(report *Report, check func(*Resources) *Report) {
+	bad := map[ObjectRef]bool{}
+	for _, p := range report.Problems {
+		if p.Class == Invalid {
+			bad[p.Object] = true
+		}
+	}
+	found := check(r.without(bad))
+	for _, p := range found.Problems {
+		if p.Class == Invalid && !bad[p.Object] {
+			report.Add(p)
+		}
+	}
+}
+
+// without returns r without some objects.
+func (r *Resources) without(bad map[ObjectRef]bool) *Resources {
+	return &Resources{
+		GatewayClasses:  rest(r.GatewayClasses, "GatewayClass", bad),
+		Gateways:        rest(r.Gateways, "Gateway", bad),
+		HTTPRoutes:      rest(r.HTTPRoutes, "HTTPRoute", bad),
+		GRPCRoutes:      rest(r.GRPCRoutes, "GRPCRoute", bad),
+		ReferenceGrants: rest(r.ReferenceGrants, "ReferenceGrant", bad),
+		BackendTLS:      rest(r.BackendTLS, "BackendTLSPolicy", bad),
+
+		Backends:              rest(r.Backends, v1alpha1.KindBackend, bad),
+		TrafficPolicies:       rest(r.TrafficPolicies, v1alpha1.KindTrafficPolicy, bad),
+		HTTPListenerPolicies:  rest(r.HTTPListenerPolicies, v1alpha1.KindHTTPListenerPolicy, bad),
+		GatewayParameters:     rest(r.GatewayParameters, v1alpha1.KindGatewayParameters, bad),
+		DirectResponses:       rest(r.DirectResponses, v1alpha1.KindDirectResponse, bad),
+		GatewayExtensions:     rest(r.GatewayExtensions, v1alpha1.KindGatewayExtension, bad),
+		BackendConfigPolicies: rest(r.BackendConfigPolicies, v1alpha1.KindBackendConfigPolicy, bad),
+
+		Services:       rest(r.Services, "Service", bad),
+		EndpointSlices: rest(r.EndpointSlices, "EndpointSlice", bad),
+		Secrets:        rest(r.Secrets, "Secret", bad),
+		ConfigMaps:     rest(r.ConfigMaps, "ConfigMap", bad),
+		Namespaces:     rest(r.Namespaces, "Namespace", bad),
+
+		Local:     r.Local,
+		Positions: r.Positions,
+	}
+}
+
+// rest returns the objects of a kind that are not bad.
+func rest[P metav1.Object](list []P, kind string, bad map[ObjectRef]bool) []P {
+	var out []P
+	for _, o := range list {
+		if !bad[ObjectRef{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}] {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
 // find returns the object of that namespace and name, or nil.
 func find[P metav1.Object](list []P, namespace, name string) P {
 	for _, o := range list {

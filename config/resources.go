@@ -1,9 +1,18 @@
 // Package config holds desired state: the [Resources] that a [Source] delivers,
 // and the [Report] of what became of them.
 //
-// [FileSource] reads resources from YAML files, with the position of every field,
-// and watches them; package kube delivers the same Resources from a cluster.
-// Package config knows nothing of how they are served.
+// [Load] reads resources from YAML and JSON files. Every mistake in all of them is a
+// [Problem] with a stable code, the [Position] where it was written and what to do;
+// [Render] shows it to people, with an excerpt in which secrets are masked. A
+// [FileSource] watches files and delivers them again when they change, unless
+// there is a mistake in them: then the last good ones stay. Another source may
+// deliver the same Resources from a cluster.
+//
+// Objects are checked and defaulted here as an API server does it: those of the
+// gateway.kgateway.dev kinds by package v1alpha1, those of the Gateway API and of
+// Kubernetes by a table of rules. References are not resolved and expressions not
+// compiled: package gateway does that, and says where with the [Positions]. Package
+// config knows nothing of how resources are served.
 package config
 
 import (

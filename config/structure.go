@@ -220,8 +220,8 @@ func (c *checker) text(path string, t reflect.Type, s string) {
 	r := c.rules[t]
 	switch {
 	case len(r.enum) > 0 && !slices.Contains(r.enum, s):
-		f := c.add(CodeEnum, path, "`%s` must be one of %s", last(path), unquoted(r.enum))
-		if meant := suggest(s, r.enum); meant != "" {
+		f := c.add(CodeEnum, path, "`%s` must be one of %s", last(path), listed(r.enum))
+		if meant := Suggest(s, r.enum); meant != "" {
 			f.Label = "did you mean `" + meant + "`?"
 		}
 	case r.check != nil:
@@ -286,12 +286,12 @@ func (c *checker) object(path string, t reflect.Type, m map[string]any) {
 func (c *checker) unknown(path, name string, known []string) string {
 	f := c.add(CodeUnknownField, path, "unknown field `%s`", name)
 	f.onKey = true
-	near := suggest(name, known)
+	near := Suggest(name, known)
 	switch {
 	case near != "":
 		f.Label = "did you mean `" + near + "`?"
 	case len(known) > 0 && len(known) <= 24:
-		f.Help = "known fields: " + unquoted(known)
+		f.Help = "known fields: " + listed(known)
 	}
 	return near
 }

@@ -5,13 +5,10 @@ import (
 	"strings"
 )
 
-// Suggest returns the one of known that was probably meant by word, or "". The
-// command line asks it, too, so that there is one idea of what is near.
-func Suggest(word string, known []string) string { return suggest(word, known) }
-
-// suggest returns the one of known that was probably meant by word, or "". Known
-// words that are equally near are none.
-func suggest(word string, known []string) string {
+// Suggest returns the one of known that was probably meant by word, or "". Known
+// words that are equally near are none. The command line asks it, too, so that
+// there is one idea of what is near.
+func Suggest(word string, known []string) string {
 	fold := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
 	}
@@ -80,14 +77,5 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// quoted returns words as a sentence lists them, each in backquotes.
-func quoted(words []string) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = "`" + w + "`"
-	}
-	return strings.Join(out, ", ")
-}
-
-// unquoted returns words as a sentence lists them.
-func unquoted(words []string) string { return strings.Join(words, ", ") }
+// listed returns words as a sentence lists them.
+func listed(words []string) string { return strings.Join(words, ", ") }

@@ -22,8 +22,7 @@ import (
 type Options struct {
 	// Dir is where the fixtures are.
 	Dir string
-	// Check returns what is wrong with resources that were loaded without Invalid
-	// problems, as gateway.Compile does. May be nil.
+	// Check returns what is wrong with resources, as gateway.Compile does. May be nil.
 	Check func(res *config.Resources) *config.Report
 	// Update writes the golden files of bad fixtures instead of comparing.
 	Update bool
@@ -91,7 +90,11 @@ func fixture(t *testing.T, opts Options, path string) {
 func Report(t *testing.T, name string, text []byte, check func(*config.Resources) *config.Report) string {
 	t.Helper()
 	res, report := config.LoadFiles([]config.File{{Name: name, Text: text}})
-	if check != nil && !report.Has(config.Invalid) {
+	switch {
+	case check == nil:
+	case report.Has(config.Invalid):
+		res.CheckRest(report, check)
+	default:
 		report.Merge(check(res))
 	}
 	known := map[string]bool{}

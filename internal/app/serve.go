@@ -138,7 +138,7 @@ func sourceOf(opts ServeOptions, in *instance) (source config.Source, note strin
 	stop = func() {}
 	switch {
 	case len(opts.Paths) > 0:
-		return &config.FileSource{Paths: opts.Paths, OnReport: in.tell}, "", stop, nil
+		return &config.FileSource{Paths: opts.Paths, Check: check, OnReport: in.tell}, "", stop, nil
 	case opts.MCPConfig != "":
 		return &importSource{path: opts.MCPConfig, logger: opts.Logger, tell: in.tell}, "servers of " + opts.MCPConfig, stop, nil
 	default:

@@ -21,20 +21,24 @@ type ValidateOptions struct {
 	Max int
 }
 
+// check compiles resources without serving them, and says what is wrong with them.
+func check(res *config.Resources) *config.Report {
+	_, report := gateway.Compile(res, nil)
+	return report
+}
+
 // Validate loads and compiles resources without serving them, and writes the
 // report: as data to stdout, for people to stderr. The error has ExitInvalidConfig
 // when the configuration would be refused.
 func Validate(stdout, stderr io.Writer, opts ValidateOptions) error {
 	res, report := config.Load(opts.Paths)
-	if res != nil && !report.Has(config.Invalid) {
-		_, compiled := gateway.Compile(res, nil)
-		report.Merge(compiled)
+	if report.Has(config.Invalid) {
+		res.CheckRest(report, check)
+	} else {
+		report.Merge(check(res))
 	}
 	report.Sort()
-	var sources *config.Sources
-	if res != nil {
-		sources = res.Positions.Sources()
-	}
+	sources := res.Positions.Sources()
 	if opts.Format != Table {
 		if err := Print(stdout, opts.Format, report, nil); err != nil {
 			return err
