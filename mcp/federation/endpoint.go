@@ -45,7 +45,7 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 	if json, stream := accepts(r.Header.Values("Accept")); !json || !stream {
 		return fault.New(fault.NotAcceptable, "Accept must contain both application/json and text/event-stream")
 	}
-	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		return fault.New(fault.UnsupportedMedia, "Content-Type must be application/json")
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
@@ -201,17 +201,30 @@ func rpcOf(err error) *protocol.Error {
 	return rpcError(fault.Of(err))
 }
 
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && mediaType == "application/json"
+}
+
+// readBody returns the whole body, in no more memory than it takes.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
+	var body []byte
+	var err error
+	switch {
+	case r.ContentLength > maxBody:
 		return nil, fault.New(fault.TooLarge, "the body is over %d bytes", maxBody)
+	case r.ContentLength > 0 && r.ContentLength <= 64<<10:
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	default:
+		// What a client says of its length is no reason to have that much ready.
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
-		return buf.Bytes(), nil
+		return body, nil
 	}
 	var tooLarge *http.MaxBytesError
 	var f *fault.Fault
@@ -230,6 +243,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // accepts reports which of the two content types of the transport the client
 // takes (RFC 9110, section 12.5.1).
 func accepts(lines []string) (json, stream bool) {
+	if len(lines) == 1 && lines[0] == "application/json, text/event-stream" {
+		return true, true
+	}
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, ",") {
 			mediaType, params, _ := strings.Cut(part, ";")
