@@ -75,7 +75,8 @@ func (t *Target) begin(ctx context.Context, r *request) (_ context.Context, end 
 	stop := context.AfterFunc(t.ctx, func() { cancel(errClosed) })
 	r.idle = t.cfg.Idle
 	r.timer = time.AfterFunc(r.idle, func() {
-		// Time in which the target waited for an answer of the client does not count.
+		// Time in which the target waited for an answer of the client does not
+		// count.
 		if r.leg != nil {
 			if left := r.idle - r.leg.sinceAnswer(); left > 0 {
 				r.timer.Reset(left)

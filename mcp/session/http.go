@@ -258,7 +258,8 @@ func (t *Target) single(resp *http.Response, r *request) (*protocol.Message, err
 		if m.Kind == protocol.Response && m.ID == r.id {
 			return m, nil
 		}
-		// An error without an id can only be about the one request of this exchange.
+		// An error without an id can only be about the one request of this
+		// exchange.
 		if m.Kind == protocol.Response && m.Error != nil && m.ID == "" && len(messages) == 1 {
 			return m, nil
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -24,12 +25,12 @@ func TestSessionIsPinned(t *testing.T) {
 	}
 	pool := upstream.NewPool(upstream.Options{}, hosts...)
 	defer pool.Close()
-	make := func() *Target {
+	newTarget := func() *Target {
 		tg := NewTarget(TargetConfig{Transport: StreamableHTTP, URL: "http://service.default/mcp", RoundTripper: pool, Identity: "x"}, Options{})
 		t.Cleanup(tg.Close)
 		return tg
 	}
-	here, there := make(), make()
+	here, there := newTarget(), newTarget()
 	used := func(tool string) (index int) {
 		index = -1
 		for i, f := range servers {
@@ -144,14 +145,14 @@ func TestRequestsOnTheStream(t *testing.T) {
 	}
 	tg := target(t, serve(t, f).URL)
 	l := open(t, tg, client("a"))
-	stop := fmt.Errorf("stop")
+	stop := errors.New("stop")
 	err := l.Listen(t.Context(), Forward{}, func(m *protocol.Message) error {
 		if err := l.Respond(t.Context(), m.ID, &protocol.Message{Kind: protocol.Response, Result: []byte(`{"roots":[]}`)}, Forward{}); err != nil {
 			t.Error(err)
 		}
 		return stop
 	})
-	if err != stop {
+	if !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 	leased, err := tg.Lease(t.Context(), client("a"), Forward{})

@@ -100,7 +100,8 @@ type TargetConfig struct {
 	Timeout time.Duration
 	// Idle bounds the silence within one call; progress resets it; default 5m.
 	Idle time.Duration
-	// MaxMessage bounds one message or event from the target, in bytes; default 16 MiB.
+	// MaxMessage bounds one message or event from the target, in bytes; default
+	// 16 MiB.
 	MaxMessage int
 
 	// Identity is equal for two configurations exactly when a running Target made
@@ -258,7 +259,8 @@ func (t *Target) parting(f func(ctx context.Context)) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), farewell)
 		defer cancel()
 		stop := context.AfterFunc(t.ctx, func() {
-			// What is under way when the target closes gets a moment, not five seconds.
+			// What is under way when the target closes gets a moment, not five
+			// seconds.
 			time.AfterFunc(farewell/10, cancel)
 		})
 		defer stop()

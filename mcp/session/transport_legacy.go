@@ -118,8 +118,9 @@ func (w *legacyHTTP) refused(resp *http.Response, id protocol.ID) (*protocol.Mes
 		return m, err
 	}
 	// A session that the target does not know is answered with 404. Servers that
-	// were made from an early example of the TypeScript SDK answer 400, with a code that MCP
-	// does not define. Either way the request went no further than the transport.
+	// were made from an early example of the TypeScript SDK answer 400, with a
+	// code that MCP does not define. Either way the request went no further than
+	// the transport.
 	lost := resp.StatusCode == http.StatusNotFound ||
 		resp.StatusCode == http.StatusBadRequest && m != nil && m.Error.Code == -32000 &&
 			strings.Contains(strings.ToLower(m.Error.Message), "session")
@@ -287,7 +288,8 @@ func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) err
 func (w *legacyHTTP) noStream(ctx context.Context, status int, f Forward) error {
 	switch {
 	case status == http.StatusNotFound && w.sid != "":
-		// Either the session is lost or the target knows no GET at all. A ping tells.
+		// Either the session is lost or the target knows no GET at all. A ping
+		// tells.
 		r := &request{id: nextID(), method: "ping", f: f}
 		ctx, cancel := context.WithTimeout(ctx, w.t.cfg.Timeout)
 		defer cancel()

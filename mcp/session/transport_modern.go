@@ -84,7 +84,8 @@ func modernRejection(status int, m *protocol.Message) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
 		http.StatusNotAcceptable, http.StatusUnprocessableEntity:
-		// JSON-RPC reserves −32000 to −32019 for servers; MCP gave them up in 2026-07-28.
+		// JSON-RPC reserves −32000 to −32019 for servers; MCP gave them up in
+		// 2026-07-28.
 		return m != nil && (m.Error.Code > -32000 || m.Error.Code < -32019) && m.ID != "" ||
 			m != nil && modernCode(m.Error.Code)
 	default:
@@ -280,8 +281,8 @@ func unsubscribed(m *protocol.Message) *protocol.Message {
 }
 
 // listenFilter returns the notifications that a target of these capabilities is
-// asked for, nil if there are none to ask for, and a channel that is closed when that
-// changes, nil if it never does.
+// asked for, nil if there are none to ask for, and a channel that is closed
+// when that changes, nil if it never does.
 func listenFilter(capabilities []byte, in *intake) (filter []byte, changed <-chan struct{}) {
 	var edits []protocol.Edit
 	for _, list := range lists {

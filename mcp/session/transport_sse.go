@@ -42,8 +42,8 @@ func (t *Target) dialSSE(ctx context.Context, c Client, f Forward) (wire, *Disco
 	return w, disc, nil
 }
 
-// openSSE opens the stream, which lives as long as life, and reads it until it names the endpoint,
-// which ctx bounds. run reads the rest.
+// openSSE opens the stream, which lives as long as life, and reads it until it
+// names the endpoint, which ctx bounds. run reads the rest.
 func (t *Target) openSSE(ctx, life context.Context, d *duplex, f Forward) (run func(), endpoint *url.URL, pin *upstream.Pin, err error) {
 	stop := context.AfterFunc(ctx, d.end)
 	defer stop()

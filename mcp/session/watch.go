@@ -7,11 +7,12 @@ import (
 )
 
 // Watch calls changed with each list_changed notification (and any
-// notifications/resources/updated) that the target sends to this caller
-// on a stream of its own (GET, subscriptions/listen, stdio), reconnecting with
-// backoff, until ctx ends. A target that offers no such stream makes it wait for
-// ctx. After each reconnect it calls changed once for every list the target has,
-// since changes may have been missed. changed is called from one goroutine at a time.
+// notifications/resources/updated) that the target sends to this caller on a
+// stream of its own (GET, subscriptions/listen, stdio), reconnecting with
+// backoff, until ctx ends. A target that offers no such stream makes it wait
+// for ctx. After each reconnect it calls changed once for every list the target
+// has, since changes may have been missed. changed is called from one goroutine
+// at a time.
 func (t *Target) Watch(ctx context.Context, c Client, f Forward, changed func(*protocol.Message)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -37,7 +37,8 @@ func TestWatch(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- m }) })
 			wait(t, listening.Load)
-			// The stream may be a moment later than its request: change until it is told.
+			// The stream may be a moment later than its request: change until it is
+			// told.
 			for i := 0; ; i++ {
 				s.AddTool(&mcp.Tool{Name: "new", InputSchema: map[string]any{"type": "object"}}, func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 					return &mcp.CallToolResult{}, nil

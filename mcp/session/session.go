@@ -1,0 +1,224 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A Session is one legacy client's session. It is safe for concurrent use.
+type Session struct {
+	all     *Sessions
+	id      string
+	nonce   [16]byte
+	backend string
+	home    string
+	expires time.Time
+	client  *Client
+	sealed  []byte // the legs of the token, most of which an idle session does not use
+
+	mu      sync.Mutex
+	legs    []*Leg // those that are used: they go before the sealed ones
+	opening map[targetID]*opening
+	part    any // federation's
+	done    chan struct{}
+	ended   bool
+	kept    atomic.Bool // it is in all.live
+}
+
+// An opening is a leg that is being made for all callers that want it.
+type opening struct {
+	done chan struct{}
+	leg  *Leg
+	err  error
+}
+
+// finish ends a session without a request of its client.
+func (sess *Session) finish() {
+	for _, l := range sess.finished() {
+		l.t.parting(func(ctx context.Context) { _ = l.Close(ctx) })
+	}
+}
+
+// finished marks the session as ended and returns its legs, once.
+func (sess *Session) finished() []*Leg {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.ended {
+		return nil
+	}
+	sess.ended = true
+	if sess.done == nil {
+		sess.done = make(chan struct{})
+	}
+	close(sess.done)
+	return sess.legs
+}
+
+// over reports whether the session is ended or expired.
+func (sess *Session) over() bool {
+	if !sess.all.opts.Now().Before(sess.expires) {
+		return true
+	}
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.ended
+}
+
+// keep makes the session one that is held in this process.
+func (sess *Session) keep() {
+	if sess.kept.CompareAndSwap(false, true) {
+		sess.all.keep(sess)
+	}
+}
+
+// ID returns the sealed id.
+func (sess *Session) ID() string { return sess.id }
+
+// Home returns the address of the replica that made the session, which alone
+// knows what came after initialize; "" when replicas were given no addresses.
+func (sess *Session) Home() string { return sess.home }
+
+// Client returns what initialize fixed about the client.
+func (sess *Session) Client() Client { return *sess.client }
+
+// Leg returns the session's leg to a target: the one that initialize opened, the
+// one made since, or a new one. Callers that want the same new leg share it.
+func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error) {
+	id := t.id
+	sess.mu.Lock()
+	if sess.ended {
+		sess.mu.Unlock()
+		return nil, fault.New(fault.NotFound, "the session has ended")
+	}
+	if l := sess.restored(t, id); l != nil {
+		sess.mu.Unlock()
+		return l, nil
+	}
+	o := sess.opening[id]
+	if o == nil {
+		o = &opening{done: make(chan struct{})}
+		if sess.opening == nil {
+			sess.opening = make(map[targetID]*opening)
+		}
+		sess.opening[id] = o
+		if !t.spawn(func() { sess.open(o, t, f) }) {
+			delete(sess.opening, id)
+			sess.mu.Unlock()
+			return nil, t.closedFault()
+		}
+	}
+	sess.mu.Unlock()
+	select {
+	case <-o.done:
+		return o.leg, o.err
+	case <-ctx.Done():
+		return nil, t.fault(ctx, ctx.Err())
+	}
+}
+
+// restored returns the leg to the target that is used already, or made from what
+// initialize left in the token; nil if there is neither. sess.mu is held.
+func (sess *Session) restored(t *Target, id targetID) *Leg {
+	state, ok := legState{}, false
+	i := slices.IndexFunc(sess.legs, func(l *Leg) bool { return l.t.id == id })
+	switch {
+	case i < 0:
+		state, ok = findLeg(sess.sealed, id)
+	case sess.legs[i].t == t:
+		return sess.legs[i]
+	default:
+		// The target was made anew from the same configuration.
+		state, ok = sess.legs[i].state()
+		sess.legs = slices.Delete(slices.Clone(sess.legs), i, i+1)
+	}
+	if !ok {
+		return nil
+	}
+	l := &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
+		t: t, sid: state.sid, revision: state.revision, endpoint: state.endpoint,
+	}}
+	sess.legs = append(slices.Clip(sess.legs), l)
+	return l
+}
+
+// open makes a leg for all that wait for o.
+func (sess *Session) open(o *opening, t *Target, f Forward) {
+	o.leg, o.err = t.Open(t.ctx, *sess.client, f)
+	id := t.id
+	sess.mu.Lock()
+	delete(sess.opening, id)
+	ended := sess.ended
+	if o.err == nil && !ended {
+		o.leg.setChanged(sess.keep)
+		sess.legs = append(slices.Clip(sess.legs), o.leg)
+	}
+	sess.mu.Unlock()
+	switch {
+	case o.err != nil:
+	case ended:
+		l := o.leg
+		t.parting(func(ctx context.Context) { _ = l.Close(ctx) })
+		o.leg, o.err = nil, fault.New(fault.NotFound, "the session has ended")
+	case o.leg.Era() == protocol.Legacy:
+		sess.keep() // only this process knows the new leg
+	}
+	close(o.done)
+}
+
+// Live returns the part of the session that package federation keeps in this
+// process (its GET stream, pending server→client requests, log level), made by
+// create on first use. A session with such a part is held until it expires.
+func (sess *Session) Live(create func() any) any {
+	sess.keep()
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.part == nil {
+		sess.part = create()
+	}
+	return sess.part
+}
+
+// Peek returns the part that Live made, nil if there is none.
+func (sess *Session) Peek() any {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.part
+}
+
+// Done is closed when the session is ended.
+func (sess *Session) Done() <-chan struct{} {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.done == nil {
+		sess.done = make(chan struct{})
+	}
+	return sess.done
+}
+
+// End ends the session and its legs. That it has ended is remembered until it
+// would have expired. Legs that this process never used are ended if their targets
+// are among those given.
+func (sess *Session) End(ctx context.Context, targets ...*Target) {
+	s := sess.all
+	s.mu.Lock()
+	s.ended.Add(sess.nonce, sess.expires)
+	s.live.Remove(sess.id)
+	s.mu.Unlock()
+	s.opened.Remove(sess.id)
+	sess.mu.Lock()
+	for _, t := range targets {
+		sess.restored(t, t.id)
+	}
+	sess.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range sess.finished() {
+		wg.Go(func() { _ = l.Close(ctx) })
+	}
+	wg.Wait()
+}

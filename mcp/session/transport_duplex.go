@@ -1,0 +1,211 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A duplexWire is one leg's use of a duplex.
+type duplexWire struct {
+	*duplex
+	// own says that the connection is the leg's alone and ends with it.
+	own bool
+}
+
+func (w *duplexWire) era() protocol.Era { return w.disc.Load().Era }
+func (w *duplexWire) version() string   { return w.disc.Load().Version }
+func (w *duplexWire) usable() bool      { return w.alive() }
+
+func (w *duplexWire) close(context.Context) {
+	if w.own {
+		w.fail(errUnused)
+	}
+}
+
+// asks reports whether a target may ask the client something while it works on
+// the method.
+func asks(method string) bool {
+	switch method {
+	case "tools/call", "prompts/get", "resources/read", "completion/complete":
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *duplexWire) call(ctx context.Context, r *request) (*protocol.Message, error) {
+	ctx, end := w.t.begin(ctx, r)
+	defer end()
+	m, err := w.exchange(ctx, r)
+	if err == nil {
+		return m, nil
+	}
+	if (ctx.Err() != nil || isEmit(err)) && r.leg != nil {
+		w.abandon(r.id, r.f)
+	}
+	return nil, w.t.fault(ctx, err)
+}
+
+// abandon tells the target that nobody waits for a request any more.
+func (w *duplexWire) abandon(id protocol.ID, f Forward) {
+	w.t.parting(func(ctx context.Context) {
+		_, _ = w.write(ctx, cancelled(id), f) // there is nobody to tell
+	})
+}
+
+func (w *duplexWire) exchange(ctx context.Context, r *request) (*protocol.Message, error) {
+	c := &duplexCall{mailbox: newMailbox(), asks: r.leg != nil && asks(r.method)}
+	defer close(c.done)
+	w.mu.Lock()
+	if w.broken != nil {
+		err := w.broken
+		w.mu.Unlock()
+		return nil, &unsent{err: w.t.failed(err)}
+	}
+	w.order++
+	c.order = w.order
+	w.calls[r.id] = c
+	w.use()
+	poke(w.crowd)
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.calls, r.id)
+		w.use()
+		w.mu.Unlock()
+	}()
+	m, err := w.write(ctx, protocol.AppendRequest(make([]byte, 0, len(r.params)+96), r.id, r.method, r.params), r.f)
+	if m != nil || err != nil {
+		return m, err
+	}
+	reply := func(msg []byte) { w.duplex.reply(msg) }
+	for {
+		m, err := c.take()
+		switch {
+		case err != nil:
+			return nil, err
+		case m == nil:
+			select {
+			case <-c.ready:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		case m.Kind == protocol.Response:
+			return m, nil
+		default:
+			if err := r.deliver(w.t, m, w, reply); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (w *duplexWire) send(ctx context.Context, _ string, msg []byte, f Forward) error {
+	ctx, cancel := context.WithTimeout(ctx, w.t.cfg.Timeout)
+	defer cancel()
+	m, err := w.write(ctx, msg, f)
+	if m != nil && m.Error != nil {
+		err = &refusal{m.Error}
+	}
+	if err != nil {
+		return w.t.fault(ctx, err)
+	}
+	return nil
+}
+
+func (w *duplexWire) listen(ctx context.Context, in *intake) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.t.ctx, func() { cancel(errClosed) })()
+	for {
+		var filter []byte
+		var changed <-chan struct{}
+		if w.era() == protocol.Modern {
+			if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
+				return errNoStream
+			}
+		}
+		err := w.listenOnce(ctx, in, filter, changed)
+		switch {
+		case ctx.Err() != nil:
+			return w.t.fault(ctx, ctx.Err())
+		case errors.Is(err, errResubscribe):
+		default:
+			return err
+		}
+	}
+}
+
+// listenOnce listens until ctx ends, the connection breaks or changed is closed.
+// A modern target is asked for what filter says.
+func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, changed <-chan struct{}) error {
+	e := &ear{mailbox: newMailbox(), in: in, w: w, passive: in.leg == nil && w.t.cfg.Transport == Stdio}
+	defer close(e.done)
+	if filter != nil {
+		e.id = nextID()
+	}
+	w.mu.Lock()
+	if w.broken != nil {
+		err := w.broken
+		w.mu.Unlock()
+		return &unsent{err: w.t.failed(err)}
+	}
+	w.ears[e] = struct{}{}
+	poke(w.crowd)
+	if e.id != "" { // the end of the subscription comes as its response
+		w.calls[e.id] = &duplexCall{mailbox: e.mailbox, passive: e.passive}
+	}
+	w.use()
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.ears, e)
+		delete(w.calls, e.id)
+		w.use()
+		w.mu.Unlock()
+	}()
+	if e.id != "" {
+		params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
+		params, _ = modernParams(params, e.id, w.version(), []byte("{}"), w.t.info, nil)
+		if _, err := w.write(ctx, protocol.AppendRequest(nil, e.id, "subscriptions/listen", params), in.f); err != nil {
+			return err
+		}
+		defer func() {
+			if w.alive() {
+				w.abandon(e.id, in.f)
+			}
+		}()
+	} else if in.connected != nil {
+		in.connected()
+	}
+	reply := func(msg []byte) { w.duplex.reply(msg) }
+	for {
+		m, err := e.take()
+		switch {
+		case err != nil:
+			return &unsent{err: w.t.failed(err)}
+		case m == nil:
+			select {
+			case <-e.ready:
+			case <-changed:
+				return errResubscribe
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case m.Kind == protocol.Response && m.Error != nil && m.Error.Code == protocol.CodeMethodNotFound:
+			return errNoStream
+		case m.Kind == protocol.Response:
+			return &unsent{err: w.t.failed(errStreamEnd)}
+		case m.Method == "notifications/subscriptions/acknowledged":
+			if in.connected != nil {
+				in.connected()
+			}
+		default:
+			if err := in.take(w.t, unsubscribed(m), w, reply); err != nil {
+				return err
+			}
+		}
+	}
+}
