@@ -22,6 +22,11 @@ import (
 // its form.
 const evalTimeout = 50 * time.Millisecond
 
+// interruptEvery is after how many turns of its loops an evaluation looks at the time: a
+// short one is not failed because the machine was busy. What a turn can take is bounded by
+// maxCost.
+const interruptEvery = 100
+
 // An Expression is one compiled CEL expression. It is immutable and safe for
 // concurrent use.
 type Expression struct {
@@ -155,7 +160,7 @@ func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
 	l.bounded = cost.Max <= maxCost
 	options := []cel.ProgramOption{regexps(), cel.EvalOptions(cel.OptOptimize)}
 	if !l.bounded {
-		options = append(options, cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(1))
+		options = append(options, cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(interruptEvery))
 	}
 	if l.program, err = c.env.Program(part, options...); err != nil {
 		return nil, err
