@@ -208,9 +208,16 @@ func (sess *Session) End(ctx context.Context, targets ...*Target) {
 	s := sess.all
 	s.mu.Lock()
 	s.ended.Add(sess.nonce, sess.expires)
+	live, _ := s.live.Peek(sess.id)
 	s.live.Remove(sess.id)
 	s.mu.Unlock()
+	opened, _ := s.opened.Peek(sess.id)
 	s.opened.Remove(sess.id)
+	for _, o := range []*Session{live, opened} { // opened twice, because the cache is too small
+		if o != nil && o != sess {
+			o.finish()
+		}
+	}
 	sess.mu.Lock()
 	for _, t := range targets {
 		sess.restored(t, t.id)

@@ -179,22 +179,27 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 	return sess, !s.ended.Contains(sess.nonce)
 }
 
-func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
+// token returns what a sealed id says, unless it is expired or ended.
+func (s *Sessions) token(id, backend, isolation string) (tok *token, legs []byte, ok bool) {
 	if len(id) > maxToken {
-		return nil, false
+		return nil, nil, false
 	}
 	plain, ok := s.opts.Sealer.Open("session", id, aad(backend, isolation))
 	if !ok {
-		return nil, false
+		return nil, nil, false
 	}
 	tok, legs, err := decodeToken(plain)
 	if err != nil || !s.opts.Now().Before(tok.expires) {
-		return nil, false
+		return nil, nil, false
 	}
 	s.mu.Lock()
-	ended := s.ended.Contains(tok.nonce)
-	s.mu.Unlock()
-	if ended || tok.partial { // what it lacks was in a process that no longer has it
+	defer s.mu.Unlock()
+	return tok, legs, !s.ended.Contains(tok.nonce)
+}
+
+func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
+	tok, legs, ok := s.token(id, backend, isolation)
+	if !ok || tok.partial { // what it lacks is in the process that made it, or nowhere
 		return nil, false
 	}
 	tok.client.Isolation = strings.Clone(isolation)
@@ -203,6 +208,17 @@ func (s *Sessions) unseal(id, backend, isolation string) (*Session, bool) {
 		expires: tok.expires, client: &tok.client, sealed: legs,
 	}
 	return sess, true
+}
+
+// Home returns the address of the replica that made the session, for requests
+// that only it can serve; "" when it has none. ok is as with Open, but for
+// sessions whose parts are all at home.
+func (s *Sessions) Home(id, backend, isolation string) (home string, ok bool) {
+	tok, _, ok := s.token(id, backend, isolation)
+	if !ok {
+		return "", false
+	}
+	return tok.home, true
 }
 
 // Count returns how many opened sessions are held in memory.
@@ -215,12 +231,14 @@ func (s *Sessions) Count() int {
 // keep holds on to a session that has parts which are nowhere else.
 func (s *Sessions) keep(sess *Session) {
 	s.mu.Lock()
-	if s.ended.Contains(sess.nonce) {
+	if s.ended.Contains(sess.nonce) || s.live.Contains(sess.id) {
+		// The other is the same session, opened twice because the cache is too
+		// small. What it holds is there already.
 		s.mu.Unlock()
 		return
 	}
 	var out *Session
-	if !s.live.Contains(sess.id) && s.live.Len() >= s.opts.Live {
+	if s.live.Len() >= s.opts.Live {
 		_, out, _ = s.live.RemoveOldest()
 		s.ended.Add(out.nonce, out.expires)
 	}

@@ -314,6 +314,12 @@ func TestSessionThatDoesNotFit(t *testing.T) {
 	if _, ok := sessions(t).Open(sess.ID(), "default/b", "a"); ok {
 		t.Error("opened elsewhere without what describes the client")
 	}
+	if home, ok := sessions(t).Home(sess.ID(), "default/b", "a"); !ok || home != "10.0.0.1:9000" {
+		t.Errorf("home is %q, %t", home, ok)
+	}
+	if _, ok := sessions(t).Home(sess.ID(), "default/b", "b"); ok {
+		t.Error("another principal learns the home")
+	}
 }
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -418,5 +424,28 @@ func TestSessionMemory(t *testing.T) {
 	runtime.KeepAlive(s)
 	for _, tg := range tgs {
 		tg.Close()
+	}
+}
+
+// A session that fell out of the cache while it was in use is there twice. It
+// has one set of parts, and ends once for both.
+func TestSessionOpenedTwice(t *testing.T) {
+	s := sessions(t, func(o *SessionsOptions) { o.Cache = 1 })
+	first := create(t, s, client("a"))
+	create(t, s, client("a"))
+	second, ok := s.Open(first.ID(), "default/b", "a")
+	if !ok || second == first {
+		t.Fatal("not opened twice")
+	}
+	first.Live(func() any { return 1 })
+	second.Live(func() any { return 2 })
+	if again, ok := s.Open(first.ID(), "default/b", "a"); !ok || again.Peek() != 1 {
+		t.Error("the parts of the first are gone")
+	}
+	second.End(t.Context())
+	<-first.Done()
+	<-second.Done()
+	if _, ok := s.Open(first.ID(), "default/b", "a"); ok {
+		t.Error("an ended session opens")
 	}
 }
