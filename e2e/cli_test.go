@@ -46,6 +46,32 @@ func TestRunServesTheDemo(t *testing.T) {
 	}
 }
 
+// TestRunTwice starts `mcpgw run` twice as it is typed: the second gives way to
+// whoever has the ports, says so, and neither writes a file.
+func TestRunTwice(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	urls := map[string]bool{}
+	for range 2 {
+		p := start(t, []string{"HOME=" + home, "TMPDIR=" + home}, binary, "run")
+		url := p.waitFor(t, p.stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
+		if urls[url] {
+			t.Errorf("both are at %s", url)
+		}
+		urls[url] = true
+		if got := connect(t, url, clientOptions{}).call(t, "demo_echo", map[string]any{"message": "hi"}); got != "hi" {
+			t.Errorf("%s: demo_echo answers %q", url, got)
+		}
+		if len(urls) == 2 {
+			p.waitFor(t, p.stderr, `the default port is busy, a free one is used.*for=admin`)
+		}
+	}
+	files, err := os.ReadDir(home)
+	if err != nil || len(files) > 0 {
+		t.Errorf("files were written: %v, %v", files, err)
+	}
+}
+
 // TestToolsCommands uses the command line against a gateway, and against files.
 func TestToolsCommands(t *testing.T) {
 	t.Parallel()
@@ -164,9 +190,9 @@ func TestMCPConfig(t *testing.T) {
 	web := fmt.Sprintf(`"web": {"type": "http", "url": "http://127.0.0.1:%d/demo/mcp"}`, demo)
 	memory := fmt.Sprintf(`"memory": {"command": %q, "args": [%q], "env": {"MEMORY_FILE_PATH": "${MEMORY:-%s}"}}`,
 		node(t), npmScript(t, "@modelcontextprotocol", "server-memory", "dist", "index.js"), filepath.Join(t.TempDir(), "memory.jsonl"))
-	writeFile(t, file, `{"mcpServers": {`+web+`, "far": {"url": "https://example.com/mcp"}}}`)
+	writeFile(t, file, `{"mcpServers": {`+web+`, "keyed": {"url": "http://127.0.0.1/mcp?key=1"}}}`)
 	p, url := startRun(t, "--mcp-config", file)
-	p.waitFor(t, p.stderr, "a server is not imported.*far: its url is https")
+	p.waitFor(t, p.stderr, "a server is not imported.*keyed: its url has a user or a query")
 	c := connect(t, url, clientOptions{})
 	if got := c.call(t, "web_echo", map[string]any{"message": "imported"}); got != "imported" {
 		t.Errorf("web_echo answers %q", got)
