@@ -44,6 +44,8 @@ type exchange struct {
 	// render answers an error in the protocol of the backend, once there is one.
 	render func(http.ResponseWriter, *http.Request, error)
 	cancel context.CancelFunc
+	// streams ends when the drain begins.
+	streams context.Context
 }
 
 // ServeHTTP implements [http.Handler]: it takes a request through the stations and
@@ -51,7 +53,7 @@ type exchange struct {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := f.server
 	s.inflight.enter()
-	x := &exchange{}
+	x := &exchange{streams: s.streams}
 	x.rec.Start = time.Now()
 	x.rec.Request = r
 	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}

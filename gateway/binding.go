@@ -136,7 +136,7 @@ func (l *wireListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	l.server.conns.Add(1)
-	return &wire{Conn: c, closed: func() { l.server.conns.Add(-1) }}, nil
+	return &wire{Conn: c, patience: l.server.opts.WritePatience, closed: func() { l.server.conns.Add(-1) }}, nil
 }
 
 // tlsConfig returns the TLS configuration of a port. The certificate is that of the

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/policy"
@@ -56,6 +57,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if rule.timeout > 0 && !(b.to.mcp && outlives(r)) {
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)
 	}
+	if !b.to.mcp && opensStream(r) {
+		ctx = x.untilDrain(ctx)
+	}
 	x.render = b.to.backend.WriteError
 	if !b.to.mcp { // an MCP backend asks for each operation
 		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
@@ -63,6 +67,38 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		}
 	}
 	return b.to.backend.Serve(&x.writer, r.WithContext(ctx))
+}
+
+// untilDrain returns a context that ends when the drain begins.
+func (x *exchange) untilDrain(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(x.streams, func() { cancel(errDraining) })
+	before := x.cancel
+	x.cancel = func() {
+		stop()
+		cancel(nil)
+		if before != nil {
+			before()
+		}
+	}
+	return ctx
+}
+
+// opensStream reports whether a request asks for events or a tunnel: for an answer that
+// need not end.
+func opensStream(r *http.Request) bool {
+	if r.Method != http.MethodGet {
+		return false
+	}
+	if len(r.Header["Upgrade"]) > 0 {
+		return true
+	}
+	for _, v := range r.Header["Accept"] {
+		if strings.Contains(v, "text/event-stream") {
+			return true
+		}
+	}
+	return false
 }
 
 var errTimeout = fault.New(fault.UpstreamTimeout, "the request took longer than its timeout")

@@ -30,6 +30,9 @@ type Options struct {
 	// BodyGrace is how long the body of a request may take, beside a second for each
 	// KiB; default 10s.
 	BodyGrace time.Duration
+	// WritePatience is how long a client may take to read what is written at once,
+	// beside a second for each KiB; default 30s.
+	WritePatience time.Duration
 	// DrainDelay is how long new connections are still accepted after the end was
 	// announced by [Server.Ready]; default 0.
 	DrainDelay time.Duration
@@ -63,6 +66,9 @@ type Server struct {
 	base    context.Context
 	cutOff  context.CancelCauseFunc
 	drained chan struct{} // closed when the drain begins
+	// streams ends when streams through a Proxy are to end: the Runtime ends those of MCP.
+	streams    context.Context
+	endStreams context.CancelCauseFunc
 
 	mu       sync.Mutex     // serialises Apply and the end
 	report   *config.Report // of what is served
@@ -84,6 +90,9 @@ func NewServer(opts Options) *Server {
 	if opts.BodyGrace <= 0 {
 		opts.BodyGrace = 10 * time.Second
 	}
+	if opts.WritePatience <= 0 {
+		opts.WritePatience = 30 * time.Second
+	}
 	if opts.DrainTimeout <= 0 {
 		opts.DrainTimeout = 25 * time.Second
 	}
@@ -95,6 +104,7 @@ func NewServer(opts Options) *Server {
 		drained:  make(chan struct{}),
 	}
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
+	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)
 	s.snapshot.Store(&Snapshot{})
 	return s
@@ -183,6 +193,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+var errDraining = fault.New(fault.Draining, "the gateway is shutting down")
+
 // drain ends all that is under way.
 func (s *Server) drain() {
 	s.mu.Lock()
@@ -200,6 +212,7 @@ func (s *Server) drain() {
 		b.server.SetKeepAlivesEnabled(false) // answers say Connection: close
 	}
 	s.opts.Runtime.drain()
+	s.endStreams(errDraining)
 
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.DrainTimeout)
 	defer cancel()
@@ -210,7 +223,7 @@ func (s *Server) drain() {
 		ended.Go(func() { b.end(last) })
 	}
 	s.inflight.wait(deadline)
-	s.cutOff(fault.New(fault.Draining, "the gateway is shutting down"))
+	s.cutOff(errDraining)
 	s.inflight.wait(last)
 	ended.Wait()
 	s.serving.Wait()

@@ -696,6 +696,101 @@ func TestDrainCutsOff(t *testing.T) {
 	}
 }
 
+// Streams through a proxy end when the drain begins, tunnels likewise: the drain does not wait for them.
+func TestDrainEndsStreams(t *testing.T) {
+	host := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			_, _ = io.Copy(c, c)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	g := startWith(t, Options{DrainTimeout: time.Hour}, static("a", host)+route("r", "backendRefs: ["+to("a")+"]"))
+	var ends sync.WaitGroup
+	for _, header := range []string{"Accept: text/event-stream\r\n", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(g.url("8080", ""), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n"+header+"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(c)
+		if _, err := http.ReadResponse(r, nil); err != nil { //nolint:bodyclose // the connection is closed
+			t.Fatal(err)
+		}
+		if strings.Contains(header, "websocket") {
+			if _, err := io.WriteString(c, "GET / HTTP/1.1\nnot for us: \n\n"); err != nil {
+				t.Fatal(err)
+			}
+			echo := make([]byte, 8)
+			if _, err := io.ReadFull(r, echo); err != nil || string(echo) != "GET / HT" {
+				t.Fatalf("through the tunnel: %q, %v", echo, err)
+			}
+		}
+		ends.Go(func() { _, _ = io.Copy(io.Discard, r) })
+	}
+	g.stop()
+	ends.Wait()
+}
+
+// A client that does not read is given up.
+func TestWritePatience(t *testing.T) {
+	host := serveUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		block := make([]byte, 1<<20)
+		for range 1 << 10 {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	g := startWith(t, Options{WritePatience: 50 * time.Millisecond}, static("a", host)+route("r", "backendRefs: ["+to("a")+"]"))
+	c, err := net.Dial("tcp", strings.TrimPrefix(g.url("8080", ""), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.ended(1)[0]; r.ErrorType != "client_gone" || r.Status != 200 {
+		t.Errorf("record: %q, status %d", r.ErrorType, r.Status)
+	}
+}
+
+// HTTP/2 without TLS is served on the same port.
+func TestH2C(t *testing.T) {
+	g := start(t, static("a", upstreamServer(t, "a"))+route("r", "backendRefs: ["+to("a")+"]"))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: protocols}
+	defer tr.CloseIdleConnections()
+	for range 2 {
+		resp, err := (&http.Client{Transport: tr}).Post(g.url("8080", "/x"), "text/plain", strings.NewReader("\nbare\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e echo
+		err = json.NewDecoder(resp.Body).Decode(&e)
+		_ = resp.Body.Close()
+		if err != nil || resp.ProtoMajor != 2 || e.Body != "\nbare\n" || e.URI != "/x" {
+			t.Errorf("HTTP/%d, upstream saw %+v, %v", resp.ProtoMajor, e, err)
+		}
+	}
+}
+
 func TestPanicIsAnswered(t *testing.T) {
 	var log strings.Builder
 	g := startWith(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, static("a", upstreamServer(t, "a"))+route("r", "backendRefs: ["+to("a")+"]"))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 )
@@ -17,10 +18,11 @@ import (
 //
 // A wire follows the framing of each message, so that it knows a head from a body.
 // It steps aside for HTTP/2, which has no such ambiguities, and once the connection
-// is hijacked.
+// is hijacked. What it goes on to do is to bound how long a write may take.
 type wire struct {
 	net.Conn
-	closed func()
+	closed   func()
+	patience time.Duration // how long one write may take, beside what its size allows; 0 is no bound
 
 	opaque  atomic.Bool // nothing is checked any more
 	gone    atomic.Bool
@@ -63,6 +65,17 @@ func (w *wire) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Write implements net.Conn. It gives up on a peer that does not read.
+func (w *wire) Write(b []byte) (int, error) {
+	if w.patience > 0 {
+		allowed := w.patience + time.Duration(len(b))*time.Second/slowest
+		if err := w.Conn.SetWriteDeadline(time.Now().Add(allowed)); err != nil {
+			return 0, err
+		}
+	}
+	return w.Conn.Write(b)
 }
 
 // Close implements net.Conn.

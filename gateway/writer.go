@@ -100,15 +100,15 @@ type requestBody struct {
 	slow    bool
 }
 
-// bodyRate is the slowest that a client may send, in bytes a second.
-const bodyRate = 1 << 10
+// slowest is how slow a client may be, in bytes a second.
+const slowest = 1 << 10
 
 // Read implements [io.Reader].
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.start.IsZero() {
 		b.start = time.Now()
 	}
-	allowed := b.grace + time.Duration(b.rec.BytesRead)*time.Second/bodyRate
+	allowed := b.grace + time.Duration(b.rec.BytesRead)*time.Second/slowest
 	control := http.NewResponseController(b.w)
 	if err := control.SetReadDeadline(b.start.Add(allowed)); err == nil {
 		b.guarded = true
