@@ -29,13 +29,10 @@ func (c *compiler) assumeRoutes() {
 		case b.Spec.AI != nil:
 			path = "/llm/" + b.Name
 		default:
-			c.add(o, "", finding{class: config.Warning, code: config.CodeUnused, help: "add an HTTPRoute that refers to it"},
-				"no route refers to the Backend, so it gets no requests")
-			continue
+			continue // checkUnused says so
 		}
 		if other, ok := taken[path]; ok {
-			c.add(o, "metadata.name", finding{class: config.Warning, code: config.CodeUnused, help: "add an HTTPRoute that refers to it"},
-				"%s is served at %s, so this Backend gets no requests", other, path)
+			c.add(o, "metadata.name", finding{class: config.Warning, code: config.CodeUnused}, "%s is served at %s already", other, path)
 			continue
 		}
 		taken[path] = o

@@ -30,6 +30,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c.compileGateways()
 	c.compileRoutes()
 	c.assumeRoutes()
+	c.checkUnused()
 	c.checkUnserved()
 	return c.finish(), c.report
 }
@@ -175,6 +176,23 @@ func (c *compiler) checkUnserved() {
 	for _, o := range c.res.BackendTLS {
 		c.add(objectOf("BackendTLSPolicy", o), "", finding{class: config.Unresolved, code: config.CodeUnserved},
 			"BackendTLSPolicies are not served yet: what this one covers answers 500")
+	}
+}
+
+// checkUnused reports what is wrong with the Backends that nothing refers to. They are
+// not made: no target of theirs is contacted.
+func (c *compiler) checkUnused() {
+	c.rt = nil
+	for _, b := range c.res.Backends {
+		o := objectOf(v1alpha1.KindBackend, b)
+		if c.destinations[o.String()] != nil {
+			continue
+		}
+		c.backend(b)
+		if c.res.Local && !c.routed[o.name] {
+			c.add(o, "", finding{class: config.Warning, code: config.CodeUnused, help: "add an HTTPRoute that refers to it"},
+				"no route refers to the Backend, so it gets no requests")
+		}
 	}
 }
 

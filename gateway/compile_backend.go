@@ -81,6 +81,9 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 			"requests can't be sent to kind %s of group %q", kind, group)
 		return broken(name)
 	}
+	if kind == v1alpha1.KindBackend {
+		c.routed[name] = true
+	}
 	grant := reference{from: "HTTPRoute", fromGroup: gatewayv1.GroupName, to: kind, toGroup: group}
 	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
 		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
@@ -98,7 +101,6 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 		}, "Backend %q is not there", name.Name)
 		return broken(name)
 	}
-	c.routed[name] = true
 	return c.backend(b)
 }
 
@@ -222,6 +224,9 @@ func (c *compiler) pool(identity string, protocol upstream.Protocol, addresses [
 func (c *compiler) poolOf(identity string, opts upstream.Options, addresses []string) *upstream.Pool {
 	if plan, ok := c.snapshot.pools[identity]; ok {
 		return plan.pool
+	}
+	if c.rt == nil {
+		return nil
 	}
 	p := c.rt.pool(identity, opts)
 	c.snapshot.pools[identity] = poolPlan{p, addresses}

@@ -88,8 +88,11 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	for i := range cfg.Targets {
 		cfg.Targets[i].Identity = identity(&cfg.Targets[i])
 	}
-	c.snapshot.backends = append(c.snapshot.backends, c.rt.mcp(cfg))
-	d.backend = c.snapshot.backends[len(c.snapshot.backends)-1]
+	backend := c.rt.mcp(cfg)
+	if backend != nil {
+		c.snapshot.backends = append(c.snapshot.backends, backend)
+	}
+	d.backend = backend
 }
 
 // withoutCredential is what a Backend answers of which every target lacks its credential.

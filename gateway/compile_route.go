@@ -48,9 +48,13 @@ type attachedHost struct {
 
 // attachRoute adds the rules of a route to a listener.
 func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compiledRule) {
+	var route types.NamespacedName // that policies can cover: none where it is assumed
+	if o.kind == "HTTPRoute" {
+		route = o.name
+	}
 	index := 0
 	for i := range rules {
-		policy, restricted := c.policyFor(a.listener.object.name, a.listener.name, o.name, rules[i].section)
+		policy, restricted := c.policyFor(a.listener.object.name, a.listener.name, route, rules[i].section)
 		rule := rules[i].rule
 		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, policy
 		a.listener.open = a.listener.open || !restricted

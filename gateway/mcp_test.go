@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/config"
 )
 
 // eras are the revisions that clients connect with.
@@ -368,5 +372,108 @@ func TestMCPReload(t *testing.T) {
 			close(stop)
 			wg.Wait()
 		})
+	}
+}
+
+// serveStdio is an MCP server on standard input and output: what the test binary is when
+// TestStdio starts it.
+func serveStdio() {
+	s := mcp.NewServer(&mcp.Implementation{Name: "stdio", Version: "1"}, nil)
+	mcp.AddTool(s, &mcp.Tool{Name: "env"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		dir, err := os.Getwd()
+		text := fmt.Sprint(filepath.Base(dir), " ", os.Getenv("KEY"), " ", os.Args[1:], " ", os.Getenv("SECRET_OF_OURS"), err)
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}, nil, nil
+	})
+	if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+		os.Exit(1)
+	}
+}
+
+// A program of a local file is started with its own environment and directory only; from a cluster it is
+// refused.
+func TestStdio(t *testing.T) {
+	t.Setenv("SECRET_OF_OURS", "leaked")
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "here")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: b}
+spec:
+  type: MCP
+  mcp:
+    targets:
+    - name: local
+      stdio: {command: %q, args: [x, "a b"], env: {%s: "1", KEY: value}, cwd: %q}
+`, binary, stdioVariable, dir)
+	g := start(t, text)
+	for _, era := range eras {
+		if got := call(t, g.connect(t, "/mcp", era, nil), "local_env", nil); got != "here value [x a b] <nil>" && got != "here value [x a b]  <nil>" {
+			t.Errorf("%s: %q", era, got)
+		}
+	}
+	res := load(t, text)
+	res.Local = false
+	_, report := Compile(res, nil)
+	if !report.Has(config.Invalid) {
+		t.Errorf("a stdio target from a cluster: %+v", report.Problems)
+	}
+}
+
+// What a selector finds is named after Service and port; of two Services of one name the older keeps it.
+// A target can also name its Service, with a path of its own.
+func TestMCPNamesOfServices(t *testing.T) {
+	one, two, three := newMCPServer(t, "/mcp", true, "a"), newMCPServer(t, "/mcp", true, "b"), newMCPServer(t, "/own", true, "c")
+	in := func(namespace, text string) string {
+		return strings.ReplaceAll(text, "metadata: {name: ", "metadata: {namespace: "+namespace+", name: ")
+	}
+	text := in("ns1", mcpService("svc", "web", one, "")) + in("ns2", mcpService("svc", "web", two, "")) + strings.Replace(mcpService("named", "web", three, ""), "{app: mcp}", "{app: other}", 1) + `
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: b}
+spec:
+  type: MCP
+  mcp:
+    targets:
+    - {name: found, selector: {namespace: {}, service: {matchLabels: {app: mcp}}}}
+    - {name: own, service: {name: named, port: 80, path: /own}}
+`
+	g := start(t, text)
+	if diff := cmp.Diff([]string{"ns2-svc-web_b", "own_c", "svc-web_a"}, toolNames(t, g.connect(t, "/mcp", "2025-11-25", nil))); diff != "" {
+		t.Errorf("tools (-want +got):\n%s", diff)
+	}
+}
+
+// A route's timeout bounds calls, and neither the GET stream nor a listen.
+func TestMCPRouteTimeout(t *testing.T) {
+	s := newMCPServer(t, "/mcp", false, "echo")
+	release := make(chan struct{})
+	s.mu.Lock() // the tool takes it, too: it hangs
+	go func() { <-release; s.mu.Unlock() }()
+	defer close(release)
+	g := start(t, mcpStatic("b", "", map[string]*mcpServer{"one": s})+route("r", "timeouts: {request: 100ms}\nmatches: [{path: {value: /mcp}}]\nbackendRefs: ["+to("b")+"]"))
+	body := `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
+	got := g.do("POST", g.url("8080", "/mcp"), strings.NewReader(body), "Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	if got.Status != 504 {
+		t.Errorf("answer %+v, want 504", got)
+	}
+	for _, tc := range []struct {
+		method, header string
+		want           bool
+	}{{"GET", "", true}, {"POST", "", false}, {"POST", "tools/call", false}, {"POST", "subscriptions/listen", true}} {
+		r := httptest.NewRequest(tc.method, "/mcp", nil)
+		if tc.header != "" {
+			r.Header.Set("Mcp-Method", tc.header)
+		}
+		if outlives(r) != tc.want {
+			t.Errorf("%s %s: outlives the timeout %v, want %v", tc.method, tc.header, !tc.want, tc.want)
+		}
 	}
 }

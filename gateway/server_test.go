@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,16 @@ import (
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// stdioVariable makes the test binary the MCP server of TestStdio.
+const stdioVariable = "GATEWAY_TEST_STDIO"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(stdioVariable) != "" {
+		serveStdio()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A testGateway is a server with its ports on free ones of loopback.
 type testGateway struct {
@@ -490,7 +500,17 @@ func TestTLS(t *testing.T) {
 			t.Errorf("HTTP/%d, forwarded as %q", resp.ProtoMajor, e.Header.Get("X-Forwarded-Proto"))
 		}
 	}
-	if resp, err := get(pool1, "b.test", false); err == nil {
+	other, pool3 := certificate(t, "b.test")
+	g.apply(strings.Replace(secureGateway("a.test", "cert"), "listeners:\n", "listeners:\n  - {name: b, port: 8443, protocol: HTTPS, hostname: '*.test', tls: {certificateRefs: [{name: other}]}}\n", 1) +
+		tlsSecret("cert", first) + tlsSecret("other", other) + backend)
+	for name, pool := range map[string]*x509.CertPool{"a.test": pool1, "b.test": pool3} {
+		resp, err := get(pool, name, false)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_ = resp.Body.Close()
+	}
+	if resp, err := get(pool1, "b.other", false); err == nil {
 		_ = resp.Body.Close()
 		t.Error("a name that no listener has was answered")
 	}
