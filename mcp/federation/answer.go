@@ -26,6 +26,9 @@ type sse struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController
 
+	silence  time.Duration // after which a comment is sent
+	patience time.Duration // with a client that does not read
+
 	mu      sync.Mutex
 	started bool
 	ended   bool
@@ -33,8 +36,8 @@ type sse struct {
 	timer   *time.Timer
 }
 
-func newSSE(w http.ResponseWriter) *sse {
-	return &sse{w: w, rc: http.NewResponseController(w)}
+func (h *Hub) newSSE(w http.ResponseWriter) *sse {
+	return &sse{w: w, rc: http.NewResponseController(w), silence: h.keepAlive, patience: h.writeTimeout}
 }
 
 // start begins the stream. The caller holds the lock.
@@ -76,7 +79,7 @@ func (s *sse) comment() error {
 // write sends b, which is nothing or whole events. The caller holds the lock.
 func (s *sse) write(b []byte) error {
 	// Not every ResponseWriter knows deadlines; those of servers do.
-	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = s.rc.SetWriteDeadline(time.Now().Add(s.patience))
 	_, err := s.w.Write(b)
 	if err == nil {
 		err = s.rc.Flush()
@@ -89,17 +92,17 @@ func (s *sse) write(b []byte) error {
 		s.buf = nil
 	}
 	if s.timer != nil {
-		s.timer.Reset(keepAlive)
+		s.timer.Reset(s.silence)
 	}
 	return nil
 }
 
-// keep sends a comment whenever the stream was silent for keepAlive, until
+// keep sends a comment whenever the stream was silent for too long, until
 // finish.
 func (s *sse) keep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(keepAlive, func() { _ = s.comment() })
+	s.timer = time.AfterFunc(s.silence, func() { _ = s.comment() })
 }
 
 // finish stops what keep began. Nothing is written after it.

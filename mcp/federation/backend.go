@@ -71,7 +71,8 @@ type Backend struct {
 	naming      *naming
 	origins     *origins
 	targets     []*session.Target
-	passthrough bool // some target gets the client's Authorization
+	probes      []*probe // of the targets
+	passthrough bool     // some target gets the client's Authorization
 	views       *lru.Cache[string, *view]
 }
 

@@ -81,13 +81,9 @@ func (e *entry) get(ctx context.Context, k kind) (*list, error) {
 		defer s.mu.Unlock()
 		return s.lastGood(now), s.failed
 	}
-	if s.inflight == nil {
-		s.inflight = make(chan struct{})
-		if !e.hub.spawn(func(ctx context.Context) { e.refresh(ctx, k) }) {
-			s.inflight = nil
-			defer s.mu.Unlock()
-			return s.lastGood(now), errClosed
-		}
+	if s.inflight == nil && !s.begin(e, k) {
+		defer s.mu.Unlock()
+		return s.lastGood(now), errClosed
 	}
 	done := s.inflight
 	wait := timeoutOf(e.key.target)
@@ -136,12 +132,29 @@ func (e *entry) changed(k kind) bool {
 	return s.changed
 }
 
-// peek returns the list as it is in memory, nil when there is none.
+// peek returns the list as it is in memory, nil when there is none. One that is
+// old is fetched anew meanwhile.
 func (e *entry) peek(k kind) *list {
 	s := &e.slots[k]
+	now := e.hub.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lastGood(e.hub.now())
+	l := s.lastGood(now)
+	if l != nil && s.inflight == nil && !now.Before(s.retryAt) && (s.changed || !now.Before(l.fetched.Add(l.ttl))) {
+		s.begin(e, k)
+	}
+	return l
+}
+
+// begin starts to fetch the list; it reports false when the hub has ended. The
+// caller holds the lock.
+func (s *slot) begin(e *entry, k kind) bool {
+	s.inflight = make(chan struct{})
+	if e.hub.spawn(func(ctx context.Context) { e.refresh(ctx, k) }) {
+		return true
+	}
+	s.inflight = nil
+	return false
 }
 
 // lastGood returns the last list that was fetched, unless its target has failed
@@ -204,7 +217,10 @@ func (e *entry) measure() {
 	var n [kinds]int
 	var names []string
 	for k := range e.slots {
-		l := e.peek(kind(k))
+		s := &e.slots[k]
+		s.mu.Lock()
+		l := s.list
+		s.mu.Unlock()
 		if l == nil {
 			continue
 		}
@@ -303,7 +319,7 @@ func (e *entry) stopWatch() {
 }
 
 // entryOf returns the entry for the key, made when it is not there.
-func (h *Hub) entryOf(key entryKey, client session.Client, f session.Forward) *entry {
+func (h *Hub) entryOf(key entryKey, probe *probe, client session.Client, f session.Forward) *entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e, ok := h.entries.Get(key); ok {
@@ -312,7 +328,7 @@ func (h *Hub) entryOf(key entryKey, client session.Client, f session.Forward) *e
 	}
 	e := &entry{hub: h, key: key}
 	e.used.Store(h.now().UnixNano())
-	e.lister = lister{target: key.target, client: client, forward: f, scope: key.scope, now: h.now,
+	e.lister = lister{target: key.target, probe: probe, client: client, forward: f, scope: key.scope, now: h.now,
 		logger: h.opts.Logger.With(slog.String("backend", key.target.Config().Backend))}
 	h.entries.Add(key, e)
 	return e

@@ -94,7 +94,7 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (b *Backend) newRequest(w http.ResponseWriter, r *http.Request, m *protocol.Message) *request {
-	q := &request{b: b, rec: telemetry.FromContext(r.Context()), msg: m, header: r.Header, answer: &answer{sse: newSSE(w)}}
+	q := &request{b: b, rec: telemetry.FromContext(r.Context()), msg: m, header: r.Header, answer: &answer{sse: b.hub.newSSE(w)}}
 	q.forward = b.forwardOf(r)
 	q.client.Isolation = b.isolationOf(r, &q.forward)
 	q.rec.MCP.Method = m.Method
@@ -127,7 +127,7 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 	if protocol.EraOf(r.Header.Get(protocol.HeaderProtocolVersion)) == protocol.Modern {
 		return refused
 	}
-	a := &answer{sse: newSSE(w), batch: true}
+	a := &answer{sse: b.hub.newSSE(w), batch: true}
 	defer a.finish()
 	rec := telemetry.FromContext(r.Context())
 	rec.MCP = telemetry.MCP{Era: protocol.Legacy.String(), ProtocolVersion: protocol.Version20250326}

@@ -43,6 +43,7 @@ type list struct {
 // A lister fetches the lists of one target on behalf of one kind of caller.
 type lister struct {
 	target  *session.Target
+	probe   *probe
 	client  session.Client
 	forward session.Forward
 	scope   scope
@@ -58,19 +59,20 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout*timeout)
 	defer cancel()
 
-	dctx, dcancel := context.WithTimeout(ctx, timeout)
-	defer dcancel()
-	d, err := l.target.Discover(dctx, l.client, l.forward)
-	if err != nil {
-		return nil, err
-	}
 	out := &list{ttl: defaultTTL, fetched: l.now()}
-	if protocol.Get(d.Capabilities, f.capability) == nil {
-		return out, nil
-	}
-	leg, err := l.target.Lease(dctx, l.client, l.forward)
-	if err != nil {
-		return nil, err
+	var leg *session.Leg
+	err := l.probe.try(l.now, func() error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		d, err := l.target.Discover(ctx, l.client, l.forward)
+		if err != nil || protocol.Get(d.Capabilities, f.capability) == nil {
+			return err
+		}
+		leg, err = l.target.Lease(ctx, l.client, l.forward)
+		return err
+	})
+	if err != nil || leg == nil {
+		return out, err
 	}
 	defer leg.Release()
 

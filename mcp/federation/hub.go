@@ -41,6 +41,8 @@ type Hub struct {
 	opts HubOptions
 	now  func() time.Time
 
+	keepAlive, writeTimeout time.Duration // see newSSE
+
 	// base ends when Run does; what the hub starts ends with it.
 	base context.Context
 	stop context.CancelFunc
@@ -49,7 +51,7 @@ type Hub struct {
 	work     sync.WaitGroup
 
 	mu       sync.Mutex // taken before the lock of an entry
-	targets  map[targetKey]*session.Target
+	targets  map[targetKey]*held
 	entries  *lru.Cache[entryKey, *entry]
 	live     map[string]*Backend // what Commit made live, by name
 	streams  map[*stream]struct{}
@@ -57,6 +59,12 @@ type Hub struct {
 
 	streamCount atomic.Int64
 	limiters    *lru.Cache[string, *rate.Limiter]
+}
+
+// A held is a target and what the hub knows of it.
+type held struct {
+	*session.Target
+	probe probe
 }
 
 type targetKey struct{ backend, name, identity string }
@@ -68,9 +76,10 @@ func NewHub(opts HubOptions) *Hub {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
-		opts:    opts,
-		now:     time.Now,
-		targets: map[targetKey]*session.Target{},
+		opts:      opts,
+		now:       time.Now,
+		keepAlive: keepAlive, writeTimeout: writeTimeout,
+		targets: map[targetKey]*held{},
 		live:    map[string]*Backend{},
 		streams: map[*stream]struct{}{},
 	}
@@ -108,10 +117,11 @@ func (h *Hub) Backend(cfg Config) *Backend {
 		key := targetKey{backend: cfg.Name, name: tc.Name, identity: tc.Identity}
 		t := h.targets[key]
 		if t == nil {
-			t = session.NewTarget(tc, session.Options{Logger: h.opts.Logger, OnHealth: h.health})
+			t = &held{Target: session.NewTarget(tc, session.Options{Logger: h.opts.Logger, OnHealth: h.health})}
 			h.targets[key] = t
 		}
-		b.targets = append(b.targets, t)
+		b.targets = append(b.targets, t.Target)
+		b.probes = append(b.probes, &t.probe)
 		b.passthrough = b.passthrough || tc.Passthrough
 	}
 	return b
@@ -132,9 +142,9 @@ func (h *Hub) Commit(live []*Backend) {
 	}
 	previous := h.live
 	h.live = next
-	var closing []*session.Target
+	var closing []*held
 	for key, t := range h.targets {
-		if used[t] {
+		if used[t.Target] {
 			continue
 		}
 		closing = append(closing, t)
@@ -158,6 +168,7 @@ func (h *Hub) Commit(live []*Backend) {
 			// What it may hear was decided under rules that are no more.
 			ended = append(ended, s)
 		case differs(previous[s.backend], b):
+			s.policy = b.cfg.PolicyFingerprint
 			told = append(told, s)
 		}
 	}
@@ -206,7 +217,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.spawning.Unlock()
 	h.mu.Lock()
 	targets := h.targets
-	h.targets = map[targetKey]*session.Target{}
+	h.targets = map[targetKey]*held{}
 	entries := h.entries.Values()
 	h.mu.Unlock()
 	for _, e := range entries {

@@ -125,7 +125,6 @@ func (q *request) initialize(ctx context.Context) error {
 	q.client.Capabilities = objectOrNil(protocol.Get(q.msg.Params, "capabilities"))
 	q.client.Info = objectOrNil(protocol.Get(q.msg.Params, "clientInfo"))
 	q.rec.MCP.ProtocolVersion = q.client.Version
-	q.rec.MCP.ClientName, _ = protocol.GetString(q.client.Info, "name")
 
 	opened := make([]*session.Leg, len(q.b.targets))
 	found, errs := q.discover(ctx, func(ctx context.Context, i int, t *session.Target) (err error) {
@@ -178,12 +177,15 @@ func (q *request) discover(ctx context.Context, then func(context.Context, int, 
 	var wg sync.WaitGroup
 	for i, t := range q.b.targets {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
-			defer cancel()
-			d, err := t.Discover(ctx, q.client, q.forward)
-			if err == nil && then != nil {
-				err = then(ctx, i, t)
-			}
+			var d *session.Discovery
+			err := q.b.probes[i].try(q.b.hub.now, func() (err error) {
+				ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
+				defer cancel()
+				if d, err = t.Discover(ctx, q.client, q.forward); err == nil && then != nil {
+					err = then(ctx, i, t)
+				}
+				return err
+			})
 			if err != nil {
 				errs[i] = err
 				q.b.hub.opts.Logger.WarnContext(ctx, "target is left out", "backend", q.b.cfg.Name,

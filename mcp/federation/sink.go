@@ -198,19 +198,23 @@ func (b *Backend) updated(l *live, target int, m *protocol.Message, allowed func
 // each calls f, in parallel, with the session's leg to each target.
 func (q *request) each(ctx context.Context, f func(context.Context, *session.Leg, *session.Discovery)) {
 	var wg sync.WaitGroup
-	for _, t := range q.b.targets {
+	for i, t := range q.b.targets {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
-			defer cancel()
-			d, err := t.Discover(ctx, q.client, q.forward)
-			if err != nil {
-				return // it is down, and was reported when it went
-			}
-			leg, err := q.sess.Leg(ctx, t, q.forward)
-			if err != nil {
-				return
-			}
-			f(ctx, leg, d)
+			// One that is down was reported when it went.
+			_ = q.b.probes[i].try(q.b.hub.now, func() error {
+				ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
+				defer cancel()
+				d, err := t.Discover(ctx, q.client, q.forward)
+				if err != nil {
+					return err
+				}
+				leg, err := q.sess.Leg(ctx, t, q.forward)
+				if err != nil {
+					return err
+				}
+				f(ctx, leg, d)
+				return nil
+			})
 		})
 	}
 	wg.Wait()

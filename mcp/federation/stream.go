@@ -20,7 +20,7 @@ import (
 type stream struct {
 	sse          *sse
 	backend      string
-	policy       string // the fingerprint of the rules that it was opened under
+	policy       string // the fingerprint of the rules that it goes by; guarded by the hub's lock
 	isolation    string
 	capabilities string
 	live         *live // of legacy sessions
@@ -112,7 +112,7 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	client := sess.Client()
 	rec.MCP.ProtocolVersion = client.Version
-	out := newSSE(w)
+	out := b.hub.newSSE(w)
 	s := b.newStream(out, &client)
 	s.live = liveOf(sess)
 	if err := b.hub.register(s); err != nil {

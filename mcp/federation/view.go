@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func (b *Backend) view(isolation string, capabilities []byte, f session.Forward)
 		}
 		v.entries[i] = b.hub.entryOf(entryKey{
 			target: t, scope: b.naming.scope(cfg.Name), isolation: client.Isolation, capabilities: string(capabilities),
-		}, client, forward)
+		}, b.probes[i], client, forward)
 	}
 	b.views.Add(key, v)
 	return v
@@ -143,7 +144,7 @@ func (v *view) merge(k kind, lists []*list) *merged {
 	if m := v.merged[k].Load(); m != nil && equalLists(m.lists, lists) {
 		return m
 	}
-	m := &merged{lists: lists}
+	m := &merged{lists: slices.Clone(lists)}
 	n := 0
 	for _, l := range lists {
 		if l != nil {
@@ -205,7 +206,8 @@ func (d *denial) Is(target error) bool { return target == errUnknown }
 // else errUnknown, or what keeps a list from being known that the item may be
 // in. Lists that are in memory are not fetched for it.
 func (v *view) find(ctx context.Context, k kind, method, name string) (place, error) {
-	lists := make([]*list, len(v.entries))
+	var few [8]*list
+	lists := append(few[:0], make([]*list, len(v.entries))...)
 	incomplete := false
 	for i, e := range v.entries {
 		lists[i] = e.peek(k)
@@ -214,6 +216,10 @@ func (v *view) find(ctx context.Context, k kind, method, name string) (place, er
 	m := v.merge(k, lists)
 	i, ok := m.index[name]
 	var short lack
+	if !ok && incomplete && !v.b.naming.bare && v.loadNamed(ctx, k, name, lists) {
+		m = v.merge(k, lists)
+		i, ok = m.index[name]
+	}
 	if !ok && (incomplete || v.changed(k)) {
 		var err error
 		if m, short, err = v.load(ctx, k); err != nil && !v.b.cfg.FailClosed {
@@ -231,6 +237,19 @@ func (v *view) find(ctx context.Context, k kind, method, name string) (place, er
 		return place{}, err
 	}
 	return p, nil
+}
+
+// loadNamed fetches the lists that are missing of the targets whose name a
+// client-visible name begins with, so that others are not waited for. It reports
+// whether it got any.
+func (v *view) loadNamed(ctx context.Context, k kind, name string, lists []*list) (any bool) {
+	for i, e := range v.entries {
+		if lists[i] == nil && strings.HasPrefix(name, v.b.cfg.Targets[i].Name+"_") {
+			lists[i], _ = e.get(ctx, k) // an error shows as a list that is still missing
+			any = any || lists[i] != nil
+		}
+	}
+	return any
 }
 
 // missing returns what to say of a name that is in no list: when the list of the
