@@ -64,11 +64,11 @@ func TestErrorData(t *testing.T) {
 	}
 
 	var capability mcp.MissingRequiredClientCapabilityData
-	e = protocol.MissingClientCapability([]byte(`{"sampling":{}}`))
+	e = protocol.MissingClientCapability([]byte(`{"elicitation":{}}`))
 	if err := json.Unmarshal(e.Data, &capability); err != nil {
 		t.Fatal(err)
 	}
-	if capability.RequiredCapabilities == nil || capability.RequiredCapabilities.Sampling == nil || e.Code != mcp.CodeMissingRequiredClientCapabilities {
+	if capability.RequiredCapabilities == nil || capability.RequiredCapabilities.Elicitation == nil || e.Code != mcp.CodeMissingRequiredClientCapabilities {
 		t.Errorf("%+v", e)
 	}
 
