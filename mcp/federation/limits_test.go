@@ -122,7 +122,7 @@ func TestStreamLimit(t *testing.T) {
 }
 
 func TestSessionLimits(t *testing.T) {
-	l := &live{calls: map[protocol.ID]*call{}, asked: map[protocol.ID]*ask{}, tokens: map[protocol.ID]*progressToken{}, subs: map[string]struct{}{}}
+	l := new(live)
 	var last func()
 	for i := range maxCalls {
 		done, err := l.begin(protocol.IntID(int64(i)), func() {})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,18 +21,24 @@ const (
 )
 
 // live is the part of a legacy session that lives in this process: its calls,
-// its stream, and what its targets are asking the client. It is safe for
-// concurrent use.
+// its stream, and what its targets are asking the client. Each session that is
+// in memory has one, so it holds little while nothing is under way: its maps are
+// made when they are needed. The zero value is ready. It is safe for concurrent
+// use.
 type live struct {
 	mu     sync.Mutex
 	stream *stream
-	calls  map[protocol.ID]*call
+	calls  []call                         // few at a time
 	asked  map[protocol.ID]*ask           // by the id that the client knows
 	tokens map[protocol.ID]*progressToken // by the progress token that the client knows
 	subs   map[string]struct{}            // by client-visible URI
 }
 
-type call struct{ cancel context.CancelFunc }
+// A call is a request of the client that is being served.
+type call struct {
+	id     protocol.ID
+	cancel context.CancelFunc
+}
 
 // An ask is a request of a target to the client.
 type ask struct {
@@ -47,14 +54,7 @@ type progressToken struct {
 }
 
 func liveOf(sess *session.Session) *live {
-	return sess.Live(func() any {
-		return &live{
-			calls:  map[protocol.ID]*call{},
-			asked:  map[protocol.ID]*ask{},
-			tokens: map[protocol.ID]*progressToken{},
-			subs:   map[string]struct{}{},
-		}
-	}).(*live)
+	return sess.Live(func() any { return new(live) }).(*live)
 }
 
 // begin notes a request that is being served, so that it can be cancelled by id;
@@ -65,26 +65,38 @@ func (l *live) begin(id protocol.ID, cancel context.CancelFunc) (done func(), er
 	if len(l.calls) >= maxCalls {
 		return nil, &fault.Fault{Code: fault.Overloaded, Message: "too many requests of this session are being served", RetryAfter: time.Second}
 	}
-	if _, ok := l.calls[id]; ok {
+	if l.call(id) >= 0 {
 		return nil, protocol.Errorf(protocol.CodeInvalidRequest, "a request with this id is being served")
 	}
-	c := &call{cancel: cancel}
-	l.calls[id] = c
+	l.calls = append(l.calls, call{id, cancel})
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.calls, id)
+		i := l.call(id)
+		l.calls = slices.Delete(l.calls, i, i+1)
+		if len(l.calls) == 0 && cap(l.calls) > 4 {
+			l.calls = nil
+		}
 	}, nil
+}
+
+// call returns the index of the call with that id, -1 if there is none. The
+// caller holds the lock.
+func (l *live) call(id protocol.ID) int {
+	return slices.IndexFunc(l.calls, func(c call) bool { return c.id == id })
 }
 
 // cancel cancels the request of that id, and so what the one target it went to
 // does for it.
 func (l *live) cancel(id protocol.ID) {
 	l.mu.Lock()
-	c := l.calls[id]
+	var cancel context.CancelFunc
+	if i := l.call(id); i >= 0 {
+		cancel = l.calls[i].cancel
+	}
 	l.mu.Unlock()
-	if c != nil {
-		c.cancel()
+	if cancel != nil {
+		cancel()
 	}
 }
 
@@ -100,13 +112,24 @@ func (l *live) ask(leg *session.Leg, m *protocol.Message) (own protocol.ID, raw 
 		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
 	}
 	own = unguessable()
-	l.asked[own] = &ask{leg: leg, id: m.ID}
+	l.note(own, &ask{leg: leg, id: m.ID})
 	params := m.Params
 	if raw := protocol.Get(params, "_meta", protocol.MetaProgressToken); raw != nil {
+		if l.tokens == nil {
+			l.tokens = map[protocol.ID]*progressToken{}
+		}
 		l.tokens[own] = &progressToken{leg: leg, raw: append([]byte(nil), raw...)}
 		params = protocol.Splice(params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}, Value: []byte(own)})
 	}
 	return own, protocol.AppendRequest(nil, own, m.Method, params), nil
+}
+
+// note notes what the client is asked under the id own. The caller holds the lock.
+func (l *live) note(own protocol.ID, a *ask) {
+	if l.asked == nil {
+		l.asked = map[protocol.ID]*ask{}
+	}
+	l.asked[own] = a
 }
 
 // forget drops an ask that nobody waits for any more.
@@ -172,6 +195,9 @@ func (l *live) subscribe(uri string) bool {
 	defer l.mu.Unlock()
 	if _, ok := l.subs[uri]; !ok && len(l.subs) >= maxSubscriptions {
 		return false
+	}
+	if l.subs == nil {
+		l.subs = map[string]struct{}{}
 	}
 	l.subs[uri] = struct{}{}
 	return true

@@ -176,7 +176,7 @@ func (l *live) question() (protocol.ID, chan *protocol.Message, error) {
 	}
 	own := unguessable()
 	answer := make(chan *protocol.Message, 1)
-	l.asked[own] = &ask{answer: answer}
+	l.note(own, &ask{answer: answer})
 	return own, answer, nil
 }
 
