@@ -57,6 +57,9 @@ type Hub struct {
 	streams  map[*stream]struct{}
 	draining bool
 
+	parking sync.Mutex
+	parked  map[string]*parked // calls that wait for their retry, by id
+
 	streamCount atomic.Int64
 	limiters    *lru.Cache[string, *rate.Limiter]
 }
@@ -82,6 +85,7 @@ func NewHub(opts HubOptions) *Hub {
 		targets: map[targetKey]*held{},
 		live:    map[string]*Backend{},
 		streams: map[*stream]struct{}{},
+		parked:  map[string]*parked{},
 	}
 	h.base, h.stop = context.WithCancel(context.Background())
 	// The sizes are positive, so there is no error.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -293,24 +294,32 @@ func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, releas
 func (q *request) relay(ctx context.Context, k kind, target int, name string, edit protocol.Edit, rewrite func([]byte) []byte) error {
 	edits := []protocol.Edit{edit}
 	if raw := protocol.Get(q.msg.Params, "requestState"); raw != nil {
-		sealed, ok := protocol.String(raw)
-		var state string
-		if ok {
-			state, ok = q.openState(target, sealed)
-		}
-		if !ok {
+		sealed, _ := protocol.String(raw)
+		state, ok := q.openState(target, sealed)
+		own, isTargets := strings.CutPrefix(state, stateTarget)
+		switch {
+		case ok && isTargets:
+			edits = append(edits, protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(own)})
+		case ok:
+			if p := q.b.hub.take(strings.TrimPrefix(state, stateParked)); p != nil {
+				return q.resume(ctx, p, k, name, rewrite)
+			}
+			fallthrough
+		default:
 			return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.requestState is not valid for this request")
 		}
-		edits = append(edits, protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(state)})
 	}
 	leg, release, err := q.leg(ctx, target)
 	if err != nil {
 		return q.targetFailed(err)
 	}
+	params := protocol.Splice(q.msg.Params, edits...)
+	if q.era == protocol.Modern && leg.Era() == protocol.Legacy && asksClients(q.client.Capabilities) {
+		return q.park(ctx, k, target, name, params, leg, release, rewrite)
+	}
 	defer release()
 	sink := &sink{q: q, leg: leg, target: target}
 	defer sink.close()
-	params := protocol.Splice(q.msg.Params, edits...)
 	m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
 	if sink.refused != "" {
 		return q.cannotAsk(sink.refused)

@@ -88,7 +88,7 @@ func (q *request) inputRequired(ctx context.Context, target int, leg *session.Le
 	if q.era == protocol.Modern {
 		if state, ok := protocol.GetString(result, "requestState"); ok {
 			result = protocol.Splice(result, protocol.Edit{
-				Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(target, state))})
+				Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(target, stateTarget+state))})
 		}
 		return q.result(result)
 	}
@@ -118,12 +118,12 @@ func (q *request) inputRequired(ctx context.Context, target int, leg *session.Le
 // ask sends each of the inputRequests to the client as a request, all at once,
 // and returns the inputResponses.
 func (q *request) ask(ctx context.Context, result []byte) ([]byte, error) {
-	type question struct {
+	type input struct {
 		key    string
 		own    protocol.ID
 		answer chan *protocol.Message
 	}
-	var questions []question
+	var questions []input
 	defer func() {
 		for _, one := range questions {
 			q.live.forget(one.own)
@@ -142,7 +142,7 @@ func (q *request) ask(ctx context.Context, result []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			questions = append(questions, question{key: key, own: own, answer: answer})
+			questions = append(questions, input{key: key, own: own, answer: answer})
 			params := protocol.Splice(protocol.Get(value, "params"), protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
 			if err := q.answer.emit(protocol.AppendRequest(nil, own, method, params)); err != nil {
 				return nil, err

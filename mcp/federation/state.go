@@ -14,6 +14,13 @@ import (
 // server asked for.
 const stateLifetime = 30 * time.Minute
 
+// What a sealed state begins with: it is the text of a modern target, or the id of
+// a call that is parked here.
+const (
+	stateTarget = "t"
+	stateParked = "p"
+)
+
 // sealState wraps a target's requestState, so that only the caller that got it
 // can bring it back, only to the target that made it, only with the same request,
 // and only for a while (2026-07-28, Multi Round-Trip Requests, Server

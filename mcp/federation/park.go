@@ -1,0 +1,227 @@
+package federation
+
+import (
+	"context"
+	"crypto/rand"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
+)
+
+// maxParked bounds the calls of this process that wait for input.
+const maxParked = 1000
+
+// A parked is a call of a modern client to a legacy target. When the target asks
+// the client something, the client's request ends with input_required, and the
+// call waits here for the retry that brings the answers (2026-07-28, Multi
+// Round-Trip Requests). Whoever serves a request of the client is attached to it
+// in between. It is safe for concurrent use.
+type parked struct {
+	id     string
+	leg    *session.Leg
+	target int
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the call has ended, with m or err
+	m      *protocol.Message
+	err    error
+	asked  chan struct{} // capacity 1: there is a question
+
+	mu        sync.Mutex
+	answer    *answer // of the request that is attached, nil while parked
+	questions []question
+	count     int
+	timer     *time.Timer // ends the call while it is parked
+}
+
+// A question is a request of the target that waits for the client.
+type question struct {
+	key     string
+	id      protocol.ID // the target's
+	request []byte      // as an element of inputRequests
+}
+
+// park begins a call that can be parked, and serves it for q.
+func (q *request) park(ctx context.Context, k kind, target int, name string, params []byte, leg *session.Leg, release func(), rewrite func([]byte) []byte) error {
+	h := q.b.hub
+	// The call outlives the request, and so must not write into its Record.
+	callCtx, cancel := context.WithCancel(context.Background())
+	p := &parked{id: rand.Text(), leg: leg, target: target, cancel: cancel, done: make(chan struct{}), asked: make(chan struct{}, 1), answer: q.answer}
+	started := h.spawn(func(stop context.Context) {
+		defer context.AfterFunc(stop, cancel)()
+		defer cancel()
+		defer release()
+		defer close(p.done)
+		p.m, p.err = leg.Call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
+			Emit: func(m *protocol.Message) error { return p.emit(q, m) }})
+		h.unpark(p)
+	})
+	if !started {
+		cancel()
+		release()
+		return errClosed
+	}
+	return q.attend(ctx, p, k, name, rewrite)
+}
+
+// emit takes what the target sends before the response.
+func (p *parked) emit(q *request, m *protocol.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.Kind == protocol.Request {
+		if len(p.questions) >= maxAsked {
+			return fault.New(fault.UpstreamFailed, "the server asked the client too much")
+		}
+		p.count++
+		params := protocol.Splice(m.Params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
+		p.questions = append(p.questions, question{key: "q" + strconv.Itoa(p.count), id: m.ID,
+			request: protocol.Splice(nil,
+				protocol.Edit{Path: []string{"method"}, Value: protocol.Quote(m.Method)},
+				protocol.Edit{Path: []string{"params"}, Value: params})})
+		select {
+		case p.asked <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	if c := changeOf(m.Method); c != 0 {
+		if e := q.catalogue().entry(p.leg.Target()); e != nil {
+			e.invalidate(c)
+		}
+		return nil
+	}
+	if p.answer == nil || m.Method == "notifications/cancelled" || m.Method == "notifications/resources/updated" {
+		return nil // nobody is there to hear it
+	}
+	return p.answer.emit(m.Raw)
+}
+
+// attend serves the call for q until it ends, or asks for input.
+func (q *request) attend(ctx context.Context, p *parked, k kind, name string, rewrite func([]byte) []byte) error {
+	detach := func() {
+		p.mu.Lock()
+		p.answer = nil
+		p.mu.Unlock()
+	}
+	select {
+	case <-p.done:
+		detach()
+	case <-ctx.Done():
+		detach()
+		p.cancel()
+		return q.callFailed(ctx, ctx.Err())
+	case <-p.asked:
+		detach()
+		return q.inputWanted(p)
+	}
+	switch {
+	case p.err != nil:
+		return q.callFailed(ctx, p.err)
+	case p.m.Error != nil:
+		return q.peerError(k, name, p.m.Error)
+	default:
+		return q.result(rewrite(p.m.Result))
+	}
+}
+
+// inputWanted answers with what the target asks, and parks the call.
+func (q *request) inputWanted(p *parked) error {
+	h := q.b.hub
+	if !h.park(p) {
+		p.cancel()
+		return &fault.Fault{Code: fault.Overloaded, Message: "too many calls wait for input", RetryAfter: 5 * time.Second}
+	}
+	p.mu.Lock()
+	edits := make([]protocol.Edit, 0, len(p.questions))
+	for _, one := range p.questions {
+		edits = append(edits, protocol.Edit{Path: []string{one.key}, Value: one.request})
+	}
+	p.mu.Unlock()
+	return q.result(protocol.Splice(nil,
+		protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"input_required"`)},
+		protocol.Edit{Path: []string{"inputRequests"}, Value: protocol.Splice(nil, edits...)},
+		protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(p.target, stateParked+p.id))}))
+}
+
+// resume serves the retry of a parked call: it passes the client's answers on to
+// the target. What is not answered is asked again.
+func (q *request) resume(ctx context.Context, p *parked, k kind, name string, rewrite func([]byte) []byte) error {
+	responses := protocol.Get(q.msg.Params, "inputResponses")
+	p.mu.Lock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	var answered, open []question
+	for _, one := range p.questions {
+		if len(responses) > 0 && responses[0] == '{' && protocol.Get(responses, one.key) != nil {
+			answered = append(answered, one)
+		} else {
+			open = append(open, one)
+		}
+	}
+	p.questions = open
+	p.answer = q.answer
+	p.mu.Unlock()
+	for _, one := range answered {
+		m := &protocol.Message{Kind: protocol.Response, Result: protocol.Get(responses, one.key)}
+		if err := p.leg.Respond(ctx, one.id, m, q.forward); err != nil {
+			p.cancel()
+			return q.callFailed(ctx, err)
+		}
+	}
+	if len(open) > 0 {
+		select {
+		case p.asked <- struct{}{}:
+		default:
+		}
+	}
+	return q.attend(ctx, p, k, name, rewrite)
+}
+
+// park keeps a call for its retry, for as long as a client may take.
+func (h *Hub) park(p *parked) bool {
+	h.parking.Lock()
+	defer h.parking.Unlock()
+	if len(h.parked) >= maxParked {
+		return false
+	}
+	h.parked[p.id] = p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = time.AfterFunc(parkedFor, p.cancel)
+	return true
+}
+
+// take returns the parked call of that id, for one retry; nil when there is none.
+func (h *Hub) take(id string) *parked {
+	h.parking.Lock()
+	defer h.parking.Unlock()
+	p := h.parked[id]
+	delete(h.parked, id)
+	return p
+}
+
+// unpark drops a call that has ended.
+func (h *Hub) unpark(p *parked) {
+	h.parking.Lock()
+	defer h.parking.Unlock()
+	delete(h.parked, p.id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+// asksClients reports whether a client said that it can be asked anything.
+func asksClients(capabilities []byte) bool {
+	for _, name := range []string{"elicitation", "sampling", "roots"} {
+		if protocol.Get(capabilities, name) != nil {
+			return true
+		}
+	}
+	return false
+}
