@@ -102,6 +102,9 @@ type importer struct {
 func (im *importer) add(name string, raw jsontext.Value) error {
 	var s server
 	if err := json.Unmarshal(raw, &s); err != nil {
+		if e := new(json.SemanticError); errors.As(err, &e) {
+			return fmt.Errorf("its %s is of the wrong type", strings.TrimPrefix(string(e.JSONPointer), "/"))
+		}
 		return fmt.Errorf("reading the entry: %w", err)
 	}
 	if s.Disabled {

@@ -111,7 +111,7 @@ func TestImport(t *testing.T) {
 				"both: it has both command and url: remove one",
 				"header: it has the header X-Key: only an Authorization with a bearer token is imported",
 				`input: it needs the input "other": set the environment variable MCPGW_INPUT_OTHER`,
-				`kind: reading the entry: json: cannot unmarshal JSON number into Go string within "/command"`,
+				"kind: its command is of the wrong type",
 				"neither: it has neither command nor url",
 				"off: it is disabled",
 				`open: the variable in "${HOME" has no closing brace`,
