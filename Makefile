@@ -39,7 +39,7 @@ conformance: deps ## run the official MCP suite, directly and through the gatewa
 .PHONY: bench
 bench: ## measure the gateway beside a plain reverse proxy and nginx
 	@hack/deps bench
-	$(GO) run ./bench
+	PATH="$$PATH:/usr/sbin" $(GO) run ./bench
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, and golangci-lint where it is installed

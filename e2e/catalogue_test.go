@@ -15,12 +15,13 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// TestCatalogue puts five real servers, of both eras and all three transports,
+// TestCatalogue puts seven servers, of both eras and all three transports,
 // behind one URL and uses them with go-sdk's client at each revision.
 func TestCatalogue(t *testing.T) {
 	t.Parallel()
 	streamable, _ := startEverything(t, "streamableHttp")
 	sse, _ := startEverything(t, "sse")
+	fixture := startFixture(t, false)
 	modern := serveDemo(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("hello from a file"), 0o600); err != nil {
@@ -30,6 +31,7 @@ func TestCatalogue(t *testing.T) {
 		return manifest(port,
 			static("everything", streamable, "/mcp"),
 			fmt.Sprintf("{name: old, static: {host: 127.0.0.1, port: %d, path: /sse, protocol: SSE}}", sse),
+			static("fixture", fixture, "/"),
 			static("demo", modern, "/demo/mcp"),
 			static("notes", modern, "/notes/mcp"),
 			"{name: files, timeout: 30s, stdio: "+stdioTarget(t, "server-filesystem", dir)+"}",
@@ -45,7 +47,7 @@ func TestCatalogue(t *testing.T) {
 			}
 			names := c.toolNames(t)
 			for _, want := range []string{
-				"everything_echo", "old_echo", "demo_add", "notes_write", "files_read_text_file", "memory_create_entities",
+				"everything_echo", "old_echo", "fixture_test_simple_text", "demo_add", "notes_write", "files_read_text_file", "memory_create_entities",
 			} {
 				if !slices.Contains(names, want) {
 					t.Errorf("%s is not listed in %v", want, names)
@@ -61,6 +63,7 @@ func TestCatalogue(t *testing.T) {
 			}{
 				{"everything_echo", map[string]any{"message": "one"}, "one"},
 				{"old_echo", map[string]any{"message": "two"}, "two"},
+				{"fixture_test_simple_text", nil, "simple text"},
 				{"demo_add", map[string]any{"a": 2, "b": 3}, "5"},
 				{"files_read_text_file", map[string]any{"path": filepath.Join(dir, "hello.txt")}, "hello from a file"},
 				{"memory_search_nodes", map[string]any{"query": "nobody"}, "entities"},
