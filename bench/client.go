@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/mcpgw/mcpgw/bench/internal/h1"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -30,6 +31,10 @@ func post(t h1.Target, session string, message []byte) []byte {
 // openSession makes one MCP session over c and returns its id.
 func openSession(c *h1.Conn, t h1.Target) (string, error) {
 	r, err := c.Do(post(t, "", []byte(initialize)))
+	for err == nil && r.Status == 429 { // the gateway bounds how fast one client makes sessions
+		time.Sleep(100 * time.Millisecond)
+		r, err = c.Do(post(t, "", []byte(initialize)))
+	}
 	if err != nil {
 		return "", err
 	}
