@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,9 @@ type duplex struct {
 	since  time.Time // when it became idle
 	// crowd has a token when a call or a listener was added.
 	crowd chan struct{}
+
+	subscribing bool          // somebody keeps the subscription
+	resubscribe chan struct{} // has a token when listeners came, left or changed
 }
 
 // A duplexCall is one call under way on a duplex.
@@ -47,18 +52,22 @@ type duplexCall struct {
 	*mailbox
 	order int64
 	asks  bool // the target may ask something on behalf of this call
-	// passive calls do not keep a connection that is otherwise unused.
-	passive bool
+	// subscription is the call that keeps the subscription of the listeners. It
+	// does not keep a connection that is otherwise unused.
+	subscription bool
 }
 
 // An ear is one listener of a duplex.
 type ear struct {
 	*mailbox
 	in *intake
-	id protocol.ID // of its subscriptions/listen; "" toward legacy targets
-	w  wire
 	// passive listeners do not keep a connection that is otherwise unused.
 	passive bool
+	// uris are the resources that it wants to hear of, told says that it knows
+	// how the subscription stands, over that it was told of its end. Toward modern
+	// targets only.
+	uris       []string
+	told, over bool
 }
 
 // duplexIdle is how long a connection or a child is kept that nobody uses.
@@ -74,7 +83,7 @@ func (d *duplex) open() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls, d.ears = make(map[protocol.ID]*duplexCall), make(map[*ear]struct{})
-	d.crowd = make(chan struct{}, 1)
+	d.crowd, d.resubscribe = make(chan struct{}, 1), make(chan struct{}, 1)
 	d.disc.Store(&Discovery{Era: protocol.Legacy})
 	d.since = time.Now()
 	d.timer = time.AfterFunc(d.idle, d.expire)
@@ -90,7 +99,7 @@ func (d *duplex) expire() {
 // used reports whether somebody uses the connection. d.mu is held.
 func (d *duplex) used() bool {
 	for _, c := range d.calls {
-		if !c.passive {
+		if !c.subscription {
 			return true
 		}
 	}
@@ -198,6 +207,13 @@ func (d *duplex) dispatch(m *protocol.Message) {
 			return
 		}
 		c.put(m, true)
+	case m.Kind == protocol.Notification && m.Method == acknowledged:
+		d.mu.Lock()
+		c := d.calls[protocol.ID(protocol.Get(m.Params, "_meta", protocol.MetaSubscriptionID))]
+		d.mu.Unlock()
+		if c == nil || !c.subscription || !c.put(m, false) {
+			d.t.drop("an acknowledgement of no subscription", m)
+		}
 	case m.Kind == protocol.Request && m.Method == "ping":
 		d.reply(protocol.AppendResult(nil, m.ID, nil))
 	case m.Method == "notifications/progress":
@@ -232,8 +248,7 @@ func (d *duplex) dispatch(m *protocol.Message) {
 func announcement(method string) bool {
 	switch method {
 	case "notifications/tools/list_changed", "notifications/prompts/list_changed",
-		"notifications/resources/list_changed", "notifications/resources/updated",
-		"notifications/subscriptions/acknowledged":
+		"notifications/resources/list_changed", "notifications/resources/updated":
 		return true
 	default:
 		return false
@@ -276,17 +291,11 @@ func (d *duplex) onlyEar() *ear {
 	return nil
 }
 
-// announce hands a notification to the listener whose subscription it names, or
-// to all. One that is too slow to take it does not get it.
+// announce hands a notification to all listeners. One that is too slow to take it
+// does not get it.
 func (d *duplex) announce(m *protocol.Message) {
-	subscription := protocol.ID(protocol.Get(m.Params, "_meta", protocol.MetaSubscriptionID))
 	d.mu.Lock()
-	var ears []*ear
-	for e := range d.ears {
-		if subscription == "" || e.id == subscription {
-			ears = append(ears, e)
-		}
-	}
+	ears := slices.Collect(maps.Keys(d.ears))
 	d.mu.Unlock()
 	for _, e := range ears {
 		if !e.put(m, false) {

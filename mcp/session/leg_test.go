@@ -104,7 +104,7 @@ func TestCall(t *testing.T) {
 		for range protocol.Elements(protocol.Get(m.Result, "tools")) {
 			n++
 		}
-		if n != 4 {
+		if n != 6 {
 			t.Errorf("%d tools in %s", n, m.Result)
 		}
 		m, err = l.Call(t.Context(), &Call{Method: "tools/call", Params: params("nope", "")})

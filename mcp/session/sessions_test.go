@@ -36,6 +36,14 @@ func create(t testing.TB, s *Sessions, c Client, legs ...*Leg) *Session {
 	return sess
 }
 
+// countLegs returns how many legs there are.
+func countLegs(legs []byte) int {
+	if len(legs) == 0 {
+		return 0
+	}
+	return int(legs[0])
+}
+
 // A session goes on in another process with the same key, with the sessions of the
 // targets that initialize opened.
 func TestSessionOnAnotherReplica(t *testing.T) {

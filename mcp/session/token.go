@@ -154,14 +154,6 @@ func findLeg(legs []byte, id targetID) (legState, bool) {
 	return legState{}, false
 }
 
-// countLegs returns how many legs there are.
-func countLegs(legs []byte) int {
-	if len(legs) == 0 {
-		return 0
-	}
-	return int(legs[0])
-}
-
 // A tokenReader reads the parts of a token; bad is set once one is missing.
 type tokenReader struct {
 	rest []byte

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -119,65 +118,34 @@ func (w *duplexWire) listen(ctx context.Context, in *intake) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(w.t.ctx, func() { cancel(errClosed) })()
-	for {
-		var filter []byte
-		var changed <-chan struct{}
-		if w.era() == protocol.Modern {
-			if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
-				return errNoStream
-			}
-		}
-		err := w.listenOnce(ctx, in, filter, changed)
-		switch {
-		case ctx.Err() != nil:
-			return w.t.fault(ctx, ctx.Err())
-		case errors.Is(err, errResubscribe):
-		default:
-			return err
-		}
+	err := w.listenOnce(ctx, in)
+	if ctx.Err() != nil && !isEmit(err) {
+		return w.t.fault(ctx, ctx.Err())
 	}
+	return err
 }
 
-// listenOnce listens until ctx ends, the connection breaks or changed is closed.
-// A modern target is asked for what filter says.
-func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, changed <-chan struct{}) error {
-	e := &ear{mailbox: newMailbox(), in: in, w: w, passive: in.leg == nil && w.t.cfg.Transport == Stdio}
+// listenOnce listens until ctx ends or the connection breaks. A modern target is
+// asked for what the listener wants, together with what others want.
+func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
+	e := &ear{mailbox: newMailbox(), in: in, passive: in.leg == nil && w.t.cfg.Transport == Stdio}
 	defer close(e.done)
-	if filter != nil {
-		e.id = nextID()
-	}
-	w.mu.Lock()
-	if w.broken != nil {
-		err := w.broken
-		w.mu.Unlock()
-		return &unsent{err: w.t.failed(err)}
-	}
-	w.ears[e] = struct{}{}
-	poke(w.crowd)
-	if e.id != "" { // the end of the subscription comes as its response
-		w.calls[e.id] = &duplexCall{mailbox: e.mailbox, passive: e.passive}
-	}
-	w.use()
-	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		delete(w.ears, e)
-		delete(w.calls, e.id)
-		w.use()
-		w.mu.Unlock()
-	}()
-	if e.id != "" {
-		params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
-		params, _ = modernParams(params, e.id, w.version(), []byte("{}"), w.t.info, nil)
-		if _, err := w.write(ctx, protocol.AppendRequest(nil, e.id, "subscriptions/listen", params), in.f); err != nil {
-			return err
+	modern := w.era() == protocol.Modern
+	var changed <-chan struct{}
+	if modern {
+		var filter []byte
+		if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
+			return errNoStream
 		}
-		defer func() {
-			if w.alive() {
-				w.abandon(e.id, in.f)
-			}
-		}()
-	} else if in.connected != nil {
+		if in.subscriptions != nil {
+			e.uris, changed = in.subscriptions()
+		}
+	}
+	if err := w.join(e); err != nil {
+		return err
+	}
+	defer w.part(e)
+	if !modern && in.connected != nil {
 		in.connected()
 	}
 	reply := func(msg []byte) { w.duplex.reply(msg) }
@@ -190,7 +158,9 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, 
 			select {
 			case <-e.ready:
 			case <-changed:
-				return errResubscribe
+				var uris []string
+				uris, changed = in.subscriptions()
+				w.want(e, uris)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -198,7 +168,7 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake, filter []byte, 
 			return errNoStream
 		case m.Kind == protocol.Response:
 			return &unsent{err: w.t.failed(errStreamEnd)}
-		case m.Method == "notifications/subscriptions/acknowledged":
+		case m.Method == acknowledged:
 			if in.connected != nil {
 				in.connected()
 			}

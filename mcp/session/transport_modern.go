@@ -229,21 +229,21 @@ func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) e
 	if mediaType(resp) != streamType {
 		return errors.New("the answer to subscriptions/listen is no event stream")
 	}
-	acknowledged := false
+	running := false
 	return w.t.events(resp.Body, new(cursor), func(m *protocol.Message) error {
 		switch {
 		case m.Kind == protocol.Response && m.ID == id && m.Error != nil:
 			return &refusal{m.Error}
 		case m.Kind == protocol.Response && m.ID == id:
 			return errStreamEnd
-		case m.Kind == protocol.Notification && m.Method == "notifications/subscriptions/acknowledged":
-			acknowledged = true
+		case m.Kind == protocol.Notification && m.Method == acknowledged:
+			running = true
 			late.Stop()
 			if in.connected != nil {
 				in.connected()
 			}
 			return nil
-		case !acknowledged:
+		case !running:
 			return errors.New("the first message of subscriptions/listen is not the acknowledgement")
 		}
 		return in.take(w.t, unsubscribed(m), w, func([]byte) {})

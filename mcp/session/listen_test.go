@@ -1,0 +1,287 @@
+package session
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/mcpgw/mcpgw/mcp/protocol"
+)
+
+// A listener whose session the target lost listens on in a new one.
+func TestListenSurvivesLostSession(t *testing.T) {
+	f := &fake{t: t}
+	connected := make(chan bool, 10)
+	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
+		events(w, m, ": hello\n\n")
+		connected <- true
+		if f.count("GET") == 1 {
+			f.forget()
+			return
+		}
+		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/x"}`+"\n\n")
+		<-r.Context().Done()
+	}
+	l := open(t, target(t, serve(t, f).URL), client("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	got := ""
+	_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error { got = m.Method; cancel(); return nil })
+	if got != "notifications/x" {
+		t.Errorf("got %q", got)
+	}
+	if n := f.count("initialize"); n != 2 {
+		t.Errorf("initialised %d times", n)
+	}
+}
+
+// A target that answers GET with 404 though it knows the session has no stream.
+func TestListenWhereGetIsUnknown(t *testing.T) {
+	f := &fake{t: t}
+	f.get = func(w http.ResponseWriter, _ *http.Request, _ *protocol.Message) { w.WriteHeader(http.StatusNotFound) }
+	l := open(t, target(t, serve(t, f).URL), client("a"))
+	if err := l.Listen(t.Context(), Forward{}, func(*protocol.Message) error { return nil }); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if n, m := f.count("initialize"), f.count("ping"); n != 1 || m != 1 {
+		t.Errorf("initialised %d times, pinged %d times", n, m)
+	}
+}
+
+// Progress that comes on the GET stream instead of the call's own still has the
+// client's token.
+func TestProgressOnTheStream(t *testing.T) {
+	stream, called := make(chan *protocol.Message, 1), make(chan bool)
+	f := &fake{t: t, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
+		stream <- m
+		<-called
+		result(w, m, textOf("ok"))
+	}}
+	f.get = func(w http.ResponseWriter, r *http.Request, _ *protocol.Message) {
+		m := <-stream
+		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`+"\n\n",
+			`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID,"progress":2}}`+"\n\n")
+		<-r.Context().Done()
+	}
+	l := open(t, target(t, serve(t, f).URL), client("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error {
+			token, _ := protocol.GetString(m.Params, "progressToken")
+			if n := string(protocol.Get(m.Params, "progress")); token != "mine" || n != "2" {
+				t.Errorf("got %s", m.Raw)
+			}
+			close(called)
+			return nil
+		})
+	})
+	p := protocol.Splice(params("x", ""), protocol.Edit{Path: []string{"_meta", "progressToken"}, Value: []byte(`"mine"`)})
+	m, err := l.Call(t.Context(), &Call{Method: "tools/call", Params: p})
+	if err != nil || text(t, m) != "ok" {
+		t.Errorf("%v, %v", m, err)
+	}
+	cancel()
+	wg.Wait()
+}
+
+// A modern child is listened to by subscriptions/listen, each listener by its
+// own.
+func TestListenToModernChild(t *testing.T) {
+	tg := stdio(t, "modern")
+	ctx, cancel := context.WithCancel(t.Context())
+	l1, l2 := open(t, tg, client("a")), open(t, tg, client("a"))
+	got := make(chan int, 100)
+	var wg sync.WaitGroup
+	for i, l := range []*Leg{l1, l2} {
+		wg.Go(func() {
+			_ = l.listen(ctx, &intake{leg: l, subscriptions: l.subscriptions, connected: func() { got <- 10 + i },
+				emit: func(m *protocol.Message) error {
+					if m.Method != "notifications/tools/list_changed" || protocol.Get(m.Params, "_meta", protocol.MetaSubscriptionID) != nil {
+						t.Errorf("got %s", m.Raw)
+					}
+					got <- i
+					return nil
+				}})
+		})
+	}
+	if a, b := <-got, <-got; a+b != 21 {
+		t.Errorf("connected: %d, %d", a, b)
+	}
+	call(t, l1, "addtool", "")
+	seen := map[int]bool{<-got: true}
+	for !seen[0] || !seen[1] {
+		seen[<-got] = true
+	}
+	cancel()
+	wg.Wait()
+}
+
+// A watcher neither keeps a child that nobody uses nor starts it again. When
+// somebody does, it listens again, and tells what may have changed meanwhile.
+func TestWatcherWaitsForTheChild(t *testing.T) {
+	tg := stdio(t, "script")
+	l := open(t, tg, client("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan string, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() { tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- m.Method }) })
+	first := l.w.(*duplexWire).duplex
+	wait(t, func() bool {
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		return len(first.ears) == 1
+	})
+	if _, ok := first.unused(); !ok {
+		t.Error("the watcher counts as use")
+	}
+	first.fail(errUnused)
+	wait(t, func() bool {
+		tg.children.mu.Lock()
+		defer tg.children.mu.Unlock()
+		return len(tg.children.started) == 1 && tg.children.count == 0
+	})
+	call(t, l, "echo", "")
+	if m := <-got; m != "notifications/tools/list_changed" {
+		t.Errorf("got %s", m)
+	}
+	call(t, l, "changed", "")
+	if m := <-got; m != "notifications/tools/list_changed" {
+		t.Errorf("got %s", m)
+	}
+	tg.children.mu.Lock()
+	if n := tg.children.count; n != 1 {
+		t.Errorf("%d children", n)
+	}
+	tg.children.mu.Unlock()
+	cancel()
+	wg.Wait()
+}
+
+// A listener of a child that crashed listens on to the next.
+func TestListenSurvivesCrash(t *testing.T) {
+	tg := stdio(t, "script")
+	l := open(t, tg, client("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	connected, got := make(chan bool, 100), make(chan string, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = l.listen(ctx, &intake{leg: l, connected: func() { connected <- true },
+			emit: func(m *protocol.Message) error { got <- m.Method; return nil }})
+	})
+	<-connected
+	if _, err := l.Call(ctx, &Call{Method: "tools/call", Params: params("crash", "")}); err == nil {
+		t.Error("no error")
+	}
+	<-connected
+	call(t, l, "changed", "")
+	if m := <-got; m != "notifications/tools/list_changed" {
+		t.Errorf("got %s", m)
+	}
+	cancel()
+	wg.Wait()
+}
+
+// When the pool is full, an idle leg of another caller makes room; legs that are
+// lent do not.
+func TestPoolMakesRoom(t *testing.T) {
+	f := &fake{t: t}
+	tg := target(t, serve(t, f).URL)
+	a, err := tg.Lease(t.Context(), client("a"), Forward{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, err := tg.Lease(t.Context(), client("b"), Forward{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle.Release()
+	tg.pool.mu.Lock()
+	tg.pool.total = maxPooled // as if so many were lent
+	tg.pool.mu.Unlock()
+	c, err := tg.Lease(t.Context(), client("c"), Forward{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return f.count("DELETE") == 1 })
+	waiting := make(chan error, 1)
+	go func() {
+		l, err := tg.Lease(t.Context(), client("d"), Forward{})
+		if err == nil {
+			l.Release()
+		}
+		waiting <- err
+	}()
+	key := keyOf(client("d"))
+	wait(t, func() bool {
+		tg.pool.mu.Lock()
+		defer tg.pool.mu.Unlock()
+		s := tg.pool.shelf[key]
+		return s != nil && s.freed != nil
+	})
+	_ = a.Close(t.Context()) // a leg that is broken when it comes back leaves its place
+	a.Release()
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	c.Release()
+	tg.pool.mu.Lock()
+	tg.pool.total -= maxPooled - 2
+	tg.pool.mu.Unlock()
+}
+
+// Listeners of one modern child hear of what any of them subscribed to, whoever
+// comes and goes.
+func TestSubscriptionsOfModernChild(t *testing.T) {
+	tg := stdio(t, "modern")
+	got := make(chan string, 1000)
+	connected := make(chan bool, 1000)
+	listen := func(uri string) (leave func()) {
+		l := open(t, tg, client("a"))
+		if _, err := l.Call(t.Context(), &Call{Method: "resources/subscribe", Params: []byte(`{"uri":"` + uri + `"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_ = l.listen(ctx, &intake{leg: l, subscriptions: l.subscriptions, connected: func() { connected <- true },
+				emit: func(m *protocol.Message) error {
+					if m.Method == "notifications/resources/updated" {
+						about, _ := protocol.GetString(m.Params, "uri")
+						got <- uri + " " + about
+					}
+					return nil
+				}})
+		})
+		return func() { cancel(); wg.Wait() }
+	}
+	caller := open(t, tg, client("a"))
+	// hears waits until the listener of one resource hears of it.
+	hears := func(uri string) {
+		t.Helper()
+		for call(t, caller, "update", uri); ; {
+			select {
+			case g := <-got:
+				if g == uri+" "+uri {
+					return
+				}
+			case <-connected: // what was sent before a subscription is lost: send it again
+				call(t, caller, "update", uri)
+			}
+		}
+	}
+	leaveA := listen("test://a")
+	<-connected
+	hears("test://a")
+	leaveB := listen("test://b")
+	<-connected
+	hears("test://b")
+	hears("test://a")
+	leaveA()
+	hears("test://b")
+	leaveB()
+	leaveA = listen("test://a")
+	<-connected
+	hears("test://a")
+	leaveA()
+}
