@@ -27,6 +27,29 @@ func (n *names) has(target, s string) bool {
 	return n.known[name{target, s}] > 0
 }
 
+// add adds to what a target of a backend offers.
+func (n *names) add(backend, target string, list []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known == nil {
+		n.known, n.owned = map[name]int{}, map[[2]string][]name{}
+	}
+	owner := [2]string{backend, target}
+	have := make(map[name]bool, len(n.owned[owner])+len(list))
+	for _, k := range n.owned[owner] {
+		have[k] = true
+	}
+	for _, s := range list {
+		k := name{target, s}
+		if _, known := n.known[k]; have[k] || !known && len(n.known) >= maxNames {
+			continue
+		}
+		have[k] = true
+		n.known[k]++
+		n.owned[owner] = append(n.owned[owner], k)
+	}
+}
+
 // set replaces what a target of a backend offers. It returns the names that nobody has
 // any more.
 func (n *names) set(backend, target string, list []string) (gone []name) {
@@ -77,6 +100,15 @@ func (m *Metrics) Catalogue(backend, target string, size CatalogueSize, names []
 		m.catalogue.WithLabelValues(backend, target, kind).Set(float64(n))
 	}
 	m.forget(m.names.set(backend, target, names))
+}
+
+// PrivateNames notes names of tools and prompts that some callers are offered by a
+// target whose lists are private to callers. They may become label values until the
+// target is gone, since nobody knows when the last caller lost one.
+func (m *Metrics) PrivateNames(backend, target string, names []string) {
+	if m != nil {
+		m.names.add(backend, target, names)
+	}
 }
 
 // TargetUp notes whether the last contact with a target of a backend succeeded.

@@ -197,6 +197,31 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
+// What callers see in private adds up, and goes with the target.
+func TestPrivateNames(t *testing.T) {
+	m := fixed()
+	m.PrivateNames("ns/b", "t", []string{"one", "two"})
+	m.PrivateNames("ns/b", "t", []string{"two", "three"})
+	for _, s := range []string{"one", "two", "three"} {
+		if !m.names.has("t", s) {
+			t.Errorf("%s is not known", s)
+		}
+	}
+	if got := scrape(t, m); strings.Contains(got, "mcpgw_mcp_catalogue") && strings.Contains(got, `target="t"`) {
+		t.Errorf("a total of private lists:\n%s", got)
+	}
+	for i := range maxNames {
+		m.PrivateNames("ns/b", "t", []string{fmt.Sprintf("tool%d", i)})
+	}
+	if n := len(m.names.known); n != maxNames {
+		t.Errorf("%d names, want %d", n, maxNames)
+	}
+	m.TargetGone("ns/b", "t")
+	if n := len(m.names.known) + len(m.names.owned); n != 0 {
+		t.Errorf("%d names are left", n)
+	}
+}
+
 // The series of a tool that goes, go.
 func TestForget(t *testing.T) {
 	m := fixed()

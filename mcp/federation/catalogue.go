@@ -209,9 +209,9 @@ func (e *entry) refresh(ctx context.Context, k kind) {
 }
 
 // measure reports how much the target offers. Of lists that are private to
-// callers nobody has a total.
+// callers nobody has a total: only their names are reported.
 func (e *entry) measure() {
-	if e.hub.opts.Metrics == nil || e.key.isolation != "" {
+	if e.hub.opts.Metrics == nil {
 		return
 	}
 	var n [kinds]int
@@ -232,6 +232,10 @@ func (e *entry) measure() {
 		}
 	}
 	cfg := e.key.target.Config()
+	if e.key.isolation != "" {
+		e.hub.opts.Metrics.PrivateNames(cfg.Backend, cfg.Name, names)
+		return
+	}
 	e.hub.opts.Metrics.Catalogue(cfg.Backend, cfg.Name, telemetry.CatalogueSize{
 		Tools: n[tools], Prompts: n[prompts], Resources: n[resources], Templates: n[templates]}, names)
 }
