@@ -124,13 +124,15 @@ func outgoing(r *http.Request, upgrade string) *http.Request {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = []string{""} // or net/http sends its own
 	}
-	forwarded(out.Header, r)
+	forwarded(out.Header, r, telemetry.FromContext(r.Context()).Request)
 	return out
 }
 
 // forwarded says in the X-Forwarded headers where r came from. What the client
-// says about addresses is kept before ours; about scheme and host it is not.
-func forwarded(h http.Header, r *http.Request) {
+// says about addresses is kept before ours; about scheme and host it is not. The
+// host is the one that the client asked for: accepted, if it is not nil, is r
+// before filters rewrote it.
+func forwarded(h http.Header, r, accepted *http.Request) {
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		if prior := r.Header["X-Forwarded-For"]; len(prior) > 0 {
 			ip = strings.Join(prior, ", ") + ", " + ip
@@ -142,7 +144,11 @@ func forwarded(h http.Header, r *http.Request) {
 		proto = "https"
 	}
 	h["X-Forwarded-Proto"] = []string{proto}
-	h["X-Forwarded-Host"] = []string{r.Host}
+	host := r.Host
+	if accepted != nil {
+		host = accepted.Host
+	}
+	h["X-Forwarded-Host"] = []string{host}
 }
 
 // removeHop removes the headers that belong to one hop.
