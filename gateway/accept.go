@@ -191,13 +191,16 @@ func (x *exchange) accept(r *http.Request, grace time.Duration) error {
 // gateway may set.
 func checkHeaders(h http.Header) error {
 	size, lines := 0, 0
-	underscores := false
+	underscores, twice := false, ""
 	for name, values := range h {
 		for _, v := range values {
 			size += len(name) + len(v) + len(": \r\n")
 		}
 		lines += len(values)
 		underscores = underscores || strings.IndexByte(name, '_') >= 0
+		if len(values) > 1 && (name == "Authorization" || name == "Content-Type") {
+			twice = name
+		}
 		if strings.HasPrefix(name, internalPrefix) {
 			delete(h, name)
 		}
@@ -207,6 +210,8 @@ func checkHeaders(h http.Header) error {
 		return fault.New(fault.HeadersTooLarge, "the headers are over the limit of %d bytes", maxHeaderBytes)
 	case lines > maxHeaderLines:
 		return fault.New(fault.HeadersTooLarge, "the request has more than %d header lines", maxHeaderLines)
+	case twice != "": // one reader takes the first, another the last (RFC 9110 section 5.3)
+		return fault.New(fault.BadRequest, "the header %s stands more than once", twice)
 	case underscores:
 		return checkUnderscores(h)
 	}

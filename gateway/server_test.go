@@ -319,6 +319,8 @@ backendRefs: [`+to("a")+`]`))
 		{"long target over it", "/a?" + strings.Repeat("x", maxTarget-2), nil, 414, "the request target is over the limit of 8192 bytes"},
 		{"twins", "/a", []string{"X_Y", "1", "X-Y", "2"}, 400, "two headers differ only in _ and -"},
 		{"an internal header in disguise", "/a", []string{"X_Mcpgw_Y", "1"}, 400, "two headers differ only in _ and -"},
+		{"two credentials", "/a", []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, 400, "the header Authorization stands more than once"},
+		{"two types", "/a", []string{"Content-Type", "application/json", "Content-Type", "text/plain"}, 400, "the header Content-Type stands more than once"},
 		{"headers over the limit", "/a", []string{"X-Big", strings.Repeat("x", maxHeaderBytes)}, 431, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

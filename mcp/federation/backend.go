@@ -23,6 +23,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -185,6 +186,9 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	allowOrigin(w.Header(), cross)
+	if len(r.Header["Mcp-Session-Id"]) > 1 || len(r.Header["Mcp-Protocol-Version"]) > 1 {
+		return fault.New(fault.BadRequest, "an MCP header stands more than once")
+	}
 	switch r.Method {
 	case http.MethodPost:
 		return b.post(w, r)

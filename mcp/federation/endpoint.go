@@ -51,9 +51,6 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return fault.New(fault.UnsupportedMedia, "Content-Encoding is not supported")
 	}
-	if len(r.Header["Mcp-Session-Id"]) > 1 || len(r.Header["Mcp-Protocol-Version"]) > 1 {
-		return fault.New(fault.BadRequest, "an MCP header stands more than once")
-	}
 	body, err := readBody(w, r)
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func TestMethods(t *testing.T) {
 	do := func(method string, header ...string) *http.Response {
 		r, _ := http.NewRequestWithContext(t.Context(), method, g.url, nil)
 		for i := 0; i+1 < len(header); i += 2 {
-			r.Header.Set(header[i], header[i+1])
+			r.Header.Add(header[i], header[i+1])
 		}
 		resp, err := g.client.Do(r)
 		if err != nil {
@@ -121,6 +121,8 @@ func TestMethods(t *testing.T) {
 		{"GET of an unknown session", "GET", []string{"Accept", "text/event-stream", "Mcp-Session-Id", "x"}, 404, nil},
 		{"GET of JSON", "GET", []string{"Accept", "application/json", "Mcp-Session-Id", sid}, 406, nil},
 		{"GET in the modern era", "GET", []string{"Accept", "text/event-stream", "Mcp-Protocol-Version", "2026-07-28"}, 405, map[string]string{"Allow": "POST"}},
+		{"GET of two sessions", "GET", []string{"Accept", "text/event-stream", "Mcp-Session-Id", sid, "Mcp-Session-Id", "x"}, 400, nil},
+		{"DELETE of two sessions", "DELETE", []string{"Mcp-Session-Id", sid, "Mcp-Session-Id", "x"}, 400, nil},
 		{"DELETE without a session", "DELETE", nil, 400, nil},
 		{"DELETE", "DELETE", []string{"Mcp-Session-Id", sid}, 204, nil},
 		{"DELETE again", "DELETE", []string{"Mcp-Session-Id", sid}, 404, nil},
