@@ -171,18 +171,16 @@ func TestBadAnswers(t *testing.T) {
 					}
 					test.answer(w, r, m)
 				}}
-				tg := target(t, serve(t, f).URL, func(c *TargetConfig) {
-					c.MaxMessage = 1 << 20
-					if test.want == timeout {
-						c.Idle = 50 * time.Millisecond
-					}
-				})
+				tg := target(t, serve(t, f).URL, func(c *TargetConfig) { c.MaxMessage = 1 << 20 })
 				l := open(t, tg, client("a"))
+				if test.want == timeout {
+					tg.cfg.Idle = time.Second
+				}
 				_, err := l.Call(t.Context(), &Call{Method: "tools/call", Params: params("bad", "")})
 				if got := fault.Of(err); err == nil || got.Code != test.want {
 					t.Errorf("got %v", err)
 				}
-				if n := f.executed("bad"); n != 1 {
+				if n := f.executed("bad"); n > 1 || n == 0 && test.want != timeout {
 					t.Errorf("executed %d times", n)
 				}
 				if test.want == timeout { // a busy machine could take that long for a good answer
