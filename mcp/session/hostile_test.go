@@ -582,7 +582,7 @@ func TestInFlightIsBounded(t *testing.T) {
 }
 
 func TestLeasesAreBounded(t *testing.T) {
-	tg := target(t, serve(t, &fake{t: t}).URL, func(c *TargetConfig) { c.Timeout = 500 * time.Millisecond })
+	tg := target(t, serve(t, &fake{t: t}).URL)
 	var legs []*Leg
 	for range maxLeased {
 		l, err := tg.Lease(t.Context(), client("a"), Forward{})
@@ -591,10 +591,13 @@ func TestLeasesAreBounded(t *testing.T) {
 		}
 		legs = append(legs, l)
 	}
+	patience := tg.cfg.Timeout
+	tg.cfg.Timeout = 100 * time.Millisecond
 	_, err := tg.Lease(t.Context(), client("a"), Forward{})
 	if got := fault.Of(err); got.Code != fault.Overloaded {
 		t.Errorf("got %v", err)
 	}
+	tg.cfg.Timeout = patience
 	if l, err := tg.Lease(t.Context(), client("b"), Forward{}); err != nil {
 		t.Error(err)
 	} else {
