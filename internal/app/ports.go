@@ -82,6 +82,9 @@ func (p *ports) at(port int) *net.TCPAddr {
 func (p *ports) hostPort(port int) string {
 	at := p.at(port)
 	if at == nil {
+		if port == assumedPort && p.port != 0 {
+			port = p.port
+		}
 		return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
 	host := at.IP.String()

@@ -71,6 +71,9 @@ func TestPorts(t *testing.T) {
 			_ = l.Close()
 			t.Error("a busy port that was asked for gives way")
 		}
+		if got, want := again.hostPort(assumedPort), fmt.Sprintf("127.0.0.1:%d", port); got != want {
+			t.Errorf("it is said to be at %s, want %s", got, want)
+		}
 	})
 	t.Run("the assumed port is busy", func(t *testing.T) {
 		address := fmt.Sprintf("127.0.0.1:%d", assumedPort)
