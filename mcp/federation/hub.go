@@ -321,11 +321,7 @@ func (h *Hub) mayInitialize(isolation string) bool {
 	return l.AllowN(h.now(), 1)
 }
 
+// health counts; the target itself logs.
 func (h *Hub) health(cfg *session.TargetConfig, up bool) {
 	h.opts.Metrics.TargetUp(cfg.Backend, cfg.Name, up)
-	if up {
-		h.opts.Logger.Info("target is up", "backend", cfg.Backend, "target", cfg.Name)
-	} else {
-		h.opts.Logger.Warn("target is down", "backend", cfg.Backend, "target", cfg.Name)
-	}
 }

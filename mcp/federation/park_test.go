@@ -34,7 +34,7 @@ func TestParked(t *testing.T) {
 	if got := call(answer+`,"requestState":"`+state+`"`, "X-Test-Principal", "mallory"); !strings.Contains(got, "-32602") {
 		t.Errorf("another user: %s", got)
 	}
-	if got := call(answer+`,"arguments":{"x":1},"requestState":"`+state+`"`); !strings.Contains(got, "-32602") {
+	if got := call(answer + `,"arguments":{"x":1},"requestState":"` + state + `"`); !strings.Contains(got, "-32602") {
 		t.Errorf("other arguments: %s", got)
 	}
 	// An answer that is missing is asked for again.
