@@ -65,6 +65,14 @@ func (s *sse) event(raw []byte) error {
 	return s.write(s.buf)
 }
 
+// named writes an event of another type than message.
+func (s *sse) named(typ string, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start()
+	return s.write(protocol.AppendEvent(nil, protocol.Event{Type: typ, Data: data, Retry: -1}))
+}
+
 // comment writes a comment that keeps the stream open.
 func (s *sse) comment() error {
 	s.mu.Lock()
@@ -125,6 +133,7 @@ type answer struct {
 	batch     bool
 	responses []byte // of a batch, joined by commas
 	streaming bool   // send it as a stream even so
+	shared    bool   // the stream is the session's, and others use it, too
 }
 
 // emit sends a message that precedes the response.

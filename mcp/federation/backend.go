@@ -189,6 +189,12 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	if len(r.Header["Mcp-Session-Id"]) > 1 || len(r.Header["Mcp-Protocol-Version"]) > 1 {
 		return fault.New(fault.BadRequest, "an MCP header stands more than once")
 	}
+	switch sse := isSSE(r); {
+	case sse && r.Method == http.MethodGet:
+		return b.getSSE(w, r)
+	case sse:
+		return b.postSSE(w, r)
+	}
 	switch r.Method {
 	case http.MethodPost:
 		return b.post(w, r)

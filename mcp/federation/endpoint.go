@@ -31,9 +31,10 @@ type request struct {
 	forward session.Forward
 	header  http.Header
 	answer  *answer
-	sess    *session.Session // of legacy clients
-	live    *live            // of legacy clients
-	view    *view            // once it is needed
+	sess    *session.Session       // of legacy clients
+	live    *live                  // of legacy clients
+	view    *view                  // once it is needed
+	began   func(*session.Session) // is told of the session that initialize makes; may be nil
 }
 
 func methodNotAllowed(allow string) error {
@@ -61,11 +62,7 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := protocol.Parse(body, protocol.Limits{})
 	if err != nil {
-		var id protocol.ID
-		if m != nil {
-			id = m.ID
-		}
-		return &requestError{id: id, err: err}
+		return parseError(m, err)
 	}
 	q := b.newRequest(w, r, m)
 	if isModern(r.Header, m) {
@@ -86,6 +83,15 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 	q.answer.finish()
 	if err == nil || begun {
 		return nil
+	}
+	return &requestError{id: m.ID, err: err}
+}
+
+// parseError returns the error for a message that did not parse, with its id where
+// that could be read.
+func parseError(m *protocol.Message, err error) error {
+	if m == nil {
+		return err
 	}
 	return &requestError{id: m.ID, err: err}
 }

@@ -56,6 +56,8 @@ type Hub struct {
 	live     map[string]*Backend // what Commit made live, by name
 	streams  map[*stream]struct{}
 	draining bool
+	// connections are the sessions of the HTTP+SSE transport, by id.
+	connections map[string]*connection
 
 	parking sync.Mutex
 	parked  map[string]*parked // calls that wait for their retry, by id
@@ -82,10 +84,11 @@ func NewHub(opts HubOptions) *Hub {
 		opts:      opts,
 		now:       time.Now,
 		keepAlive: keepAlive, writeTimeout: writeTimeout,
-		targets: map[targetKey]*held{},
-		live:    map[string]*Backend{},
-		streams: map[*stream]struct{}{},
-		parked:  map[string]*parked{},
+		targets:     map[targetKey]*held{},
+		live:        map[string]*Backend{},
+		streams:     map[*stream]struct{}{},
+		connections: map[string]*connection{},
+		parked:      map[string]*parked{},
 	}
 	h.base, h.stop = context.WithCancel(context.Background())
 	// The sizes are positive, so there is no error.

@@ -79,14 +79,14 @@ func (q *request) message(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	if !q.answer.batch {
+	if !q.answer.batch && !q.answer.shared {
 		q.answer.keep()
 	}
 	return q.serve(ctx)
 }
 
 func (q *request) accepted() error {
-	if !q.answer.batch {
+	if !q.answer.batch && !q.answer.shared {
 		q.answer.w.WriteHeader(http.StatusAccepted)
 	}
 	return nil
@@ -158,7 +158,11 @@ func (q *request) initialize(ctx context.Context) error {
 		result = append(result, protocol.Quote(text)...)
 	}
 	result = append(result, '}')
-	q.answer.w.Header().Set(protocol.HeaderSessionID, sess.ID())
+	if q.began != nil {
+		q.began(sess)
+	} else {
+		q.answer.w.Header().Set(protocol.HeaderSessionID, sess.ID())
+	}
 	return q.result(result)
 }
 
