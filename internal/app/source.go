@@ -7,10 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/mcpjson"
@@ -48,9 +45,10 @@ func (s *memorySource) Run(ctx context.Context, apply func(*config.Resources) *c
 	return nil
 }
 
-// settle is how long a file must be quiet before it is read again: editors write
-// in several steps.
-const settle = 100 * time.Millisecond
+// pollImport is how often an imported file is looked at. A change is read when two
+// looks saw the same: editors write in several steps. The folder is not watched,
+// since it is often a home, where something is always going on.
+const pollImport = 200 * time.Millisecond
 
 // An importSource delivers the servers of an MCP client's file, and delivers them
 // again when the file changes. A change that can't be read leaves what was
@@ -64,36 +62,31 @@ type importSource struct {
 // Run implements [config.Source]. It fails when the file can't be imported at
 // start.
 func (s *importSource) Run(ctx context.Context, apply func(*config.Resources) *config.Report) error {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watching %s: %w", s.path, err)
-	}
-	defer watcher.Close()
-	// The folder, since a file that is replaced is no longer watched.
-	if err := watcher.Add(filepath.Dir(s.path)); err != nil {
-		return exit(ExitInvalidConfig, fmt.Errorf("watching %s: %w", s.path, err))
-	}
+	last := s.look()
 	current, err := s.load()
+	if err == nil {
+		err = s.deliver(current, apply)
+	}
 	if err != nil {
 		return exit(ExitInvalidConfig, err)
 	}
-	if err := s.deliver(current, apply); err != nil {
-		return exit(ExitInvalidConfig, err)
-	}
-	quiet := time.NewTimer(settle)
-	defer quiet.Stop()
+	poll := time.NewTicker(pollImport)
+	defer poll.Stop()
+	changed := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-watcher.Events:
-			quiet.Reset(settle)
-			continue
-		case err := <-watcher.Errors:
-			s.logger.Warn("watching the imported file", slog.Any("error", err))
-			continue
-		case <-quiet.C:
+		case <-poll.C:
 		}
+		if now := s.look(); now != last {
+			last, changed = now, true
+			continue
+		}
+		if !changed {
+			continue
+		}
+		changed = false
 		data, err := s.load()
 		if err == nil && bytes.Equal(data, current) {
 			continue
@@ -106,6 +99,21 @@ func (s *importSource) Run(ctx context.Context, apply func(*config.Resources) *c
 			s.logger.Error("the imported file is not used, what it held before stays", slog.Any("error", err))
 		}
 	}
+}
+
+// A glance is what tells one state of a file from another without reading it.
+type glance struct {
+	modified time.Time
+	size     int64
+	missing  bool
+}
+
+func (s *importSource) look() glance {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return glance{missing: true}
+	}
+	return glance{modified: info.ModTime(), size: info.Size()}
 }
 
 // maxImport bounds the file of an MCP client.
