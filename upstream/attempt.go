@@ -25,6 +25,9 @@ type attempt struct {
 	body      *watchedBody // the request's, unless it is in memory
 	replay    bool         // the body that is in memory was given away before
 
+	lean     bool // it went through the lean client, which says whether a byte was sent
+	leanSent bool
+
 	url   url.URL
 	trace httptrace.ClientTrace
 
@@ -44,6 +47,25 @@ func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error)
 		a.trace.WroteHeaders = func() { a.written.Store(true) }
 	}
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &a.trace))
+	if err := a.complete(out, r, scheme); err != nil {
+		return nil, err
+	}
+	// net/http takes these headers as leave to send a request again although it
+	// was sent. It knows them by their canonical keys only; on the wire the case
+	// does not matter.
+	hideKey(out, "Idempotency-Key", "idempotency-key")
+	hideKey(out, "X-Idempotency-Key", "x-idempotency-key")
+	return out, nil
+}
+
+// leanRequest returns r as the lean client sends it.
+func (a *attempt) leanRequest(r *http.Request) (*http.Request, error) {
+	out := r.WithContext(r.Context())
+	return out, a.complete(out, r, "http")
+}
+
+// complete sets the URL and body of the copy out of r.
+func (a *attempt) complete(out, r *http.Request, scheme string) error {
 	target(r, scheme, a.endpoint.address, &a.url)
 	out.URL = &a.url
 	if out.Host == "" {
@@ -55,16 +77,11 @@ func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error)
 	case a.replay && r.GetBody != nil:
 		body, err := r.GetBody()
 		if err != nil {
-			return nil, fault.Wrap(fault.Internal, err, "internal error")
+			return fault.Wrap(fault.Internal, err, "internal error")
 		}
 		out.Body = body
 	}
-	// net/http takes these headers as leave to send a request again although it
-	// was sent. It knows them by their canonical keys only; on the wire the case
-	// does not matter.
-	hideKey(out, "Idempotency-Key", "idempotency-key")
-	hideKey(out, "X-Idempotency-Key", "x-idempotency-key")
-	return out, nil
+	return nil
 }
 
 func hideKey(r *http.Request, canonical, hidden string) {
@@ -97,6 +114,8 @@ func (a *attempt) sent() bool {
 	switch {
 	case a.answer != nil:
 		return true
+	case a.lean:
+		return a.leanSent
 	case a.conn == nil:
 		return false
 	case a.multiplex:

@@ -68,6 +68,7 @@ type Options struct {
 // proxy from the environment, asks for no compression and follows no redirect.
 type Pool struct {
 	transport *http.Transport
+	lean      *lean // nil when the pool speaks TLS or HTTP/2
 	scheme    string
 	picker    Picker
 	multiplex bool // connections carry several requests at once
@@ -123,6 +124,9 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		Protocols:              protocols,
 	}
+	if p.scheme == "http" && !p.multiplex {
+		p.lean = &lean{dial: dial, idle: map[string][]*leanConn{}}
+	}
 	p.SetEndpoints(addresses...)
 	return p
 }
@@ -155,7 +159,12 @@ func (p *Pool) Endpoints() []*Endpoint { return *p.endpoints.Load() }
 
 // Close closes idle connections. Requests under way go on, and the pool stays
 // usable: Close only gives back what an unused pool would hold on to.
-func (p *Pool) Close() { p.transport.CloseIdleConnections() }
+func (p *Pool) Close() {
+	p.transport.CloseIdleConnections()
+	if p.lean != nil {
+		p.lean.closeIdle()
+	}
+}
 
 // A Pin ties requests to one endpoint of a Pool: the first RoundTrip with an
 // empty Pin fills in the endpoint it chose, later ones go there, or fail with
@@ -210,11 +219,7 @@ func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody) (*http.Respon
 			return nil, body, err
 		}
 		a := &attempt{endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: body, replay: stale+len(tried) > 0}
-		out, err := a.request(r, p.scheme)
-		if err != nil {
-			return nil, body, err
-		}
-		resp, err := p.transport.RoundTrip(out)
+		resp, err := p.attempt(a, r)
 		if err == nil {
 			if pin != nil && pin.Endpoint == "" {
 				pin.Endpoint = e.address
@@ -244,6 +249,24 @@ func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody) (*http.Respon
 			body = next
 		}
 	}
+}
+
+// attempt sends r once.
+func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
+	if p.lean.takes(r) {
+		out, err := a.leanRequest(r)
+		if err != nil {
+			return nil, err
+		}
+		resp, sent, reused, err := p.lean.exchange(out, a.endpoint.address)
+		a.lean, a.leanSent, a.reused = true, sent, reused
+		return resp, err
+	}
+	out, err := a.request(r, p.scheme)
+	if err != nil {
+		return nil, err
+	}
+	return p.transport.RoundTrip(out)
 }
 
 // pick returns the endpoint for r: the pinned one, or the picker's choice among
