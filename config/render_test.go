@@ -147,6 +147,9 @@ func TestSecretsInLines(t *testing.T) {
 		`- request.headers['authorization'].startsWith('hunter`:  `- request.headers['authorization'].startsWith([redacted]`,
 		`value: Bearer abcdef123456`:                             `value: Bearer [redacted]`,
 		`args: [--key, sk-abcdefghijkl]`:                         `args: [--key, [redacted]]`,
+		`host: "http://user:hunter2@h:80/p"`:                     `host: "http://[redacted]@h:80/p"`,
+		`host: user:hunter2@h`:                                   `host: user:[redacted]@h`,
+		`url: https://hunter2@h`:                                 `url: https://[redacted]@h`,
 		`password: in a document that is YAML, told by its kind`: `password: in a document that is YAML, told by its kind`,
 	} {
 		text, _, _ := newSource("f", line).excerpt(Position{"f", 1, 1, 1})

@@ -106,8 +106,15 @@ func host(p *field.Path, h string) field.ErrorList {
 		return nil // the schema says so
 	}
 	invalid := func(detail string) field.ErrorList { return field.ErrorList{field.Invalid(p, h, detail)} }
+	if strings.Contains(h, "@") { // what stands before it is a secret, and not repeated
+		return invalid("must be a host name or IP address alone, without user and password: a credential belongs in a Secret")
+	}
 	if _, rest, ok := strings.Cut(h, "://"); ok {
-		return invalid(fmt.Sprintf("must be a host name or IP address alone, without scheme: write %s", strings.TrimSuffix(rest, "/")))
+		rest, _, _ = strings.Cut(rest, "/")
+		if name, port, err := net.SplitHostPort(rest); err == nil && name != "" && port != "" {
+			return invalid(fmt.Sprintf("must be a host name or IP address alone, without scheme: write %s here, and %s as port", name, port))
+		}
+		return invalid(fmt.Sprintf("must be a host name or IP address alone, without scheme: write %s", rest))
 	}
 	if _, err := netip.ParseAddr(h); err == nil {
 		return nil
