@@ -154,7 +154,7 @@ func (q *request) callTool(ctx context.Context) error {
 	switch err := v.authorize(ctx, tools, q.msg.Method, p.target, p.own, decided); {
 	case errors.Is(err, errUnknown):
 		q.rec.MCP.ToolError = true
-		e := q.result(q.complete26([]byte(`{"content":[{"type":"text","text":"Not permitted with these arguments"}],"isError":true}`)))
+		e := q.result(q.asComplete([]byte(`{"content":[{"type":"text","text":"Not permitted with these arguments"}],"isError":true}`)))
 		q.denied(err)
 		return e
 	case err != nil:
@@ -165,7 +165,7 @@ func (q *request) callTool(ctx context.Context) error {
 		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
 		func(result []byte) []byte {
 			q.rec.MCP.ToolError = string(protocol.Get(result, "isError")) == "true"
-			return q.complete26(toolResult(result, s))
+			return q.asComplete(toolResult(result, s))
 		})
 }
 
@@ -220,7 +220,7 @@ func (q *request) getPrompt(ctx context.Context) error {
 	s := q.b.naming.scope(q.b.cfg.Targets[p.target].Name)
 	return q.relay(ctx, prompts, p.target, name,
 		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
-		func(result []byte) []byte { return q.complete26(promptResult(result, s)) })
+		func(result []byte) []byte { return q.asComplete(promptResult(result, s)) })
 }
 
 // readResource serves resources/read.
@@ -238,7 +238,7 @@ func (q *request) readResource(ctx context.Context) error {
 	s := q.b.naming.scope(q.b.cfg.Targets[target].Name)
 	return q.relay(ctx, resources, target, uri,
 		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)},
-		func(result []byte) []byte { return q.private26(readResult(result, s)) })
+		func(result []byte) []byte { return q.asPrivate(readResult(result, s)) })
 }
 
 // complete serves completion/complete for arguments of prompts and of resource
@@ -258,7 +258,7 @@ func (q *request) complete(ctx context.Context) error {
 			return q.fail(prompts, name, err)
 		}
 		return q.relay(ctx, prompts, p.target, name,
-			protocol.Edit{Path: []string{"ref", "name"}, Value: protocol.Quote(p.own)}, q.complete26)
+			protocol.Edit{Path: []string{"ref", "name"}, Value: protocol.Quote(p.own)}, q.asComplete)
 	case "ref/resource":
 		uri, ok := protocol.GetString(ref, "uri")
 		if !ok {
@@ -269,7 +269,7 @@ func (q *request) complete(ctx context.Context) error {
 			return q.fail(resources, uri, err)
 		}
 		return q.relay(ctx, resources, target, uri,
-			protocol.Edit{Path: []string{"ref", "uri"}, Value: protocol.Quote(own)}, q.complete26)
+			protocol.Edit{Path: []string{"ref", "uri"}, Value: protocol.Quote(own)}, q.asComplete)
 	}
 	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.ref has no known type")
 }
@@ -373,16 +373,16 @@ func (q *request) cannotAsk(method string) error {
 	return q.refuse(status, e)
 }
 
-// complete26 gives a result what every result of the modern era has.
-func (q *request) complete26(result []byte) []byte {
+// asComplete gives a result what every result of the modern era has.
+func (q *request) asComplete(result []byte) []byte {
 	if q.era != protocol.Modern || len(result) == 0 || result[0] != '{' || protocol.Get(result, "resultType") != nil {
 		return result
 	}
 	return protocol.Splice(result, protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"complete"`)})
 }
 
-// private26 also says that no cache may share the result between callers.
-func (q *request) private26(result []byte) []byte {
+// asPrivate also says that no cache may share the result between callers.
+func (q *request) asPrivate(result []byte) []byte {
 	if q.era != protocol.Modern || len(result) == 0 || result[0] != '{' {
 		return result
 	}
@@ -390,33 +390,7 @@ func (q *request) private26(result []byte) []byte {
 	if protocol.Get(result, "ttlMs") == nil {
 		edits = append(edits, protocol.Edit{Path: []string{"ttlMs"}, Value: []byte("0")})
 	}
-	return protocol.Splice(q.complete26(result), edits...)
-}
-
-// setLevel serves logging/setLevel, for all targets that log.
-func (q *request) setLevel(ctx context.Context) error {
-	level, ok := protocol.GetString(q.msg.Params, "level")
-	if !ok {
-		return q.needs("level")
-	}
-	switch level {
-	case "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency":
-	default:
-		return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: no log level of that name")
-	}
-	q.each(ctx, func(ctx context.Context, leg *session.Leg, d *session.Discovery) {
-		if protocol.Get(d.Capabilities, "logging") == nil {
-			return
-		}
-		m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: q.msg.Params, Forward: q.forward})
-		if err == nil && m.Error != nil {
-			err = m.Error
-		}
-		if err != nil {
-			q.b.hub.opts.Logger.DebugContext(ctx, "target did not take the log level", "target", leg.Target().Config().Name, "error", err)
-		}
-	})
-	return q.result([]byte("{}"))
+	return protocol.Splice(q.asComplete(result), edits...)
 }
 
 // denied notes for the operator that a rule refused the operation, which the

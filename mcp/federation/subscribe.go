@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
 )
 
 // subscribe serves resources/subscribe of a legacy client.
@@ -45,4 +46,30 @@ func (q *request) subscription(ctx context.Context) (uri string, target int, own
 		q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
 	}
 	return uri, target, own, err
+}
+
+// setLevel serves logging/setLevel, for all targets that log.
+func (q *request) setLevel(ctx context.Context) error {
+	level, ok := protocol.GetString(q.msg.Params, "level")
+	if !ok {
+		return q.needs("level")
+	}
+	switch level {
+	case "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency":
+	default:
+		return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: no log level of that name")
+	}
+	q.each(ctx, func(ctx context.Context, leg *session.Leg, d *session.Discovery) {
+		if protocol.Get(d.Capabilities, "logging") == nil {
+			return
+		}
+		m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: q.msg.Params, Forward: q.forward})
+		if err == nil && m.Error != nil {
+			err = m.Error
+		}
+		if err != nil {
+			q.b.hub.opts.Logger.DebugContext(ctx, "target did not take the log level", "target", leg.Target().Config().Name, "error", err)
+		}
+	})
+	return q.result([]byte("{}"))
 }
