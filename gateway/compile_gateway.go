@@ -87,7 +87,14 @@ func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
 		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: config.CodeUnserved},
 			"client certificates toward backends are not served yet: none is sent")
 	}
-	if len(g.Spec.Addresses) > 0 {
+	switch {
+	case len(g.Spec.Addresses) == 0:
+	case c.res.Local: // whoever writes 127.0.0.1 means: and nowhere else
+		c.add(o, "spec.addresses", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedAddress",
+			help: "leave them out, and keep the port away from others"},
+			"addresses are not served yet: the Gateway answers 500, rather than others on all addresses")
+		c.attach(attachment{kind: "Gateway", name: o.name}, policy.RuleSet{Source: o.String(), Broken: true})
+	default: // those of its Service
 		c.add(o, "spec.addresses", finding{class: config.Warning, code: config.CodeUnserved, reason: "UnsupportedAddress"},
 			"addresses are not served: the Gateway listens on all of them")
 	}

@@ -157,6 +157,29 @@ spec:
 	}
 }
 
+// A Gateway that is meant for one address is not served on all of them.
+func TestAddressesAreNotWidened(t *testing.T) {
+	gatewayOn := func(more string) string {
+		return `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: default}
+spec:
+  gatewayClassName: agentgateway
+` + more + `
+  listeners: [{name: http, protocol: HTTP, port: 8080}]
+` + static("a", upstreamServer(t, "a")) + strings.Replace(route("r", "backendRefs: ["+to("a")+"]"), "spec:\n", "spec:\n  parentRefs: [{name: default}]\n", 1)
+	}
+	g := start(t, gatewayOn(""))
+	if got := g.get("/"); got.Status != 200 {
+		t.Fatalf("without addresses: %d %q", got.Status, got.Body)
+	}
+	report := g.Apply(load(t, gatewayOn("  addresses: [{type: IPAddress, value: 127.0.0.1}]")))
+	if got := g.get("/"); got.Status != 500 || !report.Has(config.Unresolved) {
+		t.Errorf("with an address: %d %q, %s", got.Status, got.Body, report.Summary())
+	}
+}
+
 // In a cluster nothing is refused as a whole: a policy that does not compile closes what it covers,
 // and only that.
 func TestBrokenPolicyClosesWhatItCovers(t *testing.T) {
