@@ -3,11 +3,12 @@ package config
 // The codes of problems, stable over releases. [Codes] explains each. Codes from
 // MG0200 are raised by package gateway when it compiles resources.
 const (
-	CodeUnreadable    = "MG0001"
-	CodeFileTooLarge  = "MG0002"
-	CodeNoObjects     = "MG0003"
-	CodeTooManyFiles  = "MG0004"
-	CodeTooDeepFolder = "MG0005"
+	CodeUnreadable      = "MG0001"
+	CodeFileTooLarge    = "MG0002"
+	CodeNoObjects       = "MG0003"
+	CodeTooManyFiles    = "MG0004"
+	CodeTooDeepFolder   = "MG0005"
+	CodeTooManyProblems = "MG0006"
 
 	CodeSyntax       = "MG0010"
 	CodeTab          = "MG0011"
@@ -73,6 +74,8 @@ func Codes() []Code {
 		{CodeNoObjects, "there are no objects", "The files hold nothing that configures a gateway. Since that is what a half-written or emptied file looks like, an empty configuration is never applied."},
 		{CodeTooManyFiles, "there are too many files", "At most 1,000 files are read. Give a directory that holds configuration only."},
 		{CodeTooDeepFolder, "a directory is not read", "Of a directory, its own files and those of its subdirectories are read, and nothing deeper. Move the files up, or name the directory with a further -f."},
+
+		{CodeTooManyProblems, "there are too many problems", "No more than 1,000 problems are told at once. The first ones are often the cause of the others."},
 
 		{CodeSyntax, "the file is not YAML", "The text does not follow the rules of YAML from the marked place on. The cause is often a little above it: an indentation, a quote or a bracket that is not closed. Later documents of the file (after ---) are checked all the same."},
 		{CodeTab, "a tab indents a line", "YAML permits spaces only in front of a line. Replace each tab; most editors can do so when they save."},

@@ -203,6 +203,9 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 	meant := map[string]bool{}
 	for _, u := range v1alpha1.UnknownFields(ref.Kind, m) {
 		path := u.Path
+		if l.full() {
+			return
+		}
 		if slices.ContainsFunc(conflicts, func(c v1alpha1.Conflict) bool { return c.Path == v1alpha1.Written(w.renames, path) }) {
 			continue
 		}
@@ -236,7 +239,7 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 		}
 		l.problem(w, ref, f)
 	}
-	l.inlineSecrets(w, ref, m, "", 0)
+	l.inlineSecrets(w, ref, m, "")
 	l.stamp(o.(metav1.Object))
 	switch o := o.(type) {
 	case *v1alpha1.Backend:
@@ -257,7 +260,7 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 }
 
 // inlineSecrets warns of credentials that stand in the object.
-func (l *loader) inlineSecrets(w *written, ref ObjectRef, m map[string]any, path string, depth int) {
+func (l *loader) inlineSecrets(w *written, ref ObjectRef, m map[string]any, path string) {
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		at := child(path, k)
 		switch v := m[k].(type) {
@@ -269,11 +272,11 @@ func (l *loader) inlineSecrets(w *written, ref ObjectRef, m map[string]any, path
 				}})
 			}
 		case map[string]any:
-			l.inlineSecrets(w, ref, v, at, depth+1)
+			l.inlineSecrets(w, ref, v, at)
 		case []any:
 			for i := range v {
 				if item, ok := v[i].(map[string]any); ok {
-					l.inlineSecrets(w, ref, item, index(at, i), depth+1)
+					l.inlineSecrets(w, ref, item, index(at, i))
 				}
 			}
 		}

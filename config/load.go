@@ -50,7 +50,15 @@ func loadFiles(files []File, from string, report *Report) (*Resources, *Report) 
 		sum:   sha256.New(),
 	}
 	for _, f := range files {
-		l.file(f)
+		if !l.full() {
+			l.file(f)
+		}
+	}
+	if l.full() {
+		report.Problems = report.Problems[:maxProblems]
+		report.Add(Problem{
+			Class: Invalid, Code: CodeTooManyProblems, Position: Position{File: from}, Message: fmt.Sprintf("more than %d problems: the rest is not told", maxProblems),
+		})
 	}
 	if l.objects == 0 && !report.Has(Invalid) {
 		report.Add(Problem{
@@ -85,6 +93,9 @@ func (l *loader) file(f File) {
 	l.out.Positions.sources.files[f.Name] = src
 	aliases := 0
 	for _, doc := range parseFile(src, l.report) {
+		if l.full() {
+			return
+		}
 		before := len(l.report.Problems)
 		value, root, complete := build(doc, &aliases, l.report)
 		l.broken = map[int]bool{}
@@ -101,6 +112,9 @@ func (l *loader) file(f File) {
 		}
 	}
 }
+
+// full reports whether there are so many problems that no more are looked for.
+func (l *loader) full() bool { return len(l.report.Problems) > maxProblems }
 
 // document reads the object or objects of a document.
 func (l *loader) document(src *source, value any, root *node) {
@@ -278,6 +292,9 @@ func (l *loader) stamp(o metav1.Object) {
 
 // problem adds a finding about an object.
 func (l *loader) problem(w *written, ref ObjectRef, f finding) {
+	if l.full() {
+		return
+	}
 	p := f.Problem
 	p.Object = ref
 	switch {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -375,6 +376,15 @@ func TestLoadDirectories(t *testing.T) {
 	})
 }
 
+// numbered returns n times format.
+func numbered(n int, format string) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, format, i)
+	}
+	return out.String()
+}
+
 // Each limit holds at the limit, and not one more.
 func TestLimits(t *testing.T) {
 	padded := func(size int) string {
@@ -422,6 +432,28 @@ func TestLimits(t *testing.T) {
 			}
 		})
 	}
+	t.Run("problems", func(t *testing.T) {
+		for name, text := range map[string]func(n int) string{
+			"of one object": func(n int) string {
+				return "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports: [{port: 80}]\n" + numbered(n, "  unknown%d: x\n")
+			},
+			"of an own kind": func(n int) string {
+				return "apiVersion: gateway.kgateway.dev/v1alpha1\nkind: DirectResponse\nmetadata: {name: a}\nspec:\n  status: 200\n" + numbered(n, "  unknown%d: x\n")
+			},
+			"of documents": func(n int) string { return configMap("a") + numbered(n, "---\na: [%d\n") },
+			"of keys":      func(n int) string { return configMap("a") + "data:\n  k: v\n" + numbered(n, "  k: v%d\n") },
+		} {
+			for _, n := range []int{maxProblems - 1, maxProblems, maxProblems + 1} {
+				_, report := LoadFiles(one(text(n)))
+				codes := codesOf(report)
+				if full := slices.Contains(codes, CodeTooManyProblems); full != (n > maxProblems) || len(codes) != n {
+					if !full || len(codes) != maxProblems+1 {
+						t.Errorf("%s: %d problems for %d, and full is %v", name, len(codes), n, full)
+					}
+				}
+			}
+		}
+	})
 	t.Run("files", func(t *testing.T) {
 		dir := t.TempDir()
 		for i := range maxFiles {

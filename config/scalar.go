@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -24,11 +25,10 @@ type scalar struct {
 // It reads the source again, since the parser keeps the position of a scalar's
 // beginning only, and is led by the value: so it can't come to another value.
 func (s *source) places(sc scalar) []place {
-	r := &scalarReader{src: s, line: sc.line, text: []rune(s.line(sc.line)), value: []rune(sc.value)}
-	r.column = sc.column
-	if r.column < 1 {
+	if sc.column < 1 {
 		return nil
 	}
+	r := &scalarReader{src: s, line: sc.line, column: sc.column, rest: s.from(sc.line, sc.column), value: []rune(sc.value)}
 	r.skipProperties()
 	var ok bool
 	switch {
@@ -55,21 +55,36 @@ type scalarReader struct {
 	src    *source
 	line   int
 	column int    // from 1
-	text   []rune // of the line
+	rest   string // of the line, from column
 	value  []rune // what is still to be found
 	out    []place
 }
 
 // peek returns the character at the place, or 0 at the end of the line.
 func (r *scalarReader) peek() rune {
-	if r.column-1 < len(r.text) {
-		return r.text[r.column-1]
+	if r.rest == "" {
+		return 0
 	}
-	return 0
+	c, _ := utf8.DecodeRuneInString(r.rest)
+	return c
 }
 
 // atEnd reports whether the line is at its end.
-func (r *scalarReader) atEnd() bool { return r.column-1 >= len(r.text) }
+func (r *scalarReader) atEnd() bool { return r.rest == "" }
+
+// lineEnd returns the place behind the last character of the line.
+func (r *scalarReader) lineEnd() place {
+	return place{r.line, r.column + utf8.RuneCountInString(r.rest)}
+}
+
+// skip steps over n characters, as far as there are.
+func (r *scalarReader) skip(n int) {
+	for ; n > 0 && r.rest != ""; n-- {
+		_, size := utf8.DecodeRuneInString(r.rest)
+		r.rest = r.rest[size:]
+		r.column++
+	}
+}
 
 // nextLine goes to the next line. It reports false after the last.
 func (r *scalarReader) nextLine() bool {
@@ -77,7 +92,7 @@ func (r *scalarReader) nextLine() bool {
 		return false
 	}
 	r.line++
-	r.text, r.column = []rune(r.src.line(r.line)), 1
+	r.rest, r.column = r.src.line(r.line), 1
 	return true
 }
 
@@ -86,7 +101,7 @@ func (r *scalarReader) accept(c rune) bool {
 	if r.peek() != c {
 		return false
 	}
-	r.column++
+	r.skip(1)
 	return true
 }
 
@@ -102,9 +117,9 @@ func (r *scalarReader) emit(c rune) bool {
 
 // skipSpace steps over spaces and tabs.
 func (r *scalarReader) skipSpace() {
-	for c := r.peek(); c == ' ' || c == '\t'; c = r.peek() {
-		r.column++
-	}
+	trimmed := strings.TrimLeft(r.rest, " \t")
+	r.column += len(r.rest) - len(trimmed)
+	r.rest = trimmed
 }
 
 // skipProperties steps over an anchor and a tag, and the space around them.
@@ -114,7 +129,7 @@ func (r *scalarReader) skipProperties() {
 		switch c := r.peek(); {
 		case c == '&' || c == '!':
 			for c := r.peek(); c != 0 && c != ' ' && c != '\t'; c = r.peek() {
-				r.column++
+				r.skip(1)
 			}
 		case r.atEnd() || c == '#':
 			if !r.nextLine() {
@@ -142,16 +157,16 @@ func (r *scalarReader) flow(quote rune) bool {
 			if !r.emit('\'') {
 				return false
 			}
-			r.column += 2
+			r.skip(2)
 		default:
 			if !r.emit(c) {
 				return false
 			}
-			r.column++
+			r.skip(1)
 		}
 	}
 	if quote == '"' { // an escaped line break at the end stands for nothing
-		for r.peek() == '\\' && r.column == len(r.text) && r.nextLine() {
+		for r.rest == `\` && r.nextLine() {
 			r.skipSpace()
 		}
 	}
@@ -160,7 +175,7 @@ func (r *scalarReader) flow(quote rune) bool {
 
 // blankToEnd reports whether there is nothing but white space left in the line.
 func (r *scalarReader) blankToEnd() bool {
-	return strings.TrimRight(string(r.text[r.column-1:]), " \t") == ""
+	return strings.TrimLeft(r.rest, " \t") == ""
 }
 
 // foldedBreak reads a line break and empty lines after it: a space in the value,
@@ -195,7 +210,7 @@ func (r *scalarReader) breaks(at place, n int) bool {
 
 // escape reads an escape sequence of a double-quoted scalar.
 func (r *scalarReader) escape() bool {
-	if r.column == len(r.text) { // an escaped line break, and the space before the next line's text
+	if r.rest == `\` { // an escaped line break, and the space before the next line's text
 		for {
 			if !r.nextLine() {
 				return false
@@ -210,7 +225,7 @@ func (r *scalarReader) escape() bool {
 		}
 	}
 	width := 2
-	switch r.text[r.column] {
+	switch r.rest[1] {
 	case 'x':
 		width = 4
 	case 'u':
@@ -221,7 +236,7 @@ func (r *scalarReader) escape() bool {
 	if !r.emit(r.value[0]) {
 		return false
 	}
-	r.column += width
+	r.skip(width)
 	return true
 }
 
@@ -231,18 +246,18 @@ func (r *scalarReader) block() bool {
 		return false
 	}
 	if strings.Trim(string(r.value), "\n") == "" {
-		return r.trailing(place{r.line, len(r.text) + 1}, len(r.value))
+		return r.trailing(r.lineEnd(), len(r.value))
 	}
 	indent := -1
 	first := true
 	for len(r.value) > 0 {
-		at, breaks := place{r.line, len(r.text) + 1}, 0
+		at, breaks := r.lineEnd(), 0
 		for {
 			if !r.nextLine() { // breaks that are kept at the end of the file
 				return r.trailing(at, breaks)
 			}
 			breaks++
-			if strings.TrimLeft(string(r.text), " ") != "" && (indent < 0 || !r.blankBelow(indent)) {
+			if strings.TrimLeft(r.rest, " ") != "" || indent >= 0 && len(r.rest) > indent {
 				break
 			}
 		}
@@ -257,7 +272,7 @@ func (r *scalarReader) block() bool {
 		if breaks > 0 && !r.breaks(at, breaks) {
 			return false
 		}
-		for r.column = indent + 1; !r.atEnd(); r.column++ {
+		for r.skip(indent); !r.atEnd(); r.skip(1) {
 			if !r.emit(r.peek()) {
 				return false
 			}
@@ -279,17 +294,12 @@ func (r *scalarReader) trailing(at place, breaks int) bool {
 // indentation returns by how much the lines of a block are indented, told by its
 // first line that is not blank, which follows a number of blank ones.
 func (r *scalarReader) indentation(blank int) int {
-	raw := len(r.text) - len([]rune(strings.TrimLeft(string(r.text), " ")))
+	raw := len(r.rest) - len(strings.TrimLeft(r.rest, " "))
 	rest := strings.TrimLeft(string(r.value), "\n")
 	return raw - (len(rest) - len(strings.TrimLeft(rest, " ")))
 }
 
 // indented reports whether the line is indented by n spaces at least.
 func (r *scalarReader) indented(n int) bool {
-	return len(r.text) >= n && strings.Trim(string(r.text[:n]), " ") == ""
-}
-
-// blankBelow reports whether the line has nothing but at most n spaces.
-func (r *scalarReader) blankBelow(n int) bool {
-	return len(r.text) <= n && strings.Trim(string(r.text), " ") == ""
+	return len(r.rest) >= n && strings.Trim(r.rest[:n], " ") == ""
 }

@@ -15,7 +15,7 @@ const redacted = "[redacted]"
 // isSecretKey reports whether what stands under key is a secret, in whatever
 // object.
 func isSecretKey(key string) bool {
-	switch strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(key)) {
+	switch fold(key) {
 	case "inline", "authtoken", "token", "accesstoken", "bearertoken", "password", "passwd", "apikey", "secretkey", "accesskey",
 		"sessiontoken", "clientsecret", "privatekey", "stringdata":
 		return true
@@ -35,33 +35,35 @@ func isSecretHeader(name string) bool {
 // maskSecrets notes which parts of the source of n, an object of kind, are secrets:
 // the data of a Secret, credentials and the environment of programs.
 func maskSecrets(src *source, n *node, kind string) {
-	for key, f := range n.fields {
-		if kind == "Secret" && (key == "data" || key == "stringData") {
-			maskAll(src, f)
+	if distance(kind, "Secret") <= 2 { // all that might be data, in whatever spelling
+		for key, f := range n.fields {
+			if key != "apiVersion" && key != "kind" && key != "metadata" && key != "type" {
+				maskAll(src, f)
+			}
 		}
 	}
-	maskBelow(src, n, 0)
+	maskBelow(src, n)
 }
 
 // maskBelow masks what is secret by the names of fields.
-func maskBelow(src *source, n *node, depth int) {
+func maskBelow(src *source, n *node) {
 	for key, f := range n.fields {
 		switch {
 		case (key == "auth" || key == "authToken") && f.kind == yaml.MappingNode:
 			// An object that holds a credential, maybe under a misspelt name.
 			maskAll(src, f)
 			continue
-		case isSecretKey(key), key == "env" && n.fields["command"] != nil:
+		case isSecretKey(key), n.fields["command"] != nil && distance(key, "env") <= 1:
 			maskAll(src, f)
 			continue
 		case key == "value" && n.fields["name"] != nil && (isSecretHeader(n.fields["name"].value) || isSecretKey(n.fields["name"].value)):
 			maskAll(src, f)
 			continue
 		}
-		maskBelow(src, f, depth+1)
+		maskBelow(src, f)
 	}
 	for _, item := range n.items {
-		maskBelow(src, item, depth+1)
+		maskBelow(src, item)
 	}
 }
 

@@ -25,6 +25,7 @@ type source struct {
 	name   string
 	text   string // UTF-8, without a byte order mark
 	starts []int  // where each line begins
+	widths []int  // how many characters each line has
 	masks  map[int][]span
 	// unparsed are documents that are not YAML, in which secrets have to be
 	// guessed: from the first line to the one after the last.
@@ -47,6 +48,10 @@ func newSource(name, text string) *source {
 		if isBreak(r) {
 			s.starts = append(s.starts, i)
 		}
+	}
+	s.widths = make([]int, len(s.starts))
+	for n := range s.widths {
+		s.widths[n] = utf8.RuneCountInString(s.line(n + 1))
 	}
 	return s
 }
@@ -74,10 +79,27 @@ func (s *source) line(n int) string {
 	return strings.TrimRightFunc(s.text[s.starts[n-1]:end], isBreak)
 }
 
+// from returns what is in a line from a column on, "" behind its end. It takes long
+// for a long line only if that has characters beyond ASCII.
+func (s *source) from(n, column int) string {
+	line := s.line(n)
+	if column-1 >= len(line) {
+		return ""
+	}
+	if s.widths[n-1] == len(line) {
+		return line[column-1:]
+	}
+	for ; column > 1 && line != ""; column-- {
+		_, size := utf8.DecodeRuneInString(line)
+		line = line[size:]
+	}
+	return line
+}
+
 // position returns a place in the file that is surely within it.
 func (s *source) position(line, column, length int) Position {
 	line = min(max(line, 1), len(s.starts))
-	width := utf8.RuneCountInString(s.line(line))
+	width := s.widths[line-1]
 	column = min(max(column, 1), width+1)
 	return Position{File: s.name, Line: line, Column: column, Length: min(max(length, 0), width+1-column)}
 }
@@ -86,24 +108,18 @@ func (s *source) position(line, column, length int) Position {
 // after column to the end of what is written in the line.
 func (s *source) rest(line, column int) Position {
 	p := s.position(line, column, 0)
-	text := []rune(s.line(p.Line))
-	from := min(p.Column-1, len(text))
-	for from < len(text) && (text[from] == ' ' || text[from] == '\t') {
-		from++
-	}
-	trimmed := strings.TrimRight(string(text[from:]), " \t")
-	return s.position(p.Line, from+1, max(1, utf8.RuneCountInString(trimmed)))
+	text := s.from(p.Line, p.Column)
+	trimmed := strings.TrimLeft(text, " \t")
+	length := utf8.RuneCountInString(strings.TrimRight(trimmed, " \t"))
+	return s.position(p.Line, p.Column+len(text)-len(trimmed), max(1, length))
 }
 
 // mask notes that the characters from first to the one before last, in lines and
 // columns from 1, are a secret.
 func (s *source) mask(first, last place) {
 	for n := first.line; n <= min(last.line, len(s.starts)); n++ {
-		text := []rune(s.line(n))
-		from, to := 0, len(text)
-		for from < len(text) && (text[from] == ' ' || text[from] == '\t') {
-			from++
-		}
+		line := s.line(n)
+		from, to := len(line)-len(strings.TrimLeft(line, " \t")), s.widths[n-1]
 		if n == first.line {
 			from = first.column - 1
 		}

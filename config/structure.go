@@ -236,6 +236,9 @@ func (c *checker) object(path string, t reflect.Type, m map[string]any) {
 	r := c.rules[t]
 	fields := fieldsOf(t)
 	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if len(c.found) > maxProblems {
+			return
+		}
 		at := child(path, k)
 		t, known := fields[k]
 		switch {

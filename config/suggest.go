@@ -5,13 +5,16 @@ import (
 	"strings"
 )
 
+// separators are what words are compared without.
+var separators = strings.NewReplacer("_", "", "-", "", ".", "")
+
+// fold returns s as words are compared.
+func fold(s string) string { return strings.ToLower(separators.Replace(s)) }
+
 // Suggest returns the one of known that was probably meant by word, or "". Known
 // words that are equally near are none. The command line asks it, too, so that
 // there is one idea of what is near.
 func Suggest(word string, known []string) string {
-	fold := func(s string) string {
-		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
-	}
 	best, bestDistance, tie := "", max(1, min(3, len(word)/3))+1, false
 	for _, k := range known {
 		if fold(k) == fold(word) {

@@ -126,6 +126,9 @@ func (b *builder) mapping(n *yaml.Node, depth int, out *node) (any, *node) {
 		at := b.at(k)
 		named.key, named.keyLength = at, b.keyLength(k)
 		if first, twice := out.fields[name]; twice {
+			if len(b.report.Problems) > maxProblems {
+				continue
+			}
 			p := b.problem(k, CodeDuplicateKey, fmt.Sprintf("the key `%s` is there twice", name), "here again")
 			p.Related = []Related{{b.doc.src.position(first.key.line, first.key.column, first.keyLength), "first here"}}
 			continue

@@ -19,6 +19,7 @@ const (
 	maxAliases  = 100     // aliases
 	maxExpanded = 100_000 // values that aliases stand for
 	maxKey      = 1024    // bytes of a key
+	maxProblems = 1000    // problems, of all files
 )
 
 // A document is one document of a file.
@@ -36,7 +37,13 @@ func parseFile(src *source, report *Report) []document {
 		return nil
 	}
 	var docs []document
-	for _, chunk := range src.chunks() {
+	if roots, err := parseChunk(src.text); err == nil {
+		for _, root := range roots {
+			docs = append(docs, document{src: src, root: root})
+		}
+		return docs
+	}
+	for _, chunk := range src.chunks() { // one by one, since not all are YAML
 		text := src.text[src.starts[chunk.from-1]:]
 		if chunk.to <= len(src.starts) {
 			text = src.text[src.starts[chunk.from-1]:src.starts[chunk.to-1]]
@@ -48,6 +55,9 @@ func parseFile(src *source, report *Report) []document {
 		if err != nil {
 			src.unparsed = append(src.unparsed, chunk)
 			report.Add(syntaxProblem(src, chunk.from-1, err))
+			if len(report.Problems) > maxProblems {
+				return docs
+			}
 		}
 	}
 	return docs
