@@ -67,7 +67,7 @@ func printable(s string) bool {
 // that 42.0 equals 42. Other values are never equal: what is null or absent has
 // no header.
 func HeaderEqualsParam(header string, value []byte) bool {
-	s, ok := DecodeHeader(header)
+	s, ok := DecodeHeader(strings.Trim(header, " \t")) // white space around a value is no part of it
 	if !ok || len(value) == 0 {
 		return false
 	}

@@ -73,6 +73,8 @@ func TestHeaderEqualsParam(t *testing.T) {
 	}{
 		{"us-west1", `"us-west1"`, true},
 		{"us-west1", `"us-\u0077est1"`, true},
+		{" \tus-west1 ", `"us-west1"`, true},
+		{" 42", `42`, true},
 		{"us-west1", `"us-west2"`, false},
 		{"=?base64?SGVsbG8=?=", `"Hello"`, true},
 		{"SGVsbG8=", `"Hello"`, false},
