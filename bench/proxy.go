@@ -15,8 +15,8 @@ import (
 )
 
 // runProxy serves the reference until ctx ends: httputil.ReverseProxy as one
-// would tune it, with idle connections enough for the load, pooled buffers, and
-// streams that are flushed at once. It does nothing but proxy.
+// would tune it, with idle connections enough for the load and pooled buffers
+// (event streams it flushes at once by itself). It does nothing but proxy.
 func runProxy(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	addr := fs.String("addr", "", "where to listen")
@@ -30,9 +30,8 @@ func runProxy(ctx context.Context, args []string) error {
 		return err
 	}
 	proxy := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(u) },
-		FlushInterval: -1,
-		BufferPool:    &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}},
+		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		BufferPool: &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}},
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 			MaxIdleConns:        4096,
