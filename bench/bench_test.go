@@ -42,7 +42,7 @@ func TestMock(t *testing.T) {
 func TestLoads(t *testing.T) {
 	good := httptest.NewServer(newMock())
 	defer good.Close()
-	b := &bench{options: &options{seconds: 0.02, conns: 2}}
+	b := &bench{options: &options{seconds: 1, conns: 2}}
 	for _, rate := range []float64{0, 2000} {
 		r, err := b.load(t.Context(), &running{url: good.URL + "/mcp"}, rate)
 		if err != nil || r.rps <= 0 || r.p50 <= 0 {
