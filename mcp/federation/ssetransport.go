@@ -22,6 +22,7 @@ const initializeWait = 30 * time.Second
 // the client opens one stream with GET, is told where to POST its messages, and
 // gets everything on the stream. The session ends with the stream.
 type connection struct {
+	backend   string
 	isolation string
 	out       *sse
 	ended     context.Context
@@ -49,7 +50,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	f := b.forwardOf(r)
 	out := b.hub.newSSE(w)
 	ctx, cancel := context.WithCancel(r.Context())
-	c := &connection{isolation: b.isolationOf(r, &f), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
+	c := &connection{backend: b.cfg.Name, isolation: b.isolationOf(r, &f), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
 	id := rand.Text()
 	waiting := b.newStream(out, &session.Client{Isolation: c.isolation})
 	waiting.only = 0
@@ -109,7 +110,7 @@ func (b *Backend) postSSE(w http.ResponseWriter, r *http.Request) error {
 	}
 	f := b.forwardOf(r)
 	c := b.hub.connection(r.URL.Query().Get("sessionId"))
-	if c == nil || c.isolation != b.isolationOf(r, &f) {
+	if c == nil || c.backend != b.cfg.Name || c.isolation != b.isolationOf(r, &f) {
 		return fault.New(fault.NotFound, "session not found")
 	}
 	body, err := readBody(w, r)

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bufio"
 	"context"
 	"net/http"
 	"strings"
@@ -67,5 +68,55 @@ func TestSSETransport(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != 404 {
 		t.Errorf("an unknown session: %d", resp.StatusCode)
+	}
+}
+
+// A stream takes messages from its own caller, at its own backend.
+func TestSSETransportIsBound(t *testing.T) {
+	g := newGateway(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, g.url+"/sse", nil)
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("X-Test-Principal", "alice")
+	stream, err := g.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	query := ""
+	for lines := bufio.NewScanner(stream.Body); query == "" && lines.Scan(); {
+		query, _ = strings.CutPrefix(lines.Text(), "data: ")
+		if !strings.HasPrefix(query, "?") {
+			query = ""
+		}
+	}
+	post := func(principal string) int {
+		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/sse"+query, strings.NewReader(
+			`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2024-11-05","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Test-Principal", principal)
+		resp, err := g.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := post("mallory"); got != 404 {
+		t.Errorf("another caller: %d", got)
+	}
+	g.mu.Lock()
+	own := g.backend
+	g.backend = g.hub.Backend(Config{Name: "default/other"})
+	g.mu.Unlock()
+	if got := post("alice"); got != 404 {
+		t.Errorf("another backend: %d", got)
+	}
+	g.mu.Lock()
+	g.backend = own
+	g.mu.Unlock()
+	if got := post("alice"); got != 202 {
+		t.Errorf("its own: %d", got)
 	}
 }
