@@ -34,6 +34,7 @@ type sink struct {
 	applied []*Resources
 	told    []told
 	refuse  func(*Resources) *Report
+	check   func(*Resources) *Report
 }
 
 // run runs a source of paths until the test ends.
@@ -47,7 +48,7 @@ func run(t *testing.T, paths ...string) *sink {
 func start(t *testing.T, s *sink, paths ...string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	source := &FileSource{Paths: paths, OnReport: func(r *Report, src *Sources, applied bool) {
+	source := &FileSource{Paths: paths, Check: s.check, OnReport: func(r *Report, src *Sources, applied bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.told = append(s.told, told{r, src, applied})
@@ -327,6 +328,26 @@ func TestFileSourceReportsWhatApplyFinds(t *testing.T) {
 	}
 	write(t, path, configMap("a"))
 	s.until("the old one is good", func() bool { return s.last().applied })
+}
+
+// Files that are refused are told all of their mistakes at once, those that apply
+// would find too, while nothing is applied.
+func TestFileSourceChecksTheRest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.yaml")
+	write(t, path, configMap("a")+"data: 1\n---\n"+configMap("b"))
+	s := &sink{t: t, changed: make(chan struct{}), check: func(rest *Resources) *Report {
+		r := &Report{}
+		for _, name := range namesOf(rest) {
+			r.AddAt(rest.Positions, Problem{Class: Invalid, Code: CodeExpression, Object: ObjectRef{"ConfigMap", "default", name}, Message: "m"})
+		}
+		return r
+	}}
+	start(t, s, path)
+	s.refused(CodeType)
+	s.until("both mistakes", func() bool { return slices.Equal(codesOf(s.last().report), []string{CodeType, CodeExpression}) })
+	if s.count() != 0 {
+		t.Error("applied")
+	}
 }
 
 // Two hundred edits in all ways, one in ten broken, some of them while the file is
