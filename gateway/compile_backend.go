@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -247,6 +248,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	}
 	sets := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
 	d.rules = policy.NewBackendRules(info, sets)
+	d.guarded = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target == "" })
 	switch {
 	case protects(b) || c.covered[attachment{kind: v1alpha1.KindBackend, name: o.name}]:
 		d.fault = misconfigured // checkUnserved says why

@@ -89,7 +89,18 @@ type destination struct {
 	rules   *policy.Rules // what is attached to it, and what rules can say about it
 	kind    string        // of a Backend its type, else Service
 	mcp     bool
+	guarded bool         // rules attached to it say who may use it
 	fault   *fault.Fault // set in place of backend: it can't be served
+}
+
+// guarded reports whether all that the rule leads to is a backend with rules of its own.
+func (r *rule) guarded() bool {
+	for i := range r.backends {
+		if !r.backends[i].to.guarded {
+			return false
+		}
+	}
+	return len(r.backends) > 0
 }
 
 // choose returns one of the rule's backends, in proportion to their weights, or

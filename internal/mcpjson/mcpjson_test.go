@@ -2,6 +2,7 @@ package mcpjson
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -178,4 +179,27 @@ func FuzzImport(f *testing.F) {
 			t.Errorf("%d targets written, %d named", got, len(result.Targets))
 		}
 	})
+}
+
+// The example is imported whole.
+func TestExample(t *testing.T) {
+	file, err := os.ReadFile("../../examples/mcp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := Import(file, lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []any{
+		object{"name": "memory", "stdio": object{"command": "npx", "args": []any{"-y", "@modelcontextprotocol/server-memory"},
+			"env": object{"MEMORY_FILE_PATH": "/home/ada/memory.jsonl"}}},
+		object{"name": "web", "static": object{"host": "127.0.0.1", "port": 3001.0, "path": "/mcp"}},
+	}
+	if diff := cmp.Diff(want, targets(t, result)); diff != "" {
+		t.Error(diff)
+	}
+	if len(result.Skipped) > 0 {
+		t.Errorf("skipped: %v", result.Skipped)
+	}
 }
