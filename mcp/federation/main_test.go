@@ -34,7 +34,6 @@ type gateway struct {
 	mu      sync.RWMutex
 	backend *Backend
 	rules   []policy.RuleSet
-	prepare func(*http.Request)
 	record  func(*telemetry.Record)
 	client  *http.Client
 }

@@ -100,7 +100,9 @@ func TestBadAnswers(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, "<html>")
 		}, failed},
-		"502 html": {func(w http.ResponseWriter, _ *http.Request, _ *protocol.Message) { http.Error(w, "<html>", 502) }, failed},
+		"502 html": {func(w http.ResponseWriter, _ *http.Request, _ *protocol.Message) {
+			http.Error(w, "<html>", http.StatusBadGateway)
+		}, failed},
 		"redirect": {func(w http.ResponseWriter, r *http.Request, _ *protocol.Message) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, failed},
