@@ -208,7 +208,7 @@ func TestCancelReachesTheTarget(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	eachEra(t, func(t *testing.T, tg *Target, era protocol.Era) {
+	eachEra(t, func(t *testing.T, _ *Target, era protocol.Era) {
 		var mu sync.Mutex
 		var seen []http.Header
 		inner := legacyHandler(sdkServer())
@@ -221,7 +221,7 @@ func TestHeaders(t *testing.T) {
 			mu.Unlock()
 			inner.ServeHTTP(w, r)
 		})).URL
-		tg = target(t, url, func(c *TargetConfig) { c.AuthHeader = "X-Key" })
+		tg := target(t, url, func(c *TargetConfig) { c.AuthHeader = "X-Key" })
 		f := Forward{Header: http.Header{
 			"Traceparent": {"00-1"}, "Mcp-Param-A": {"b"}, "Authorization": {"Bearer client"}, "Cookie": {"c=1"},
 			"Mcp-Session-Id": {"stolen"}, "Mcp-Name": {"other"}, "Content-Encoding": {"gzip"},
