@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -61,7 +62,7 @@ func (s *sse) event(raw []byte) error {
 		return errSlowClient
 	}
 	s.start()
-	s.buf = protocol.AppendEvent(s.buf[:0], protocol.Event{Type: "message", Data: raw, Retry: -1})
+	s.buf = events.Append(s.buf[:0], events.Event{Type: "message", Data: raw, Retry: -1})
 	return s.write(s.buf)
 }
 
@@ -70,7 +71,7 @@ func (s *sse) named(typ string, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start()
-	return s.write(protocol.AppendEvent(nil, protocol.Event{Type: typ, Data: data, Retry: -1}))
+	return s.write(events.Append(nil, events.Event{Type: typ, Data: data, Retry: -1}))
 }
 
 // comment writes a comment that keeps the stream open.
@@ -81,7 +82,7 @@ func (s *sse) comment() error {
 		return errSlowClient
 	}
 	s.start()
-	return s.write([]byte(protocol.Keepalive))
+	return s.write([]byte(events.Keepalive))
 }
 
 // write sends b, which is nothing or whole events. The caller holds the lock.
@@ -162,7 +163,7 @@ func (a *answer) json(status int, raw []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.started { // by the timer, just now
-		a.buf = protocol.AppendEvent(a.buf[:0], protocol.Event{Type: "message", Data: raw, Retry: -1})
+		a.buf = events.Append(a.buf[:0], events.Event{Type: "message", Data: raw, Retry: -1})
 		return a.write(a.buf)
 	}
 	a.started, a.ended = true, true

@@ -13,6 +13,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/policy"
 )
@@ -72,13 +73,13 @@ func TestKeepAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = resp.Body.Close() })
-		got := make([]byte, comments*len(protocol.Keepalive))
+		got := make([]byte, comments*len(events.Keepalive))
 		if _, err := io.ReadFull(resp.Body, got); err != nil {
 			t.Fatal(err)
 		}
 		return resp.Body, string(got)
 	}
-	want := strings.Repeat(protocol.Keepalive, 3)
+	want := strings.Repeat(events.Keepalive, 3)
 	if _, got := read("GET", "", 3); got != want {
 		t.Errorf("GET: %q", got)
 	}

@@ -81,21 +81,6 @@ func BenchmarkCheckHeaders(b *testing.B) {
 	}
 }
 
-func BenchmarkEventReader(b *testing.B) {
-	event := "event: message\ndata: " + toolsCall["legacy"] + "\n\n"
-	stream := strings.Repeat(event, 1000)
-	b.SetBytes(int64(len(stream)))
-	b.ReportAllocs()
-	for b.Loop() {
-		r := protocol.NewEventReader(strings.NewReader(stream), 0)
-		for {
-			if _, err := r.Next(); err != nil {
-				break
-			}
-		}
-	}
-}
-
 // TestParseAllocs keeps the hot path lean.
 func TestParseAllocs(t *testing.T) {
 	for name, s := range toolsCall {

@@ -1,6 +1,5 @@
-// Package protocol is the wire of MCP: JSON-RPC envelopes, server-sent events,
-// MCP's HTTP headers, the protocol revisions and their errors. It does no I/O
-// beyond the readers it is handed.
+// Package protocol is the wire of MCP: JSON-RPC envelopes, MCP's HTTP headers, the
+// protocol revisions and their errors. It does no I/O.
 //
 // Its central type is [Message], one JSON-RPC message that was checked strictly
 // once and whose parts stay bytes. Packages mcp/session and mcp/federation parse

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
@@ -31,7 +32,7 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 	out := protocol.AppendResult(nil, m.ID, []byte(answer))
 	if c.stream {
 		resp.Header.Set("Content-Type", "text/event-stream")
-		out = protocol.AppendEvent(nil, protocol.Event{Data: out, Retry: -1})
+		out = events.Append(nil, events.Event{Data: out, Retry: -1})
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(out)), int64(len(out))
 	return resp, nil

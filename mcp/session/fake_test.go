@@ -164,9 +164,9 @@ func writeJSON(w http.ResponseWriter, b []byte) {
 	_, _ = w.Write(b)
 }
 
-// events writes the parts of an event stream, flushing each. ID stands for the
+// writeEvents writes the parts of an event stream, flushing each. ID stands for the
 // id of the request.
-func events(w http.ResponseWriter, m *protocol.Message, parts ...string) {
+func writeEvents(w http.ResponseWriter, m *protocol.Message, parts ...string) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	for _, p := range parts {
 		if m != nil {

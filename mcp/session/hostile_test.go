@@ -132,7 +132,7 @@ func TestBadAnswers(t *testing.T) {
 			result(w, m, `{}`)
 		}, failed},
 		"event too large": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-			events(w, m, "data: ", strings.Repeat("x", 1<<20+10), "\n\n")
+			writeEvents(w, m, "data: ", strings.Repeat("x", 1<<20+10), "\n\n")
 		}, failed},
 		"other id": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
 			writeJSON(w, protocol.AppendResult(nil, "7", nil))
@@ -143,23 +143,23 @@ func TestBadAnswers(t *testing.T) {
 		"id as float": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
 			writeJSON(w, protocol.AppendResult(nil, m.ID+`.0`, nil))
 		}, failed},
-		"no events": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) { events(w, m, "\n") }, failed},
+		"no events": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) { writeEvents(w, m, "\n") }, failed},
 		"half an event": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-			events(w, m, strings.TrimSuffix(event("x"), "\n\n"))
+			writeEvents(w, m, strings.TrimSuffix(event("x"), "\n\n"))
 		}, failed},
 		"no message": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-			events(w, m, "data: nonsense\n\n", event("x"))
+			writeEvents(w, m, "data: nonsense\n\n", event("x"))
 		}, failed},
 		"reset": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
 			panic(http.ErrAbortHandler)
 		}, failed},
 		"reset in the stream": {func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-			events(w, m, ": hello\n\n", `data: {"jsonrpc"`)
+			writeEvents(w, m, ": hello\n\n", `data: {"jsonrpc"`)
 			panic(http.ErrAbortHandler)
 		}, failed},
 		"hang": {func(w http.ResponseWriter, r *http.Request, m *protocol.Message) { <-r.Context().Done() }, timeout},
 		"hang in the stream": {func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
-			events(w, m, ": hello\n\n")
+			writeEvents(w, m, ": hello\n\n")
 			<-r.Context().Done()
 		}, timeout},
 	} {
@@ -203,7 +203,7 @@ func TestBadAnswers(t *testing.T) {
 func TestSurplusAnswers(t *testing.T) {
 	for _, modern := range []bool{false, true} {
 		f := &fake{t: t, modern: modern, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-			events(w, m,
+			writeEvents(w, m,
 				strings.ReplaceAll(event("wrong"), "ID", "7"), strings.ReplaceAll(event("string"), "ID", `"ID"`),
 				`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"x","progress":1}}`+"\n\n",
 				event("right"), event("second"), strings.ReplaceAll(event("late"), "ID", "8"))
@@ -229,7 +229,7 @@ func TestResume(t *testing.T) {
 	var id atomic.Value
 	f := &fake{t: t, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
 		id.Store(m)
-		events(w, m, "id: e1\nretry: 1\ndata: \n\n")
+		writeEvents(w, m, "id: e1\nretry: 1\ndata: \n\n")
 	}}
 	gets := 0
 	f.get = func(w http.ResponseWriter, r *http.Request, _ *protocol.Message) {
@@ -239,10 +239,10 @@ func TestResume(t *testing.T) {
 			t.Errorf("Last-Event-ID is %q, not %q", got, want)
 		}
 		if gets < 8 {
-			events(w, m, fmt.Sprintf("id: e%d\ndata: \n\n", gets+1))
+			writeEvents(w, m, fmt.Sprintf("id: e%d\ndata: \n\n", gets+1))
 			return
 		}
-		events(w, m, event("at last"))
+		writeEvents(w, m, event("at last"))
 	}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	if got := call(t, l, "x", ""); got != "at last" {
@@ -255,7 +255,7 @@ func TestResume(t *testing.T) {
 
 func TestResumeGivesUp(t *testing.T) {
 	f := &fake{t: t, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-		events(w, m, "id: e1\nretry: 1\ndata: \n\n")
+		writeEvents(w, m, "id: e1\nretry: 1\ndata: \n\n")
 	}}
 	f.get = func(w http.ResponseWriter, r *http.Request, _ *protocol.Message) {
 		w.WriteHeader(http.StatusBadRequest)
@@ -289,7 +289,7 @@ func TestErrorsOfTheTargetPass(t *testing.T) {
 // What a call emits is stopped by an error of Emit, and the target is told.
 func TestEmitError(t *testing.T) {
 	f := &fake{t: t, call: func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
-		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`+"\n\n")
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`+"\n\n")
 		<-r.Context().Done()
 	}}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
@@ -304,7 +304,7 @@ func TestEmitError(t *testing.T) {
 // A modern target may not send requests; one that does fails its call cleanly.
 func TestRequestOfModernTarget(t *testing.T) {
 	f := &fake{t: t, modern: true, call: func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
-		events(w, m, `data: {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}`+"\n\n", event("x"))
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}`+"\n\n", event("x"))
 	}}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	_, err := l.Call(t.Context(), &Call{Method: "tools/call", Params: params("x", ""), Emit: func(m *protocol.Message) error {
@@ -490,20 +490,20 @@ func hostile(others *sync.Map) func(w http.ResponseWriter, r *http.Request, m *p
 		case 0:
 			result(w, m, textOf(nonce))
 		case 1:
-			events(w, m, foreign, event(nonce), event("again"), foreign)
+			writeEvents(w, m, foreign, event(nonce), event("again"), foreign)
 		case 2:
-			events(w, m, progress("1"), progress("ID"), event(nonce))
+			writeEvents(w, m, progress("1"), progress("ID"), event(nonce))
 		case 3:
-			events(w, m, progress("ID"), foreign)
+			writeEvents(w, m, progress("ID"), foreign)
 		case 4:
-			events(w, m, event(nonce)[:20])
+			writeEvents(w, m, event(nonce)[:20])
 			panic(http.ErrAbortHandler)
 		case 5:
 			writeJSON(w, []byte(strings.TrimPrefix(strings.TrimSpace(foreign), "data: ")))
 		case 6:
 			panic(http.ErrAbortHandler)
 		case 7:
-			events(w, m, "data: [", strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(event(nonce), "ID", string(m.ID)), "data: ")), "]\n\n")
+			writeEvents(w, m, "data: [", strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(event(nonce), "ID", string(m.ID)), "data: ")), "]\n\n")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/upstream"
 )
@@ -162,11 +163,11 @@ type cursor struct {
 // until handle returns an error, which events returns, or the stream ends
 // (errStreamEnd). What cannot be read as a message goes to broken.
 func (t *Target) events(body io.Reader, at *cursor, handle func(*protocol.Message) error, broken func(error) error) error {
-	r := protocol.NewEventReader(body, t.cfg.MaxMessage)
+	r := events.NewReader(body, t.cfg.MaxMessage)
 	for {
 		ev, err := r.Next()
 		switch {
-		case errors.Is(err, protocol.ErrEventTooLarge):
+		case errors.Is(err, events.ErrTooLarge):
 			return fmt.Errorf("an event is larger than %d bytes", t.cfg.MaxMessage)
 		case err != nil:
 			return fmt.Errorf("%w: %w", errStreamEnd, err)

@@ -14,13 +14,13 @@ func TestListenSurvivesLostSession(t *testing.T) {
 	f := &fake{t: t}
 	connected := make(chan bool, 10)
 	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
-		events(w, m, ": hello\n\n")
+		writeEvents(w, m, ": hello\n\n")
 		connected <- true
 		if f.count("GET") == 1 {
 			f.forget()
 			return
 		}
-		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/x"}`+"\n\n")
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/x"}`+"\n\n")
 		<-r.Context().Done()
 	}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
@@ -59,7 +59,7 @@ func TestProgressOnTheStream(t *testing.T) {
 	}}
 	f.get = func(w http.ResponseWriter, r *http.Request, _ *protocol.Message) {
 		m := <-stream
-		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`+"\n\n",
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`+"\n\n",
 			`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID,"progress":2}}`+"\n\n")
 		<-r.Context().Done()
 	}

@@ -100,7 +100,7 @@ func sameJSON(t *testing.T, a, b string) bool {
 // one level a session.
 func TestLogLevelTowardLegacyTarget(t *testing.T) {
 	f := &fake{t: t, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
-		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}`+"\n\n", event("ok"))
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}`+"\n\n", event("ok"))
 	}}
 	tg := target(t, serve(t, f).URL)
 	logs := func(level string) (n int) {
@@ -183,9 +183,9 @@ func TestQuestionsAreBounded(t *testing.T) {
 	asked, refused := 0, 0
 	f := &fake{t: t, call: func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) {
 		for i := range maxAsked + 5 {
-			events(w, m, `data: {"jsonrpc":"2.0","id":"q`+string(protocol.IntID(int64(i)))+`","method":"roots/list"}`+"\n\n")
+			writeEvents(w, m, `data: {"jsonrpc":"2.0","id":"q`+string(protocol.IntID(int64(i)))+`","method":"roots/list"}`+"\n\n")
 		}
-		events(w, m, event("done"))
+		writeEvents(w, m, event("done"))
 	}}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	m, err := l.Call(t.Context(), &Call{Method: "tools/call", Params: params("x", ""), Emit: func(*protocol.Message) error { asked++; return nil }})

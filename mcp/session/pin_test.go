@@ -86,7 +86,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(w, r.Header)
 		case m != nil && m.Method == "tools/call" && broken == "stream":
-			events(w, m, fmt.Sprintf("data: {%q:%q}\n\n", r.Header.Get("X-Key")+r.Header.Get("Authorization"), sid))
+			writeEvents(w, m, fmt.Sprintf("data: {%q:%q}\n\n", r.Header.Get("X-Key")+r.Header.Get("Authorization"), sid))
 		case m != nil && m.Method == "tools/call" && broken == "garbage":
 			writeJSON(w, fmt.Append(nil, r.Header))
 		case m != nil && m.Method == "tools/call" && broken == "lost":
@@ -140,7 +140,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 func TestRequestsOnTheStream(t *testing.T) {
 	f := &fake{t: t}
 	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
-		events(w, m, `data: {"jsonrpc":"2.0","id":"q1","method":"roots/list"}`+"\n\n", `data: {"jsonrpc":"2.0","id":"q2","method":"ping"}`+"\n\n", "data: nonsense\n\n", event("x"))
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","id":"q1","method":"roots/list"}`+"\n\n", `data: {"jsonrpc":"2.0","id":"q2","method":"ping"}`+"\n\n", "data: nonsense\n\n", event("x"))
 		<-r.Context().Done()
 	}
 	tg := target(t, serve(t, f).URL)

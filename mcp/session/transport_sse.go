@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/upstream"
 )
@@ -61,7 +62,7 @@ func (t *Target) openSSE(ctx, life context.Context, d *duplex, f Forward) (run f
 		ended(resp)
 		return nil, nil, nil, errors.New("the target answered GET with something else than an event stream")
 	}
-	r := protocol.NewEventReader(resp.Body, t.cfg.MaxMessage)
+	r := events.NewReader(resp.Body, t.cfg.MaxMessage)
 	for endpoint == nil {
 		ev, err := r.Next()
 		if err == nil && ev.Type == "endpoint" {

@@ -77,9 +77,9 @@ func TestWatchReconnects(t *testing.T) {
 			}
 			switch streams {
 			case 1:
-				events(w, m, ack, `data: {"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`+"\n\n")
+				writeEvents(w, m, ack, `data: {"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`+"\n\n")
 			default:
-				events(w, m, ": hello\n\n", ack)
+				writeEvents(w, m, ": hello\n\n", ack)
 				<-r.Context().Done()
 			}
 		}
@@ -113,7 +113,7 @@ func TestListenWithoutAcknowledgement(t *testing.T) {
 		if m == nil || m.Method != "subscriptions/listen" {
 			return false
 		}
-		events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`+"\n\n")
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`+"\n\n")
 		attempts <- true
 		<-r.Context().Done() // the gateway hangs up
 		return true
@@ -189,7 +189,7 @@ func TestListenResumes(t *testing.T) {
 	f := &fake{t: t}
 	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
 		ids = append(ids, r.Header.Get("Last-Event-Id"))
-		events(w, m, "retry: 1\n\n", "id: e"+string(rune('0'+len(ids)))+"\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
+		writeEvents(w, m, "retry: 1\n\n", "id: e"+string(rune('0'+len(ids)))+"\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
 	}
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	n := 0
@@ -249,7 +249,7 @@ func TestIdleCallEnds(t *testing.T) {
 		f := &fake{t: t, call: func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
 			for range 3 {
 				time.Sleep(4 * time.Minute)
-				events(w, m, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID,"progress":1}}`+"\n\n")
+				writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ID,"progress":1}}`+"\n\n")
 			}
 			<-r.Context().Done()
 		}}

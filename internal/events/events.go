@@ -1,4 +1,12 @@
-package protocol
+// Package events reads and writes server-sent events (WHATWG HTML, section 9.2), on
+// both sides of the gateway: the streams of MCP and those of LLM dialects.
+//
+// Its central type is [Reader]. Packages mcp/session and llm read with it what
+// targets and providers send, however that is cut into reads; mcp/federation and llm
+// write with [Append]. Nothing here knows what an event says.
+//
+// It is a leaf: it imports the standard library only.
+package events
 
 import (
 	"bytes"
@@ -10,8 +18,8 @@ import (
 // Keepalive is the comment that keeps idle streams open.
 const Keepalive = ": keep-alive\n\n"
 
-// ErrEventTooLarge is the error of an event that is over its reader's limit.
-var ErrEventTooLarge = errors.New("server-sent event is too large")
+// ErrTooLarge is the error of an event that is over its reader's limit.
+var ErrTooLarge = errors.New("server-sent event is too large")
 
 // An Event is one server-sent event.
 type Event struct {
@@ -22,14 +30,14 @@ type Event struct {
 	// aliases the reader's buffer and is valid until the next call of Next.
 	Data []byte
 	// Retry is the reconnection time in milliseconds, -1 when a read event has
-	// none. AppendEvent writes it when it is positive.
+	// none. Append writes it when it is positive.
 	Retry int
 }
 
-// AppendEvent appends the wire form of ev to dst and returns the extended slice.
+// Append appends the wire form of ev to dst and returns the extended slice.
 // Data with line breaks becomes several data lines; Type and ID, which can hold
 // neither line breaks nor NUL, are written without them.
-func AppendEvent(dst []byte, ev Event) []byte {
+func Append(dst []byte, ev Event) []byte {
 	if ev.Type != "" {
 		dst = appendField(dst, "event: ", ev.Type)
 	}
@@ -77,11 +85,11 @@ const (
 	keepDataSize     = 64 << 10 // of a data buffer that outlives its event
 )
 
-// An EventReader reads server-sent events (WHATWG HTML, section 9.2). However
+// An Reader reads server-sent events (WHATWG HTML, section 9.2). However
 // the stream is cut into reads, the same events come out, and an event comes out
 // as soon as the line break of the empty line that ends it was read. It is not
 // safe for concurrent use.
-type EventReader struct {
+type Reader struct {
 	r   io.Reader
 	max int
 	err error // what Next returns once the buffer is used up; it stays
@@ -117,24 +125,24 @@ type pending struct {
 	data  []byte // the data lines, a line feed after each
 }
 
-// NewEventReader returns a reader of r whose events have at most max bytes of
+// NewReader returns a reader of r whose events have at most max bytes of
 // data each; max <= 0 means 16 MiB.
-func NewEventReader(r io.Reader, max int) *EventReader {
+func NewReader(r io.Reader, max int) *Reader {
 	if max <= 0 {
 		max = defaultEventSize
 	}
-	return &EventReader{r: r, max: max, event: pending{retry: -1}}
+	return &Reader{r: r, max: max, event: pending{retry: -1}}
 }
 
 // LastEventID returns the id that a reconnecting client names in Last-Event-ID:
 // that of the last event which had the field, "" when there was none.
-func (r *EventReader) LastEventID() string { return r.lastID }
+func (r *Reader) LastEventID() string { return r.lastID }
 
 // Next returns the next event that has data, or an id or retry to remember. It
 // returns io.EOF when the stream ends between events, io.ErrUnexpectedEOF when
-// it ends inside one, which is then lost, and ErrEventTooLarge. After an error it
+// it ends inside one, which is then lost, and ErrTooLarge. After an error it
 // keeps returning it.
-func (r *EventReader) Next() (Event, error) {
+func (r *Reader) Next() (Event, error) {
 	r.event.clear()
 	for {
 		line, ended, err := r.nextPart()
@@ -160,7 +168,7 @@ func (r *EventReader) Next() (Event, error) {
 
 // nextPart returns the bytes of the current line that were read and not
 // returned yet, and whether the line ends after them.
-func (r *EventReader) nextPart() (part []byte, ended bool, err error) {
+func (r *Reader) nextPart() (part []byte, ended bool, err error) {
 	for {
 		if r.pos == r.end {
 			if err := r.fill(); err != nil {
@@ -191,7 +199,7 @@ func (r *EventReader) nextPart() (part []byte, ended bool, err error) {
 }
 
 // fill reads at least one byte into the buffer, which is used up.
-func (r *EventReader) fill() error {
+func (r *Reader) fill() error {
 	for r.pos == r.end && r.err == nil {
 		if r.end == len(r.buf) && len(r.buf) < maxReadSize {
 			r.buf = make([]byte, max(minReadSize, 2*len(r.buf)))
@@ -212,7 +220,7 @@ func (r *EventReader) fill() error {
 }
 
 // read adds at least one byte to the buffer, or sets err.
-func (r *EventReader) read() {
+func (r *Reader) read() {
 	for range 100 {
 		n, err := r.r.Read(r.buf[r.end:])
 		r.end += n
@@ -229,7 +237,7 @@ func (r *EventReader) read() {
 
 // skipMark skips the byte order mark that a stream may begin with. It reads on
 // while what was read could be the beginning of one.
-func (r *EventReader) skipMark() {
+func (r *Reader) skipMark() {
 	const mark = "\uFEFF"
 	for r.end < len(mark) && r.err == nil && string(r.buf[:r.end]) == mark[:r.end] {
 		r.read()
@@ -241,7 +249,7 @@ func (r *EventReader) skipMark() {
 }
 
 // addPart takes a part of a line that has not ended.
-func (r *EventReader) addPart(part []byte) error {
+func (r *Reader) addPart(part []byte) error {
 	switch r.lineKind {
 	case lineComment:
 		return nil
@@ -259,7 +267,7 @@ func (r *EventReader) addPart(part []byte) error {
 			return err
 		}
 	case len(r.line) > maxFieldSize:
-		return ErrEventTooLarge
+		return ErrTooLarge
 	default:
 		return nil
 	}
@@ -271,17 +279,17 @@ func (r *EventReader) addPart(part []byte) error {
 const dataField = "data:"
 
 // addData adds a part of a data line to the event.
-func (r *EventReader) addData(part []byte) error {
+func (r *Reader) addData(part []byte) error {
 	r.event.begun = true
 	if len(r.event.data)+len(part) > r.max {
-		return ErrEventTooLarge
+		return ErrTooLarge
 	}
 	r.event.data = append(r.event.data, part...)
 	return nil
 }
 
 // endLine takes the last part of a line, or the whole of it.
-func (r *EventReader) endLine(part []byte) error {
+func (r *Reader) endLine(part []byte) error {
 	kind := r.lineKind
 	r.lineKind = lineUndecided
 	switch kind {
@@ -300,13 +308,13 @@ func (r *EventReader) endLine(part []byte) error {
 	line := append(r.line, part...)
 	r.line = line[:0]
 	if len(line) > maxFieldSize && !bytes.HasPrefix(line, []byte(dataField)) {
-		return ErrEventTooLarge
+		return ErrTooLarge
 	}
 	return r.field(line)
 }
 
 // field takes one whole line.
-func (r *EventReader) field(line []byte) error {
+func (r *Reader) field(line []byte) error {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	if len(name) == 0 {
 		return nil // a comment
@@ -356,7 +364,7 @@ func milliseconds(value []byte) (int, bool) {
 }
 
 // dispatch ends the pending event; ok is false when there is nothing in it.
-func (r *EventReader) dispatch() (ev Event, ok bool) {
+func (r *Reader) dispatch() (ev Event, ok bool) {
 	p := &r.event
 	if p.hasID {
 		r.lastID = p.id

@@ -1,4 +1,4 @@
-package protocol_test
+package events_test
 
 import (
 	"bytes"
@@ -10,13 +10,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/internal/events"
 )
 
 // readEvents returns all events of r, with copies of their data, and the error
 // that ended them, nil for io.EOF.
-func readEvents(r io.Reader, max int) (events []protocol.Event, lastID string, err error) {
-	er := protocol.NewEventReader(r, max)
+func readEvents(r io.Reader, max int) (out []events.Event, lastID string, err error) {
+	er := events.NewReader(r, max)
 	for {
 		ev, err := er.Next()
 		if err != nil {
@@ -26,57 +26,57 @@ func readEvents(r io.Reader, max int) (events []protocol.Event, lastID string, e
 			if err == io.EOF {
 				err = nil
 			}
-			return events, er.LastEventID(), err
+			return out, er.LastEventID(), err
 		}
 		if ev.Data != nil {
 			ev.Data = append([]byte{}, ev.Data...)
 		}
-		events = append(events, ev)
+		out = append(out, ev)
 	}
 }
 
-func TestEventReader(t *testing.T) {
-	data := func(s string) protocol.Event { return protocol.Event{Data: []byte(s), Retry: -1} }
+func TestReader(t *testing.T) {
+	data := func(s string) events.Event { return events.Event{Data: []byte(s), Retry: -1} }
 	for _, tt := range []struct {
 		name, in string
-		want     []protocol.Event
+		want     []events.Event
 		lastID   string
 		err      error
 	}{
 		{"nothing", "", nil, "", nil},
-		{"one", "data: a\n\n", []protocol.Event{data("a")}, "", nil},
-		{"CR", "data: a\r\rdata: b\r\r", []protocol.Event{data("a"), data("b")}, "", nil},
-		{"CRLF", "data: a\r\n\r\ndata: b\r\n\r\n", []protocol.Event{data("a"), data("b")}, "", nil},
-		{"mixed line breaks", "data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\n", []protocol.Event{data("a\nb\nc"), data("d")}, "", nil},
-		{"byte order mark", "\uFEFFdata: a\n\n", []protocol.Event{data("a")}, "", nil},
+		{"one", "data: a\n\n", []events.Event{data("a")}, "", nil},
+		{"CR", "data: a\r\rdata: b\r\r", []events.Event{data("a"), data("b")}, "", nil},
+		{"CRLF", "data: a\r\n\r\ndata: b\r\n\r\n", []events.Event{data("a"), data("b")}, "", nil},
+		{"mixed line breaks", "data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\n", []events.Event{data("a\nb\nc"), data("d")}, "", nil},
+		{"byte order mark", "\uFEFFdata: a\n\n", []events.Event{data("a")}, "", nil},
 		{"a second byte order mark is part of a name", "\uFEFF\uFEFFdata: a\n\n", nil, "", nil},
-		{"half a byte order mark", "\xef\xbbdata: a\n\ndata: b\n\n", []protocol.Event{data("b")}, "", nil},
+		{"half a byte order mark", "\xef\xbbdata: a\n\ndata: b\n\n", []events.Event{data("b")}, "", nil},
 		{"only a byte order mark", "\uFEFF", nil, "", nil},
-		{"comments", ":\n: x\n:data: y\ndata: a\n: z\n\n:end\n\n", []protocol.Event{data("a")}, "", nil},
-		{"no space, two spaces, tab", "data:a\ndata:  b\ndata:\tc\n\n", []protocol.Event{data("a\n b\n\tc")}, "", nil},
-		{"colons in data", "data: a: b:c\n\n", []protocol.Event{data("a: b:c")}, "", nil},
-		{"data without colon", "data\ndata\n\n", []protocol.Event{data("\n")}, "", nil},
-		{"empty data is data", "data:\n\n", []protocol.Event{data("")}, "", nil},
-		{"NUL in data", "data: \x00\n\n", []protocol.Event{data("\x00")}, "", nil},
-		{"unknown fields", "foo: 1\nDATA: x\ndatax: y\n data: z\ndata: a\n\n", []protocol.Event{data("a")}, "", nil},
-		{"no data: nothing comes out", "event: x\n\nfoo\n\n\n\ndata: a\n\n", []protocol.Event{data("a")}, "", nil},
-		{"type", "event: x\ndata: a\n\ndata: b\n\nevent: x\nevent: y\ndata: c\n\n", []protocol.Event{
+		{"comments", ":\n: x\n:data: y\ndata: a\n: z\n\n:end\n\n", []events.Event{data("a")}, "", nil},
+		{"no space, two spaces, tab", "data:a\ndata:  b\ndata:\tc\n\n", []events.Event{data("a\n b\n\tc")}, "", nil},
+		{"colons in data", "data: a: b:c\n\n", []events.Event{data("a: b:c")}, "", nil},
+		{"data without colon", "data\ndata\n\n", []events.Event{data("\n")}, "", nil},
+		{"empty data is data", "data:\n\n", []events.Event{data("")}, "", nil},
+		{"NUL in data", "data: \x00\n\n", []events.Event{data("\x00")}, "", nil},
+		{"unknown fields", "foo: 1\nDATA: x\ndatax: y\n data: z\ndata: a\n\n", []events.Event{data("a")}, "", nil},
+		{"no data: nothing comes out", "event: x\n\nfoo\n\n\n\ndata: a\n\n", []events.Event{data("a")}, "", nil},
+		{"type", "event: x\ndata: a\n\ndata: b\n\nevent: x\nevent: y\ndata: c\n\n", []events.Event{
 			{Type: "x", Data: []byte("a"), Retry: -1}, data("b"), {Type: "y", Data: []byte("c"), Retry: -1},
 		}, "", nil},
-		{"id", "id: 1\ndata: a\n\ndata: b\n\nid: 2\n\ndata: c\nid:3\n\n", []protocol.Event{
+		{"id", "id: 1\ndata: a\n\ndata: b\n\nid: 2\n\ndata: c\nid:3\n\n", []events.Event{
 			{ID: "1", Data: []byte("a"), Retry: -1}, data("b"), {ID: "2", Retry: -1}, {ID: "3", Data: []byte("c"), Retry: -1},
 		}, "3", nil},
-		{"empty id resets", "id: 1\ndata: a\n\nid\ndata: b\n\n", []protocol.Event{{ID: "1", Data: []byte("a"), Retry: -1}, data("b")}, "", nil},
-		{"id with NUL is ignored", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", []protocol.Event{{ID: "1", Data: []byte("a"), Retry: -1}, data("b")}, "1", nil},
-		{"id of an event that never ended", "id: 1\ndata: a\n\nid: 2\ndata: b\n", []protocol.Event{{ID: "1", Data: []byte("a"), Retry: -1}}, "1", io.ErrUnexpectedEOF},
-		{"priming event", "id: 7\ndata:\n\n", []protocol.Event{{ID: "7", Data: []byte{}, Retry: -1}}, "7", nil},
-		{"retry", "retry: 3000\n\nretry: 10\ndata: a\n\n", []protocol.Event{{Retry: 3000}, {Retry: 10, Data: []byte("a")}}, "", nil},
-		{"retry that is no number", "retry: 1s\n\nretry: -1\n\nretry:\n\nretry: 9999999999999999\n\nretry: ٣\n\nretry: 0\n\n", []protocol.Event{{Retry: 0}}, "", nil},
-		{"ends inside an event", "data: a\n\ndata: b\n", []protocol.Event{data("a")}, "", io.ErrUnexpectedEOF},
-		{"ends inside a line", "data: a\n\ndata: b", []protocol.Event{data("a")}, "", io.ErrUnexpectedEOF},
+		{"empty id resets", "id: 1\ndata: a\n\nid\ndata: b\n\n", []events.Event{{ID: "1", Data: []byte("a"), Retry: -1}, data("b")}, "", nil},
+		{"id with NUL is ignored", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", []events.Event{{ID: "1", Data: []byte("a"), Retry: -1}, data("b")}, "1", nil},
+		{"id of an event that never ended", "id: 1\ndata: a\n\nid: 2\ndata: b\n", []events.Event{{ID: "1", Data: []byte("a"), Retry: -1}}, "1", io.ErrUnexpectedEOF},
+		{"priming event", "id: 7\ndata:\n\n", []events.Event{{ID: "7", Data: []byte{}, Retry: -1}}, "7", nil},
+		{"retry", "retry: 3000\n\nretry: 10\ndata: a\n\n", []events.Event{{Retry: 3000}, {Retry: 10, Data: []byte("a")}}, "", nil},
+		{"retry that is no number", "retry: 1s\n\nretry: -1\n\nretry:\n\nretry: 9999999999999999\n\nretry: ٣\n\nretry: 0\n\n", []events.Event{{Retry: 0}}, "", nil},
+		{"ends inside an event", "data: a\n\ndata: b\n", []events.Event{data("a")}, "", io.ErrUnexpectedEOF},
+		{"ends inside a line", "data: a\n\ndata: b", []events.Event{data("a")}, "", io.ErrUnexpectedEOF},
 		{"ends inside a name", "da", nil, "", io.ErrUnexpectedEOF},
-		{"ends inside a comment", "data: a\n\n: keep", []protocol.Event{data("a")}, "", nil},
-		{"ends after CR", "data: a\r\n\r", []protocol.Event{data("a")}, "", nil},
+		{"ends inside a comment", "data: a\n\n: keep", []events.Event{data("a")}, "", nil},
+		{"ends after CR", "data: a\r\n\r", []events.Event{data("a")}, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, r := range []struct {
@@ -100,9 +100,9 @@ func TestEventReader(t *testing.T) {
 	}
 }
 
-// TestEventReaderLimit reads events that are one below, at and one above the
+// TestReaderLimit reads events that are one below, at and one above the
 // limit, and sizes where scanners with a fixed buffer cut events short.
-func TestEventReaderLimit(t *testing.T) {
+func TestReaderLimit(t *testing.T) {
 	const cap = 16 << 20
 	for _, size := range []int{0, 1, 4095, 4096, 4097, 64<<10 - 1, 64 << 10, 64<<10 + 1, 1<<20 - 1, 1<<20 + 1, 4 << 20, cap - 1, cap, cap + 1} {
 		for _, prefix := range []string{"data: ", "id: x\ndata:"} {
@@ -110,7 +110,7 @@ func TestEventReaderLimit(t *testing.T) {
 			got, _, err := readEvents(strings.NewReader(in), 0)
 			switch {
 			case size > cap:
-				if err != protocol.ErrEventTooLarge || len(got) != 0 {
+				if err != events.ErrTooLarge || len(got) != 0 {
 					t.Errorf("%d bytes: %d events, error %v", size, len(got), err)
 				}
 			case err != nil || len(got) != 2 || len(got[0].Data) != size || string(got[1].Data) != "after":
@@ -124,13 +124,13 @@ func TestEventReaderLimit(t *testing.T) {
 		err      error
 	}{
 		{"lines count with the line feeds between them", "data: ab\ndata: cd\n\n", 5, nil},
-		{"and not a byte more", "data: ab\ndata: cd\n\n", 4, protocol.ErrEventTooLarge},
+		{"and not a byte more", "data: ab\ndata: cd\n\n", 4, events.ErrTooLarge},
 		{"empty lines count", strings.Repeat("data\n", 7) + "\n", 6, nil},
-		{"and not a line more", strings.Repeat("data\n", 8) + "\n", 6, protocol.ErrEventTooLarge},
+		{"and not a line more", strings.Repeat("data\n", 8) + "\n", 6, events.ErrTooLarge},
 		{"each event for itself", strings.Repeat("data: abcd\n\n", 10), 4, nil},
 		{"type of 64 KiB", "event: " + strings.Repeat("x", 64<<10-7) + "\ndata: a\n\n", 0, nil},
-		{"and not a byte more", "event: " + strings.Repeat("x", 64<<10-6) + "\ndata: a\n\n", 0, protocol.ErrEventTooLarge},
-		{"name without end", strings.Repeat("x", 64<<10+1), 0, protocol.ErrEventTooLarge},
+		{"and not a byte more", "event: " + strings.Repeat("x", 64<<10-6) + "\ndata: a\n\n", 0, events.ErrTooLarge},
+		{"name without end", strings.Repeat("x", 64<<10+1), 0, events.ErrTooLarge},
 		{"comment of any length", ": " + strings.Repeat("x", 1<<20) + "\ndata: a\n\n", 4, nil},
 	} {
 		if _, _, err := readEvents(strings.NewReader(tt.in), tt.max); err != tt.err {
@@ -139,12 +139,12 @@ func TestEventReaderLimit(t *testing.T) {
 	}
 }
 
-// TestEventReaderDoesNotWait gives the reader one byte at a time and asks for an
+// TestReaderDoesNotWait gives the reader one byte at a time and asks for an
 // event as soon as its last byte was given: it must not read on.
-func TestEventReaderDoesNotWait(t *testing.T) {
+func TestReaderDoesNotWait(t *testing.T) {
 	for _, end := range []string{"\n\n", "\r\r", "\r\n\r"} {
 		in := "data: a" + end
-		r := protocol.NewEventReader(io.MultiReader(
+		r := events.NewReader(io.MultiReader(
 			iotest.OneByteReader(strings.NewReader(in)),
 			iotest.ErrReader(errors.New("read on")),
 		), 0)
@@ -162,19 +162,19 @@ type stutter struct{}
 
 func (stutter) Read([]byte) (int, error) { return 0, nil }
 
-func TestEventReaderNoProgress(t *testing.T) {
-	if _, err := protocol.NewEventReader(stutter{}, 0).Next(); err != io.ErrNoProgress {
+func TestReaderNoProgress(t *testing.T) {
+	if _, err := events.NewReader(stutter{}, 0).Next(); err != io.ErrNoProgress {
 		t.Errorf("error is %v", err)
 	}
 }
 
-// TestEventReaderAllocs: a stream of events of one type costs no allocation an
+// TestReaderAllocs: a stream of events of one type costs no allocation an
 // event.
-func TestEventReaderAllocs(t *testing.T) {
-	const events = 1000
-	stream := strings.Repeat("event: message\ndata: {\"jsonrpc\":\"2.0\",\n: x\ndata: \"method\":\"a\"}\n\n", events)
+func TestReaderAllocs(t *testing.T) {
+	const count = 1000
+	stream := strings.Repeat("event: message\ndata: {\"jsonrpc\":\"2.0\",\n: x\ndata: \"method\":\"a\"}\n\n", count)
 	got := testing.AllocsPerRun(5, func() {
-		r := protocol.NewEventReader(strings.NewReader(stream), 0)
+		r := events.NewReader(strings.NewReader(stream), 0)
 		for {
 			if _, err := r.Next(); err != nil {
 				break
@@ -182,28 +182,28 @@ func TestEventReaderAllocs(t *testing.T) {
 		}
 	})
 	if got > 20 {
-		t.Errorf("%v allocations for %d events", got, events)
+		t.Errorf("%v allocations for %d events", got, count)
 	}
 }
 
-func TestAppendEvent(t *testing.T) {
+func TestAppend(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		ev   protocol.Event
+		ev   events.Event
 		want string
 	}{
-		{"data", protocol.Event{Data: []byte(`{"a":1}`)}, "data: {\"a\":1}\n\n"},
-		{"all", protocol.Event{Type: "message", ID: "7", Retry: 100, Data: []byte("a")}, "event: message\nid: 7\nretry: 100\ndata: a\n\n"},
-		{"no data", protocol.Event{ID: "7", Retry: -1}, "id: 7\n\n"},
-		{"empty data", protocol.Event{ID: "7", Data: []byte{}}, "id: 7\ndata: \n\n"},
-		{"line breaks", protocol.Event{Data: []byte("a\nb\rc\r\nd\n")}, "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"},
-		{"injection", protocol.Event{Type: "a\ndata: b", ID: "1\r\x002", Data: []byte("c")}, "event: adata: b\nid: 12\ndata: c\n\n"},
+		{"data", events.Event{Data: []byte(`{"a":1}`)}, "data: {\"a\":1}\n\n"},
+		{"all", events.Event{Type: "message", ID: "7", Retry: 100, Data: []byte("a")}, "event: message\nid: 7\nretry: 100\ndata: a\n\n"},
+		{"no data", events.Event{ID: "7", Retry: -1}, "id: 7\n\n"},
+		{"empty data", events.Event{ID: "7", Data: []byte{}}, "id: 7\ndata: \n\n"},
+		{"line breaks", events.Event{Data: []byte("a\nb\rc\r\nd\n")}, "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"},
+		{"injection", events.Event{Type: "a\ndata: b", ID: "1\r\x002", Data: []byte("c")}, "event: adata: b\nid: 12\ndata: c\n\n"},
 	} {
-		if got := string(protocol.AppendEvent([]byte("x"), tt.ev)); got != "x"+tt.want {
+		if got := string(events.Append([]byte("x"), tt.ev)); got != "x"+tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if events, _, err := readEvents(strings.NewReader(protocol.Keepalive+protocol.Keepalive), 0); events != nil || err != nil {
+	if events, _, err := readEvents(strings.NewReader(events.Keepalive+events.Keepalive), 0); events != nil || err != nil {
 		t.Errorf("keep-alives are events %v, error %v", events, err)
 	}
 }
@@ -230,7 +230,7 @@ func FuzzEvents(f *testing.F) {
 			if ev.Retry == 0 {
 				return // which is not written
 			}
-			out = protocol.AppendEvent(out, ev)
+			out = events.Append(out, ev)
 		}
 		again, _, err := readEvents(bytes.NewReader(out), max)
 		if diff := cmp.Diff(want, again); diff != "" || err != nil {
@@ -258,4 +258,19 @@ func (r *cutReader) Read(p []byte) (int, error) {
 	n = copy(p[:min(n, len(p))], r.in)
 	r.in = r.in[n:]
 	return n, nil
+}
+
+func BenchmarkReader(b *testing.B) {
+	event := "event: message\ndata: " + `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"demo_add","arguments":{"a":1,"b":2}}}` + "\n\n"
+	stream := strings.Repeat(event, 1000)
+	b.SetBytes(int64(len(stream)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r := events.NewReader(strings.NewReader(stream), 0)
+		for {
+			if _, err := r.Next(); err != nil {
+				break
+			}
+		}
+	}
 }
