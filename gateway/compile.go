@@ -51,8 +51,9 @@ type compiler struct {
 	namespaces map[string]labels.Set
 
 	attached     map[attachment][]policy.RuleSet
-	covered      map[attachment]bool // by a BackendConfigPolicy that protects and is not served
-	fingerprint  string              // of all that restricts
+	covered      map[attachment]bool     // by a BackendConfigPolicy that protects and is not served
+	shows        map[attachment][]string // fingerprints of what is attached
+	mcps         []mcpPlan
 	policies     map[string]*policy.Policy
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
@@ -75,6 +76,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		namespaces:   map[string]labels.Set{},
 		attached:     map[attachment][]policy.RuleSet{},
 		covered:      map[attachment]bool{},
+		shows:        map[attachment][]string{},
 		policies:     map[string]*policy.Policy{},
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},

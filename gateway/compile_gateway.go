@@ -273,6 +273,7 @@ func (c *compiler) allows(l *openListener, namespace string) bool {
 
 // finish completes the snapshot.
 func (c *compiler) finish() *Snapshot {
+	c.makeMCP()
 	warned := map[types.NamespacedName]bool{}
 	for _, l := range c.listeners {
 		l.router = newRouter(l.matches)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -33,13 +34,12 @@ import (
 func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	spec := b.Spec.MCP
 	cfg := federation.Config{
-		Name:              o.name.String(),
-		MaxNameLength:     int(spec.MaxNameLength),
-		FailClosed:        spec.FailureMode == v1alpha1.MCPFailClosed,
-		AllowedOrigins:    spec.AllowedOrigins,
-		ForwardHeaders:    spec.ForwardHeaders,
-		PolicyFingerprint: c.fingerprint,
-		Version:           c.rt.version(),
+		Name:           o.name.String(),
+		MaxNameLength:  int(spec.MaxNameLength),
+		FailClosed:     spec.FailureMode == v1alpha1.MCPFailClosed,
+		AllowedOrigins: spec.AllowedOrigins,
+		ForwardHeaders: spec.ForwardHeaders,
+		Version:        c.rt.version(),
 	}
 	switch spec.PrefixMode {
 	case v1alpha1.MCPPrefixConditional:
@@ -88,11 +88,30 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	for i := range cfg.Targets {
 		cfg.Targets[i].Identity = identity(&cfg.Targets[i])
 	}
-	backend := c.rt.mcp(cfg)
-	if backend != nil {
+	if c.rt != nil {
+		c.mcps = append(c.mcps, mcpPlan{c.rt, cfg, d})
+	}
+}
+
+// An mcpPlan is an MCP Backend that is made once all rules that lead to it are known.
+type mcpPlan struct {
+	rt  *Runtime
+	cfg federation.Config
+	to  *destination
+}
+
+// makeMCP makes the MCP Backends. What the clients of one see depends on what is attached
+// to it and to the rules that lead to it, and on nothing else: others' are not told of it.
+func (c *compiler) makeMCP() {
+	for i := range c.mcps {
+		p := &c.mcps[i]
+		namespace, name, _ := strings.Cut(p.cfg.Name, "/")
+		own := c.shows[attachment{kind: v1alpha1.KindBackend, name: types.NamespacedName{Namespace: namespace, Name: name}}]
+		p.cfg.PolicyFingerprint = fingerprint(slices.Sorted(maps.Keys(p.to.shows)), own)
+		backend := p.rt.mcp(p.cfg)
+		p.to.backend = backend
 		c.snapshot.backends = append(c.snapshot.backends, backend)
 	}
-	d.backend = backend
 }
 
 // withoutCredential is what a Backend answers of which every target lacks its credential.

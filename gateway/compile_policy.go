@@ -34,8 +34,6 @@ type compiledExpression struct {
 // compilePolicies compiles the policies and notes what each covers. What a policy
 // with a mistake covers is broken: it answers 500, it is never open.
 func (c *compiler) compilePolicies() {
-	hash := sha256.New()
-	encode := json.NewEncoder(hash)
 	for _, p := range c.res.TrafficPolicies {
 		o := objectOf(v1alpha1.KindTrafficPolicy, p)
 		set, ok := c.ruleSet(o, p)
@@ -43,9 +41,10 @@ func (c *compiler) compilePolicies() {
 		if !ok {
 			continue
 		}
-		_ = encode.Encode([]any{o, p.Spec.RBAC, set.Broken, p.Spec.TargetRefs, p.Spec.TargetSelectors}) // into a hash, of plain data
+		shows := fingerprint(p.Spec.RBAC, set.Broken)
 		for _, t := range targets {
 			c.attach(t, set)
+			c.shows[t.whole()] = append(c.shows[t.whole()], t.part()+shows)
 		}
 	}
 	for _, p := range c.res.HTTPListenerPolicies {
@@ -70,15 +69,37 @@ func (c *compiler) compilePolicies() {
 			c.covered[attachment{kind: string(t.Kind), name: types.NamespacedName{Namespace: p.Namespace, Name: string(t.Name)}}] = true
 		}
 	}
-	c.fingerprint = hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+// fingerprint returns a hash of plain data.
+func fingerprint(data ...any) string {
+	hash := sha256.New()
+	_ = json.NewEncoder(hash).Encode(data) // into a hash, of plain data
+	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+// whole returns the attachment under which what covers it is kept: the targets of a
+// Backend are parts of it.
+func (t attachment) whole() attachment {
+	if t.kind == v1alpha1.KindBackend {
+		t.section = ""
+	}
+	return t
+}
+
+// part returns what the attachment covers of the whole.
+func (t attachment) part() string {
+	if t.kind == v1alpha1.KindBackend && t.section != "" {
+		return t.section + " "
+	}
+	return ""
 }
 
 func (c *compiler) attach(t attachment, set policy.RuleSet) {
 	if t.kind == v1alpha1.KindBackend {
 		set.Target = t.section
-		t.section = ""
 	}
-	c.attached[t] = append(c.attached[t], set)
+	c.attached[t.whole()] = append(c.attached[t.whole()], set)
 }
 
 // ruleSet compiles what a TrafficPolicy restricts; ok is false when it restricts nothing.
@@ -246,14 +267,16 @@ func (c *compiler) selectTargets(namespace string, s v1alpha1.PolicyTargetSelect
 }
 
 // policyFor returns the policy of a rule as attached to a listener: the rule sets of
-// Gateway, listener, route and rule add up.
-func (c *compiler) policyFor(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) (p *policy.Policy, restricted bool) {
+// Gateway, listener, route and rule add up. shows tells apart what clients see by them.
+func (c *compiler) policyFor(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) (p *policy.Policy, shows string, restricted bool) {
 	var sets []policy.RuleSet
 	var key strings.Builder
+	var shown []string
 	collect := func(a attachment) {
 		if found := c.attached[a]; len(found) > 0 {
 			fmt.Fprintf(&key, "%v\x00", a)
 			sets = append(sets, found...)
+			shown = append(shown, c.shows[a]...)
 		}
 	}
 	collect(attachment{kind: "Gateway", name: gateway})
@@ -267,7 +290,7 @@ func (c *compiler) policyFor(gateway types.NamespacedName, listener string, rout
 		p = policy.New(nil, sets)
 		c.policies[key.String()] = p
 	}
-	return p, len(sets) > 0
+	return p, strings.Join(shown, ","), len(sets) > 0
 }
 
 func contains(in []string, s string) bool {

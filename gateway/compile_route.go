@@ -54,10 +54,13 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 	}
 	index := 0
 	for i := range rules {
-		policy, restricted := c.policyFor(a.listener.object.name, a.listener.name, route, rules[i].section)
+		policy, shows, restricted := c.policyFor(a.listener.object.name, a.listener.name, route, rules[i].section)
 		rule := rules[i].rule
 		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, policy
 		a.listener.open = a.listener.open || !restricted && !rule.guarded()
+		for _, w := range rule.backends {
+			w.to.shownBy(shows)
+		}
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
 			index++

@@ -90,13 +90,8 @@ func (rt *Runtime) pool(identity string, opts upstream.Options) *upstream.Pool {
 	return upstream.NewPool(opts)
 }
 
-// mcp returns the backend for cfg; nil for a nil Runtime.
-func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend {
-	if rt == nil {
-		return nil
-	}
-	return rt.hub.Backend(cfg)
-}
+// mcp returns the backend for cfg.
+func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend { return rt.hub.Backend(cfg) }
 
 // prepare gives the pools of a snapshot the endpoints that it has for them, just
 // before it is served.

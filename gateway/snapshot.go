@@ -91,6 +91,17 @@ type destination struct {
 	mcp     bool
 	guarded bool         // rules attached to it say who may use it
 	fault   *fault.Fault // set in place of backend: it can't be served
+
+	// shows are the policies of the rules that lead here, as far as clients see them.
+	shows map[string]bool
+}
+
+// shownBy notes the policies of a rule that leads to the destination.
+func (d *destination) shownBy(shows string) {
+	if d.shows == nil {
+		d.shows = map[string]bool{}
+	}
+	d.shows[shows] = true
 }
 
 // guarded reports whether all that the rule leads to is a backend with rules of its own.
