@@ -33,6 +33,7 @@ const internalPrefix = "X-Mcpgw-"
 type front struct {
 	server *Server
 	port   int
+	base   context.Context // ends when the port is closed
 }
 
 // An exchange is all that the stations keep of one request.
@@ -46,6 +47,8 @@ type exchange struct {
 	cancel context.CancelFunc
 	// streams ends when the drain begins.
 	streams context.Context
+	// left says that the answer goes on without the goroutine that began it.
+	left bool
 }
 
 // ServeHTTP implements [http.Handler]: it takes a request through the stations and
@@ -63,6 +66,10 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.finish(x)
 
 	err := f.serve(x, r)
+	if err == nil && x.writer.detached != nil {
+		x.left = true
+		go x.writer.detached.run(s, x, f.base)
+	}
 	if err == nil {
 		return
 	}
@@ -95,10 +102,17 @@ func (x *exchange) fail(f *fault.Fault, err error) {
 	}
 }
 
-// finish ends the account of a request, whatever became of it.
+// finish ends the account of a request, whatever became of it, once its handler returns.
 func (s *Server) finish(x *exchange) {
-	v := recover()
-	abort := v == http.ErrAbortHandler //nolint:errorlint // net/http compares it so, too
+	if !x.left && s.end(x, recover()) {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// end ends the account of a request whose handler panicked with v, which is nil if it did not. It
+// reports whether the connection is of no use any more.
+func (s *Server) end(x *exchange, v any) (abort bool) {
+	abort = v == http.ErrAbortHandler //nolint:errorlint // net/http compares it so, too
 	if v != nil && !abort {
 		err := fmt.Errorf("panic: %v", v)
 		x.fail(fault.Wrap(fault.Internal, err, "internal error"), err)
@@ -119,9 +133,7 @@ func (s *Server) finish(x *exchange) {
 		s.opts.Account.End(&x.rec)
 	}
 	s.inflight.leave()
-	if abort {
-		panic(http.ErrAbortHandler)
-	}
+	return abort
 }
 
 // serve takes the request through accept, match and admit to its backend.

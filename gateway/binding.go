@@ -20,6 +20,7 @@ import (
 type binding struct {
 	loopback, tls bool
 	server        *http.Server
+	cutOff        context.CancelFunc // ends the context of what the port serves
 	sockets       []net.Listener
 }
 
@@ -81,13 +82,17 @@ func (s *Server) open(number int, p *port) error {
 	if p.loopback {
 		hosts = []string{"127.0.0.1", "::1"}
 	}
-	b := &binding{loopback: p.loopback, tls: p.tls, server: s.newHTTPServer(number)}
+	b := &binding{loopback: p.loopback, tls: p.tls}
+	var base context.Context
+	base, b.cutOff = context.WithCancel(s.base)
+	b.server = s.newHTTPServer(number, base)
 	for i, host := range hosts {
 		l, err := s.opts.Listen(s.base, "tcp", net.JoinHostPort(host, strconv.Itoa(number)))
 		if err != nil && i > 0 {
 			break // a machine without IPv6
 		}
 		if err != nil {
+			b.cutOff()
 			return fmt.Errorf("listening on port %d: %w", number, err)
 		}
 		b.sockets = append(b.sockets, l)
@@ -121,6 +126,7 @@ func (b *binding) end(ctx context.Context) {
 	if err := b.server.Shutdown(ctx); err != nil {
 		_ = b.server.Close() // the time is up, whatever it says
 	}
+	b.cutOff() // the answers that have left the server
 }
 
 // A wireListener checks and counts the connections that it accepts.

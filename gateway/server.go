@@ -258,14 +258,14 @@ func (c *counter) wait(ctx context.Context) {
 	}
 }
 
-// newHTTPServer returns the server of one port.
-func (s *Server) newHTTPServer(port int) *http.Server {
+// newHTTPServer returns the server of one port, which is open until base ends.
+func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           &front{server: s, port: port},
+		Handler:           &front{server: s, port: port, base: base},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -277,7 +277,7 @@ func (s *Server) newHTTPServer(port int) *http.Server {
 		},
 		BaseContext: func(l net.Listener) context.Context {
 			addr, ok := l.Addr().(*net.TCPAddr)
-			return federation.WithListener(s.base, federation.Listener{Loopback: ok && addr.IP.IsLoopback()})
+			return federation.WithListener(base, federation.Listener{Loopback: ok && addr.IP.IsLoopback()})
 		},
 		ConnContext: connContext,
 		ErrorLog:    slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),

@@ -20,6 +20,7 @@ type responseWriter struct {
 	rec       *telemetry.Record
 	modifiers [2][]headerModifier // of the rule and of the backend reference
 	wrote     bool
+	detached  *detached // once Detach has taken the answer
 }
 
 // Unwrap returns the server's writer, for [http.ResponseController].

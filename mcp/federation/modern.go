@@ -121,7 +121,7 @@ func (q *request) listen(ctx context.Context) error {
 	l.start(ctx)
 	if s.only != 0 || s.resources {
 		tagged := protocol.Splice(nil, protocol.Edit{Path: []string{"_meta"}, Value: tag})
-		_ = s.serve(ctx, nil, q.answer.sse, followed.follow, func(method string) []byte {
+		s.serve(ctx, nil, followed.follow, func(method string) []byte {
 			return protocol.AppendNotification(nil, method, tagged)
 		})
 	}

@@ -98,9 +98,10 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	defer listening.wait()
 	defer cancel()
 	listening.follow(b)
-	return s.serve(ctx, sess.Done(), out, listening.follow, func(method string) []byte {
+	s.serve(ctx, sess.Done(), listening.follow, func(method string) []byte {
 		return protocol.AppendNotification(nil, method, nil)
 	})
+	return nil
 }
 
 // postSSE serves one message: it is accepted at once, and answered on the stream.

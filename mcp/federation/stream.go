@@ -118,39 +118,57 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	if err := b.hub.register(s); err != nil {
 		return err
 	}
+	detach(r.Context(), w, func(ctx context.Context) { b.serveGet(ctx, s, sess, f) })
+	return nil
+}
+
+// A detacher is an [http.ResponseWriter] whose answer can go on after the handler has
+// returned, which holds less for as long as it lasts.
+type detacher interface {
+	// Detach has serve called later, with a context that ends as that of the request
+	// would; false says that it will not be.
+	Detach(ctx context.Context, serve func(ctx context.Context)) bool
+}
+
+// detach has serve answer for long: after the handler has returned, if w can do that.
+func detach(ctx context.Context, w http.ResponseWriter, serve func(ctx context.Context)) {
+	if d, ok := w.(detacher); !ok || !d.Detach(ctx, serve) {
+		serve(ctx)
+	}
+}
+
+// serveGet serves the stream of a session, which is registered, to its end.
+func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward) {
 	defer b.hub.unregister(s)
 	defer b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)()
 	s.live.open(s)
 	defer s.live.close(s)
-	defer func() {
-		out.finish()
-	}()
-	if err := out.comment(); err != nil {
-		return nil
+	defer s.sse.finish()
+	if err := s.sse.comment(); err != nil {
+		return
 	}
-	out.keep()
+	s.sse.keep()
 
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f, legs: map[*session.Target]context.CancelFunc{}}
 	defer listening.wait()
 	defer cancel()
 	listening.follow(b)
-	return s.serve(ctx, sess.Done(), out, listening.follow, func(method string) []byte {
+	s.serve(ctx, sess.Done(), listening.follow, func(method string) []byte {
 		return protocol.AppendNotification(nil, method, nil)
 	})
 }
 
-// serve tells the client of changes until it goes, or the stream ends. It
-// returns nil: the answer has begun.
-func (s *stream) serve(ctx context.Context, ended <-chan struct{}, out *sse, follow func(*Backend), message func(method string) []byte) error {
+// serve tells the client of changes until it goes, or the stream ends.
+func (s *stream) serve(ctx context.Context, ended <-chan struct{}, follow func(*Backend), message func(method string) []byte) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ended:
-			return nil
+			return
 		case <-s.done:
-			return nil
+			return
 		case <-s.wake:
 		}
 		c, moved := s.take()
@@ -158,8 +176,8 @@ func (s *stream) serve(ctx context.Context, ended <-chan struct{}, out *sse, fol
 			follow(nil)
 		}
 		for _, method := range c.methods() {
-			if err := out.event(message(method)); err != nil {
-				return nil
+			if err := s.sse.event(message(method)); err != nil {
+				return
 			}
 		}
 	}
