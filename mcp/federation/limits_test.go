@@ -144,11 +144,11 @@ func TestSessionLimits(t *testing.T) {
 	}
 	m := &protocol.Message{Kind: protocol.Request, ID: "1", Method: "ping"}
 	for range maxAsked {
-		if _, _, err := l.ask(nil, m); err != nil {
+		if _, _, err := l.ask(nil, m, scope{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := l.ask(nil, m); err == nil {
+	if _, _, err := l.ask(nil, m, scope{}); err == nil {
 		t.Error("a question over the limit")
 	}
 	for i := range maxSubscriptions {

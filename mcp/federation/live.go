@@ -43,6 +43,7 @@ type call struct {
 // An ask is a request of a target to the client.
 type ask struct {
 	leg    *session.Leg
+	scope  scope       // of its target
 	id     protocol.ID // the target's
 	answer chan *protocol.Message
 }
@@ -105,15 +106,15 @@ func unguessable() protocol.ID { return protocol.ID(`"mcpgw-` + rand.Text() + `"
 
 // ask notes a request of a target and returns it as the client gets it, under an
 // id of the gateway's own: ids of several targets would meet.
-func (l *live) ask(leg *session.Leg, m *protocol.Message) (own protocol.ID, raw []byte, err error) {
+func (l *live) ask(leg *session.Leg, m *protocol.Message, s scope) (own protocol.ID, raw []byte, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.asked) >= maxAsked {
 		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
 	}
 	own = unguessable()
-	l.note(own, &ask{leg: leg, id: m.ID})
-	params := m.Params
+	l.note(own, &ask{leg: leg, scope: s, id: m.ID})
+	params := asked(m.Method, m.Params, s, protocol.Legacy)
 	if raw := protocol.Get(params, "_meta", protocol.MetaProgressToken); raw != nil {
 		if l.tokens == nil {
 			l.tokens = map[protocol.ID]*progressToken{}
@@ -153,6 +154,9 @@ func (l *live) answered(ctx context.Context, m *protocol.Message, f session.Forw
 	case a.answer != nil:
 		a.answer <- m
 	default:
+		if m.Error == nil {
+			m = &protocol.Message{Kind: protocol.Response, Result: answeredTo(m.Result, a.scope)}
+		}
 		if err := a.leg.Respond(ctx, a.id, m, f); err != nil {
 			logger.DebugContext(ctx, "the target did not take an answer", "target", a.leg.Target().Config().Name, "error", err)
 		}

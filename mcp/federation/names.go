@@ -127,6 +127,18 @@ func (s scope) uri(own string) string {
 	return s.prefix + "+" + own
 }
 
+// own returns the URI that the target has for a client-visible one, which is left
+// as it is when it is not of this target.
+func (s scope) own(uri string) string {
+	if s.bare {
+		return uri
+	}
+	if rest, isUI := strings.CutPrefix(uri, "ui://"+s.prefix+"+"); isUI {
+		return "ui://" + rest
+	}
+	return strings.TrimPrefix(uri, s.prefix+"+")
+}
+
 func plainName(s string) bool {
 	for i := range len(s) {
 		if !nameByte(s[i]) {

@@ -119,6 +119,11 @@ func (q *request) catalogue() *view {
 	return q.view
 }
 
+// scope is how the names and URIs of a target are shown.
+func (q *request) scope(target int) scope {
+	return q.b.naming.scope(q.b.cfg.Targets[target].Name)
+}
+
 func (q *request) needs(param string) error {
 	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: %s needs the string params.%s", q.msg.Method, param)
 }
@@ -160,7 +165,7 @@ func (q *request) callTool(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	s := q.b.naming.scope(q.b.cfg.Targets[p.target].Name)
+	s := q.scope(p.target)
 	return q.relay(ctx, tools, p.target, name,
 		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
 		func(result []byte) []byte {
@@ -217,7 +222,7 @@ func (q *request) getPrompt(ctx context.Context) error {
 		return q.fail(prompts, name, err)
 	}
 	q.rec.MCP.Target, q.rec.MCP.Name = q.b.cfg.Targets[p.target].Name, p.own
-	s := q.b.naming.scope(q.b.cfg.Targets[p.target].Name)
+	s := q.scope(p.target)
 	return q.relay(ctx, prompts, p.target, name,
 		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
 		func(result []byte) []byte { return q.asComplete(promptResult(result, s)) })
@@ -235,7 +240,7 @@ func (q *request) readResource(ctx context.Context) error {
 		return q.fail(resources, uri, err)
 	}
 	q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
-	s := q.b.naming.scope(q.b.cfg.Targets[target].Name)
+	s := q.scope(target)
 	return q.relay(ctx, resources, target, uri,
 		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)},
 		func(result []byte) []byte { return q.asPrivate(readResult(result, s)) })
@@ -288,11 +293,23 @@ func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, releas
 	return leg, leg.Release, nil
 }
 
+// A relayed is a request on its way to one target: what of it shows in the
+// answer.
+type relayed struct {
+	kind    kind
+	target  int
+	name    string // what the client asked for, as it wrote it
+	leg     *session.Leg
+	rewrite func(result []byte) []byte
+}
+
 // relay sends the request to one target, with one edit and the sealed state
 // opened, passes on what precedes the response, and answers with the result as
 // rewrite makes it or with the target's own error.
 func (q *request) relay(ctx context.Context, k kind, target int, name string, edit protocol.Edit, rewrite func([]byte) []byte) error {
+	r := &relayed{kind: k, target: target, name: name, rewrite: rewrite}
 	edits := []protocol.Edit{edit}
+	responses := protocol.Get(q.msg.Params, "inputResponses")
 	if raw := protocol.Get(q.msg.Params, "requestState"); raw != nil {
 		sealed, _ := protocol.String(raw)
 		state, ok := q.openState(target, sealed)
@@ -300,9 +317,12 @@ func (q *request) relay(ctx context.Context, k kind, target int, name string, ed
 		switch {
 		case ok && isTargets:
 			edits = append(edits, protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(own)})
+		case ok && state == stateURLs && urlsDeclined(responses):
+			return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidRequest, "the user did not agree to what the server needs"))
+		case ok && state == stateURLs:
 		case ok:
 			if p := q.b.hub.take(strings.TrimPrefix(state, stateParked)); p != nil {
-				return q.resume(ctx, p, k, name, rewrite)
+				return q.resume(ctx, p, r)
 			}
 			fallthrough
 		default:
@@ -313,25 +333,29 @@ func (q *request) relay(ctx context.Context, k kind, target int, name string, ed
 	if err != nil {
 		return q.targetFailed(err)
 	}
+	r.leg = leg
+	if leg.Era() == protocol.Legacy {
+		// It knows neither.
+		edits = append(edits, protocol.Edit{Path: []string{"requestState"}}, protocol.Edit{Path: []string{"inputResponses"}})
+	} else if responses != nil {
+		edits = append(edits, protocol.Edit{Path: []string{"inputResponses"}, Value: inputResponses(responses, q.scope(target))})
+	}
 	params := protocol.Splice(q.msg.Params, edits...)
 	if q.era == protocol.Modern && leg.Era() == protocol.Legacy && asksClients(q.client.Capabilities) {
-		return q.park(ctx, k, target, name, params, leg, release, rewrite)
+		return q.park(ctx, r, params, release)
 	}
 	defer release()
-	sink := &sink{q: q, leg: leg, target: target}
+	sink := &sink{ctx: ctx, q: q, leg: leg, target: target}
 	defer sink.close()
 	m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
-	if sink.refused != "" {
-		return q.cannotAsk(sink.refused)
-	}
 	if err != nil {
 		return q.callFailed(ctx, err)
 	}
 	if m.Error != nil {
-		return q.peerError(k, name, m.Error)
+		return q.peerError(r, m.Error)
 	}
-	if typ, _ := protocol.GetString(m.Result, "resultType"); typ == "input_required" {
-		return q.inputRequired(ctx, target, leg, params, sink, m.Result, rewrite)
+	if leg.Era() == protocol.Modern && wantsInput(m.Result) {
+		return q.inputRequired(ctx, r, sink, params, m.Result)
 	}
 	return q.result(rewrite(m.Result))
 }
@@ -347,30 +371,36 @@ func (q *request) callFailed(ctx context.Context, err error) error {
 
 // peerError passes a target's error on, except for those that would tell what is
 // denied from what is not there, and those that the client's era does not have.
-func (q *request) peerError(k kind, name string, e *protocol.Error) error {
+func (q *request) peerError(r *relayed, e *protocol.Error) error {
 	notFound := e.Code == protocol.CodeResourceNotFoundLegacy ||
 		e.Code == protocol.CodeInvalidParams && q.msg.Method == "resources/read"
-	if k == resources && notFound {
-		return q.unknown(resources, name)
+	switch {
+	case r.kind == resources && notFound:
+		return q.unknown(resources, r.name)
+	case q.era == protocol.Legacy:
+		return q.refuse(http.StatusOK, e)
+	case e.Code == protocol.CodeMissingClientCapability:
+		return q.refuse(http.StatusBadRequest, e)
+	case e.Code == protocol.CodeURLElicitationRequired:
+		return q.urlsRequired(r, e)
 	}
-	status := http.StatusOK
-	if q.era == protocol.Modern && e.Code == protocol.CodeMissingClientCapability {
-		status = http.StatusBadRequest
-	}
-	return q.refuse(status, e)
+	return q.refuse(http.StatusOK, e)
 }
 
-// cannotAsk answers for a call in which the target asked the client something
-// that can't be carried to a client of this era.
-func (q *request) cannotAsk(method string) error {
-	status := http.StatusOK
-	if q.era == protocol.Modern {
-		status = http.StatusBadRequest
+// urlsRequired answers a modern client, whose revision does not have the error
+// −32042, with what that error is about: input that is required.
+func (q *request) urlsRequired(r *relayed, e *protocol.Error) error {
+	requests, ok := urlsRequired(e)
+	switch {
+	case !ok:
+		return q.targetFailed(errMalformedInput)
+	case !has(q.client.Capabilities, "elicitation", "url"):
+		return q.refuse(http.StatusBadRequest, protocol.MissingClientCapability([]byte(`{"elicitation":{"url":{}}}`)))
 	}
-	e := protocol.MissingClientCapability([]byte("{}"))
-	e.Message = "the server behind this request asks for " + method + ", which a client of revision " +
-		q.client.Version + " can't be asked through this gateway"
-	return q.refuse(status, e)
+	return q.result(protocol.Splice(nil,
+		protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"input_required"`)},
+		protocol.Edit{Path: []string{"inputRequests"}, Value: requests},
+		protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(r.target, stateURLs))}))
 }
 
 // asComplete gives a result what every result of the modern era has.

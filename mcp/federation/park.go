@@ -31,7 +31,7 @@ type parked struct {
 	asked  chan struct{} // capacity 1: there is a question
 
 	mu        sync.Mutex
-	answer    *answer // of the request that is attached, nil while parked
+	attached  *request // whose client hears of the call; nil while parked
 	questions []question
 	count     int
 	timer     *time.Timer // ends the call while it is parked
@@ -45,30 +45,33 @@ type question struct {
 }
 
 // park begins a call that can be parked, and serves it for q.
-func (q *request) park(ctx context.Context, k kind, target int, name string, params []byte, leg *session.Leg, release func(), rewrite func([]byte) []byte) error {
-	h := q.b.hub
+func (q *request) park(ctx context.Context, r *relayed, params []byte, release func()) error {
+	h, leg := q.b.hub, r.leg
 	// The call outlives the request, and so must not write into its Record.
 	callCtx, cancel := context.WithCancel(context.Background())
-	p := &parked{id: rand.Text(), leg: leg, target: target, cancel: cancel, done: make(chan struct{}), asked: make(chan struct{}, 1), answer: q.answer}
+	p := &parked{id: rand.Text(), leg: leg, target: r.target, cancel: cancel, done: make(chan struct{}), asked: make(chan struct{}, 1), attached: q}
 	started := h.spawn(func(stop context.Context) {
 		defer context.AfterFunc(stop, cancel)()
 		defer cancel()
 		defer release()
 		defer close(p.done)
 		p.m, p.err = leg.Call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
-			Emit: func(m *protocol.Message) error { return p.emit(q, m) }})
-		h.unpark(p)
+			Emit: func(m *protocol.Message) error { return p.emit(callCtx, q, m) }})
 	})
 	if !started {
 		cancel()
 		release()
 		return errClosed
 	}
-	return q.attend(ctx, p, k, name, rewrite)
+	return q.attend(ctx, p, r)
 }
 
-// emit takes what the target sends before the response.
-func (p *parked) emit(q *request, m *protocol.Message) error {
+// emit takes what the target sends before the response. q is the request that
+// began the call.
+func (p *parked) emit(ctx context.Context, q *request, m *protocol.Message) error {
+	if m.Kind == protocol.Request && (!inputMethod(m.Method) || lacking(q.client.Capabilities, m.Method, m.Params) != nil) {
+		return p.leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: declined(q.client.Capabilities, m.Method)}, q.forward)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.Kind == protocol.Request {
@@ -76,7 +79,8 @@ func (p *parked) emit(q *request, m *protocol.Message) error {
 			return fault.New(fault.UpstreamFailed, "the server asked the client too much")
 		}
 		p.count++
-		params := protocol.Splice(m.Params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
+		params := asked(m.Method, m.Params, q.scope(p.target), protocol.Modern)
+		params = protocol.Splice(params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
 		p.questions = append(p.questions, question{key: "q" + strconv.Itoa(p.count), id: m.ID,
 			request: protocol.Splice(nil,
 				protocol.Edit{Path: []string{"method"}, Value: protocol.Quote(m.Method)},
@@ -93,38 +97,67 @@ func (p *parked) emit(q *request, m *protocol.Message) error {
 		}
 		return nil
 	}
-	if p.answer == nil || m.Method == "notifications/cancelled" || m.Method == "notifications/resources/updated" {
+	if p.attached == nil {
 		return nil // nobody is there to hear it
 	}
-	return p.answer.emit(m.Raw)
+	switch m.Method {
+	case "notifications/cancelled", "notifications/resources/updated", "notifications/elicitation/complete":
+		return nil // a client of this era does not know them here
+	case "notifications/progress":
+		// The token is that of the request that began the call.
+		token := protocol.Get(p.attached.msg.Params, "_meta", protocol.MetaProgressToken)
+		if token == nil {
+			return nil
+		}
+		params := protocol.Splice(m.Params, protocol.Edit{Path: []string{protocol.MetaProgressToken}, Value: token})
+		return p.attached.answer.emit(protocol.AppendNotification(nil, m.Method, params))
+	}
+	return p.attached.answer.emit(m.Raw)
 }
 
 // attend serves the call for q until it ends, or asks for input.
-func (q *request) attend(ctx context.Context, p *parked, k kind, name string, rewrite func([]byte) []byte) error {
+func (q *request) attend(ctx context.Context, p *parked, r *relayed) error {
 	detach := func() {
 		p.mu.Lock()
-		p.answer = nil
-		p.mu.Unlock()
+		defer p.mu.Unlock()
+		p.attached = nil
 	}
-	select {
-	case <-p.done:
-		detach()
-	case <-ctx.Done():
-		detach()
-		p.cancel()
-		return q.callFailed(ctx, ctx.Err())
-	case <-p.asked:
-		detach()
-		return q.inputWanted(p)
+	for waiting := true; waiting; {
+		select {
+		case <-p.done:
+			waiting = false
+		case <-ctx.Done():
+			detach()
+			p.cancel()
+			return q.callFailed(ctx, ctx.Err())
+		case <-p.asked:
+			if p.open() {
+				detach()
+				return q.inputWanted(p)
+			}
+		}
 	}
+	detach()
 	switch {
 	case p.err != nil:
 		return q.callFailed(ctx, p.err)
 	case p.m.Error != nil:
-		return q.peerError(k, name, p.m.Error)
+		return q.peerError(r, p.m.Error)
 	default:
-		return q.result(rewrite(p.m.Result))
+		return q.result(r.rewrite(p.m.Result))
 	}
+}
+
+// open reports whether the call goes on and waits for an answer of the client.
+func (p *parked) open() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.questions) > 0
 }
 
 // inputWanted answers with what the target asks, and parks the call.
@@ -147,8 +180,9 @@ func (q *request) inputWanted(p *parked) error {
 }
 
 // resume serves the retry of a parked call: it passes the client's answers on to
-// the target. What is not answered is asked again.
-func (q *request) resume(ctx context.Context, p *parked, k kind, name string, rewrite func([]byte) []byte) error {
+// the target. What is not answered is asked again. A call that has ended meanwhile
+// gives its result all the same.
+func (q *request) resume(ctx context.Context, p *parked, r *relayed) error {
 	responses := protocol.Get(q.msg.Params, "inputResponses")
 	p.mu.Lock()
 	if p.timer != nil {
@@ -163,10 +197,15 @@ func (q *request) resume(ctx context.Context, p *parked, k kind, name string, re
 		}
 	}
 	p.questions = open
-	p.answer = q.answer
+	p.attached = q
 	p.mu.Unlock()
+	select {
+	case <-p.done:
+		return q.attend(ctx, p, r)
+	default:
+	}
 	for _, one := range answered {
-		m := &protocol.Message{Kind: protocol.Response, Result: protocol.Get(responses, one.key)}
+		m := &protocol.Message{Kind: protocol.Response, Result: answeredTo(protocol.Get(responses, one.key), q.scope(p.target))}
 		if err := p.leg.Respond(ctx, one.id, m, q.forward); err != nil {
 			p.cancel()
 			return q.callFailed(ctx, err)
@@ -178,7 +217,7 @@ func (q *request) resume(ctx context.Context, p *parked, k kind, name string, re
 		default:
 		}
 	}
-	return q.attend(ctx, p, k, name, rewrite)
+	return q.attend(ctx, p, r)
 }
 
 // park keeps a call for its retry, for as long as a client may take.
@@ -191,7 +230,7 @@ func (h *Hub) park(p *parked) bool {
 	h.parked[p.id] = p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.timer = time.AfterFunc(parkedFor, p.cancel)
+	p.timer = time.AfterFunc(parkedFor, func() { h.unpark(p) })
 	return true
 }
 
@@ -204,16 +243,12 @@ func (h *Hub) take(id string) *parked {
 	return p
 }
 
-// unpark drops a call that has ended.
+// unpark ends a parked call whose client did not come back.
 func (h *Hub) unpark(p *parked) {
 	h.parking.Lock()
-	defer h.parking.Unlock()
 	delete(h.parked, p.id)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.timer != nil {
-		p.timer.Stop()
-	}
+	h.parking.Unlock()
+	p.cancel()
 }
 
 // asksClients reports whether a client said that it can be asked anything.

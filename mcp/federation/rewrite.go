@@ -5,13 +5,14 @@ import "github.com/mcpgw/mcpgw/mcp/protocol"
 // What a client sees of a target's URIs it must be able to read back, so they
 // are rewritten wherever MCP says that a string is one.
 
-// uriEdit returns the edit that shows the URI at path as clients see it.
-func uriEdit(obj []byte, s scope, path ...string) (protocol.Edit, bool) {
+// uriEdit returns the edit that makes the URI at path what rename makes of it.
+func uriEdit(obj []byte, rename func(string) string, path ...string) (protocol.Edit, bool) {
 	uri, ok := protocol.GetString(obj, path...)
 	if !ok || uri == "" {
 		return protocol.Edit{}, false
 	}
-	return protocol.Edit{Path: path, Value: protocol.Quote(s.uri(uri))}, true
+	renamed := rename(uri)
+	return protocol.Edit{Path: path, Value: protocol.Quote(renamed)}, renamed != uri
 }
 
 // toolResult rewrites the resource links and embedded resources of a
@@ -21,7 +22,7 @@ func toolResult(result []byte, s scope) []byte {
 		return result
 	}
 	edits := appendUIEdits(nil, result, s)
-	if content, changed := contentList(protocol.Get(result, "content"), s); changed {
+	if content, changed := contentList(protocol.Get(result, "content"), s.uri); changed {
 		edits = append(edits, protocol.Edit{Path: []string{"content"}, Value: content})
 	}
 	return splice(result, edits)
@@ -32,23 +33,30 @@ func promptResult(result []byte, s scope) []byte {
 	if s.bare {
 		return result
 	}
-	messages, changed := elements(protocol.Get(result, "messages"), func(m []byte) ([]byte, bool) {
-		content := protocol.Get(m, "content")
-		var changed bool
-		if len(content) > 0 && content[0] == '[' {
-			content, changed = contentList(content, s)
-		} else {
-			content, changed = contentBlock(content, s)
-		}
+	messages, changed := messageList(protocol.Get(result, "messages"), s.uri)
+	if !changed {
+		return result
+	}
+	return protocol.Splice(result, protocol.Edit{Path: []string{"messages"}, Value: messages})
+}
+
+// messageList rewrites the contents of the messages of a prompt or of sampling.
+func messageList(messages []byte, rename func(string) string) ([]byte, bool) {
+	return elements(messages, func(m []byte) ([]byte, bool) {
+		content, changed := anyContent(protocol.Get(m, "content"), rename)
 		if !changed {
 			return m, false
 		}
 		return protocol.Splice(m, protocol.Edit{Path: []string{"content"}, Value: content}), true
 	})
-	if !changed {
-		return result
+}
+
+// anyContent rewrites a content that is one block or a list of them.
+func anyContent(content []byte, rename func(string) string) ([]byte, bool) {
+	if len(content) > 0 && content[0] == '[' {
+		return contentList(content, rename)
 	}
-	return protocol.Splice(result, protocol.Edit{Path: []string{"messages"}, Value: messages})
+	return contentBlock(content, rename)
 }
 
 // readResult rewrites the contents of a ReadResourceResult.
@@ -58,7 +66,7 @@ func readResult(result []byte, s scope) []byte {
 	}
 	contents, changed := elements(protocol.Get(result, "contents"), func(c []byte) ([]byte, bool) {
 		edits := appendUIEdits(nil, c, s)
-		if e, ok := uriEdit(c, s, "uri"); ok {
+		if e, ok := uriEdit(c, s.uri, "uri"); ok {
 			edits = append(edits, e)
 		}
 		return splice(c, edits), len(edits) > 0
@@ -69,25 +77,29 @@ func readResult(result []byte, s scope) []byte {
 	return protocol.Splice(result, protocol.Edit{Path: []string{"contents"}, Value: contents})
 }
 
-func contentList(list []byte, s scope) ([]byte, bool) {
-	return elements(list, func(block []byte) ([]byte, bool) { return contentBlock(block, s) })
+func contentList(list []byte, rename func(string) string) ([]byte, bool) {
+	return elements(list, func(block []byte) ([]byte, bool) { return contentBlock(block, rename) })
 }
 
 // contentBlock rewrites one ContentBlock. A tool_result of sampling holds blocks
 // of its own.
-func contentBlock(block []byte, s scope) ([]byte, bool) {
+func contentBlock(block []byte, rename func(string) string) ([]byte, bool) {
 	if len(block) == 0 || block[0] != '{' {
 		return block, false
 	}
 	var edits []protocol.Edit
 	switch typ, _ := protocol.GetString(block, "type"); typ {
 	case "resource_link":
-		if e, ok := uriEdit(block, s, "uri"); ok {
+		if e, ok := uriEdit(block, rename, "uri"); ok {
 			edits = append(edits, e)
 		}
 	case "resource":
-		if e, ok := uriEdit(block, s, "resource", "uri"); ok {
+		if e, ok := uriEdit(block, rename, "resource", "uri"); ok {
 			edits = append(edits, e)
+		}
+	case "tool_result":
+		if content, changed := contentList(protocol.Get(block, "content"), rename); changed {
+			edits = append(edits, protocol.Edit{Path: []string{"content"}, Value: content})
 		}
 	}
 	return splice(block, edits), len(edits) > 0

@@ -1,8 +1,10 @@
 package federation
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -17,16 +19,14 @@ const parkedFor = 5 * time.Minute
 // maxRounds bounds how often one call may ask its client for input.
 const maxRounds = 10
 
-var errRefused = errors.New("the client can't be asked")
-
 // A sink takes what a target sends before its response, and passes it on to the
 // client where it belongs. Its emit is called from one goroutine at a time.
 type sink struct {
-	q       *request
-	leg     *session.Leg
-	target  int
-	asked   []protocol.ID
-	refused string // the method of a request that can't be passed on
+	ctx    context.Context
+	q      *request
+	leg    *session.Leg
+	target int
+	asked  []protocol.ID
 }
 
 func (s *sink) emit(m *protocol.Message) error {
@@ -48,6 +48,10 @@ func (s *sink) emit(m *protocol.Message) error {
 			return nil
 		}
 		return s.q.b.updated(s.q.live, s.target, m, nil)
+	case "notifications/elicitation/complete":
+		if s.q.live == nil {
+			return nil // its era has no such thing
+		}
 	}
 	if c := changeOf(m.Method); c != 0 {
 		if e := s.q.catalogue().entry(s.leg.Target()); e != nil {
@@ -59,13 +63,14 @@ func (s *sink) emit(m *protocol.Message) error {
 }
 
 // request passes a request of the target on to the client, under an id of the
-// gateway's own. The client of the modern era knows no such requests.
+// gateway's own. A client that can't be asked would answer that it can't: that
+// is said for it.
 func (s *sink) request(m *protocol.Message) error {
-	if s.q.live == nil {
-		s.refused = m.Method
-		return errRefused
+	capabilities := s.q.client.Capabilities
+	if s.q.live == nil || lacking(capabilities, m.Method, m.Params) != nil {
+		return s.leg.Respond(s.ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: declined(capabilities, m.Method)}, s.q.forward)
 	}
-	own, raw, err := s.q.live.ask(s.leg, m)
+	own, raw, err := s.q.live.ask(s.leg, m, s.q.scope(s.target))
 	if err != nil {
 		return err
 	}
@@ -84,40 +89,73 @@ func (s *sink) close() {
 // can go on (2026-07-28, Multi Round-Trip Requests). A modern client gets it with
 // the state sealed. For a legacy client the gateway asks on the stream of the
 // call, and sends the request again with the answers.
-func (q *request) inputRequired(ctx context.Context, target int, leg *session.Leg, params []byte, s *sink, result []byte, rewrite func([]byte) []byte) error {
+func (q *request) inputRequired(ctx context.Context, r *relayed, s *sink, params, result []byte) error {
 	if q.era == protocol.Modern {
-		if state, ok := protocol.GetString(result, "requestState"); ok {
-			result = protocol.Splice(result, protocol.Edit{
-				Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(target, stateTarget+state))})
-		}
-		return q.result(result)
+		return q.input(r, result)
 	}
 	for range maxRounds {
-		responses, err := q.ask(ctx, result)
-		if err != nil {
+		responses, err := q.ask(ctx, r, result)
+		var rpc *protocol.Error
+		switch {
+		case errors.As(err, &rpc):
+			return q.refuse(http.StatusOK, rpc)
+		case err != nil:
 			return q.callFailed(ctx, err)
 		}
 		next := protocol.Splice(params,
 			protocol.Edit{Path: []string{"inputResponses"}, Value: responses},
 			protocol.Edit{Path: []string{"requestState"}, Value: protocol.Get(result, "requestState")})
-		m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: next, Forward: q.forward, Emit: s.emit})
+		m, err := r.leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: next, Forward: q.forward, Emit: s.emit})
 		if err != nil {
 			return q.callFailed(ctx, err)
 		}
 		if m.Error != nil {
-			return q.peerError(kinds, "", m.Error)
+			return q.peerError(r, m.Error)
 		}
-		if typ, _ := protocol.GetString(m.Result, "resultType"); typ != "input_required" {
-			return q.result(rewrite(m.Result))
+		if !wantsInput(m.Result) {
+			return q.result(r.rewrite(m.Result))
 		}
 		result = m.Result
 	}
-	return q.refuse(200, protocol.Errorf(protocol.CodeInternal, "the server asked for input too often"))
+	return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInternal, "the server asked for input too often"))
 }
 
+func wantsInput(result []byte) bool {
+	typ, _ := protocol.GetString(result, "resultType")
+	return typ == "input_required"
+}
+
+// input answers a modern client with what a target needs of it, unless the client
+// can't be asked that.
+func (q *request) input(r *relayed, result []byte) error {
+	var edits []protocol.Edit
+	if requests := protocol.Get(result, "inputRequests"); requests != nil {
+		out, lack, malformed := inputRequests(requests, q.client.Capabilities, q.scope(r.target))
+		switch {
+		case malformed:
+			return q.targetFailed(errMalformedInput)
+		case lack != nil:
+			return q.refuse(http.StatusBadRequest, protocol.MissingClientCapability(lack))
+		}
+		edits = append(edits, protocol.Edit{Path: []string{"inputRequests"}, Value: out})
+	}
+	if state, ok := protocol.GetString(result, "requestState"); ok {
+		edits = append(edits, protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(r.target, stateTarget+state))})
+	}
+	if len(edits) == 0 {
+		return q.targetFailed(errMalformedInput)
+	}
+	// What asks for input may not be kept.
+	edits = append(edits, protocol.Edit{Path: []string{"ttlMs"}}, protocol.Edit{Path: []string{"cacheScope"}})
+	return q.result(protocol.Splice(result, edits...))
+}
+
+var errMalformedInput = fault.New(fault.UpstreamFailed, "the server asked the client for something malformed")
+
 // ask sends each of the inputRequests to the client as a request, all at once,
-// and returns the inputResponses.
-func (q *request) ask(ctx context.Context, result []byte) ([]byte, error) {
+// and returns the inputResponses. Its error is a *protocol.Error when the client
+// can't be asked.
+func (q *request) ask(ctx context.Context, r *relayed, result []byte) ([]byte, error) {
 	type input struct {
 		key    string
 		own    protocol.ID
@@ -131,19 +169,25 @@ func (q *request) ask(ctx context.Context, result []byte) ([]byte, error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, parkedFor)
 	defer cancel()
+	scope := q.scope(r.target)
 	requests := protocol.Get(result, "inputRequests")
 	if len(requests) > 0 && requests[0] == '{' {
 		for key, value := range protocol.Members(requests) {
 			method, ok := protocol.GetString(value, "method")
-			if !ok {
-				return nil, fault.New(fault.UpstreamFailed, "the server asked the client for something malformed")
+			if !ok || !inputMethod(method) {
+				return nil, errMalformedInput
+			}
+			params := protocol.Get(value, "params")
+			if lack := lacking(q.client.Capabilities, method, params); lack != nil {
+				return nil, protocol.MissingClientCapability(lack)
 			}
 			own, answer, err := q.live.question()
 			if err != nil {
 				return nil, err
 			}
 			questions = append(questions, input{key: key, own: own, answer: answer})
-			params := protocol.Splice(protocol.Get(value, "params"), protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
+			params = asked(method, params, scope, protocol.Legacy)
+			params = protocol.Splice(params, protocol.Edit{Path: []string{"_meta", protocol.MetaProgressToken}})
 			if err := q.answer.emit(protocol.AppendRequest(nil, own, method, params)); err != nil {
 				return nil, err
 			}
@@ -156,7 +200,7 @@ func (q *request) ask(ctx context.Context, result []byte) ([]byte, error) {
 			if m.Error != nil {
 				return nil, fault.Wrap(fault.UpstreamFailed, m.Error, "the client refused what the server asked for")
 			}
-			edits = append(edits, protocol.Edit{Path: []string{one.key}, Value: append([]byte(nil), m.Result...)})
+			edits = append(edits, protocol.Edit{Path: []string{one.key}, Value: bytes.Clone(answeredTo(m.Result, scope))})
 		case <-ctx.Done():
 			if context.Cause(ctx) == context.DeadlineExceeded {
 				return nil, fault.New(fault.UpstreamTimeout, "the client did not answer what the server asked for")

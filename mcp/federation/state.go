@@ -15,10 +15,12 @@ import (
 const stateLifetime = 30 * time.Minute
 
 // What a sealed state begins with: it is the text of a modern target, or the id of
-// a call that is parked here.
+// a call that is parked here; or it says that the retry of a call follows visits
+// to web pages.
 const (
 	stateTarget = "t"
 	stateParked = "p"
+	stateURLs   = "u"
 )
 
 // sealState wraps a target's requestState, so that only the caller that got it

@@ -248,11 +248,23 @@ func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int,
 		return policy.Authorize(ctx, policy.Operation{Kind: policy.Resource, Method: "resources/subscribe",
 			Target: b.cfg.Targets[target].Name, Name: own}) == nil
 	}
+	capabilities := l.sess.Client().Capabilities
+	scope := b.naming.scope(b.cfg.Targets[target].Name)
 	err = leg.Listen(ctx, l.forward, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {
-			_, raw, err := live.ask(leg, m)
-			if err != nil {
-				return leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: rpcOf(err)}, l.forward)
+			var refused *protocol.Error
+			if lacking(capabilities, m.Method, m.Params) != nil {
+				refused = declined(capabilities, m.Method)
+			}
+			var raw []byte
+			if refused == nil {
+				var err error
+				if _, raw, err = live.ask(leg, m, scope); err != nil {
+					refused = rpcOf(err)
+				}
+			}
+			if refused != nil {
+				return leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: refused}, l.forward)
 			}
 			return l.stream.sse.event(raw)
 		}
