@@ -2,6 +2,7 @@ package federation
 
 import (
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type sse struct {
 	ended   bool
 	buf     []byte
 	timer   *time.Timer
+	trail   *trail // nil when a client that loses the stream can't take it up again
 }
 
 func (h *Hub) newSSE(w http.ResponseWriter) *sse {
@@ -47,11 +49,30 @@ func (s *sse) start() {
 		return
 	}
 	s.started = true
+	s.head()
+	if s.trail != nil {
+		if first := s.trail.begin(); first != nil {
+			_, _ = s.w.Write(first) // what fails here fails again
+		}
+	}
+}
+
+// head writes the head of the response that carries the stream.
+func (s *sse) head() {
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	s.w.WriteHeader(http.StatusOK)
+}
+
+// append appends the event that carries raw. full is as with trail.event. The caller
+// holds the lock.
+func (s *sse) append(dst, raw []byte) (out []byte, full bool) {
+	if s.trail != nil {
+		return s.trail.event(dst, raw)
+	}
+	return events.Append(dst, events.Event{Type: "message", Data: raw, Retry: -1}), false
 }
 
 // event writes one message as an event and flushes it.
@@ -62,7 +83,10 @@ func (s *sse) event(raw []byte) error {
 		return errSlowClient
 	}
 	s.start()
-	s.buf = events.Append(s.buf[:0], events.Event{Type: "message", Data: raw, Retry: -1})
+	var full bool
+	if s.buf, full = s.append(s.buf[:0], raw); full {
+		return errSlowClient
+	}
 	return s.write(s.buf)
 }
 
@@ -87,11 +111,17 @@ func (s *sse) comment() error {
 
 // write sends b, which is nothing or whole events. The caller holds the lock.
 func (s *sse) write(b []byte) error {
+	if s.trail != nil && s.trail.alone {
+		return nil // it is kept
+	}
 	// Not every ResponseWriter knows deadlines; those of servers do.
 	_ = s.rc.SetWriteDeadline(time.Now().Add(s.patience))
 	_, err := s.w.Write(b)
 	if err == nil {
 		err = s.rc.Flush()
+	}
+	if err != nil && !os.IsTimeout(err) && s.lost(s.w) {
+		return nil
 	}
 	if err != nil {
 		s.ended = true
@@ -118,6 +148,10 @@ func (s *sse) keep() {
 func (s *sse) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.trail != nil && s.trail.moved != nil {
+		s.trail.finish()
+		s.trail = nil
+	}
 	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
@@ -163,7 +197,7 @@ func (a *answer) json(status int, raw []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.started { // by the timer, just now
-		a.buf = events.Append(a.buf[:0], events.Event{Type: "message", Data: raw, Retry: -1})
+		a.buf, _ = a.append(a.buf[:0], raw)
 		return a.write(a.buf)
 	}
 	a.started, a.ended = true, true

@@ -41,7 +41,8 @@ type Hub struct {
 	opts HubOptions
 	now  func() time.Time
 
-	keepAlive, writeTimeout time.Duration // see newSSE
+	keepAlive, writeTimeout  time.Duration // see newSSE
+	resumeCall, resumeStream time.Duration // see trail.go
 
 	// base ends when Run does; what the hub starts ends with it.
 	base context.Context
@@ -58,6 +59,8 @@ type Hub struct {
 	draining bool
 	// connections are the sessions of the HTTP+SSE transport, by id.
 	connections map[string]*connection
+
+	trails *trails // of the streams of legacy sessions
 
 	parking sync.Mutex
 	parked  map[string]*parked // calls that wait for their retry, by id
@@ -84,12 +87,14 @@ func NewHub(opts HubOptions) *Hub {
 		opts:      opts,
 		now:       time.Now,
 		keepAlive: keepAlive, writeTimeout: writeTimeout,
+		resumeCall: resumeCall, resumeStream: resumeStream,
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},
 		streams:     map[*stream]struct{}{},
 		connections: map[string]*connection{},
 		parked:      map[string]*parked{},
 	}
+	h.trails = newTrails(opts.Sealer, opts.Sessions.Addr(), func() time.Time { return h.now() })
 	h.base, h.stop = context.WithCancel(context.Background())
 	// The sizes are positive, so there is no error.
 	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch() })
@@ -238,6 +243,7 @@ func (h *Hub) Run(ctx context.Context) error {
 }
 
 func (h *Hub) sweep() {
+	h.trails.sweep()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.opts.Metrics.Sessions(h.opts.Sessions.Count())

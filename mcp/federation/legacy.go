@@ -72,7 +72,7 @@ func (q *request) message(ctx context.Context) error {
 		q.notification(ctx)
 		return q.accepted()
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := q.outlive(ctx)
 	defer cancel()
 	done, err := q.live.begin(q.msg.ID, cancel)
 	if err != nil {
@@ -235,6 +235,7 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	liveOf(sess).end()
+	b.hub.trails.forget(sess.Nonce())
 	sess.End(context.WithoutCancel(r.Context()))
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -73,11 +74,17 @@ func TestKeepAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = resp.Body.Close() })
+		rest := bufio.NewReader(resp.Body)
+		for range 3 { // the event that gives the client an id
+			if _, err := rest.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
 		got := make([]byte, comments*len(events.Keepalive))
-		if _, err := io.ReadFull(resp.Body, got); err != nil {
+		if _, err := io.ReadFull(rest, got); err != nil {
 			t.Fatal(err)
 		}
-		return resp.Body, string(got)
+		return io.NopCloser(rest), string(got)
 	}
 	want := strings.Repeat(events.Keepalive, 3)
 	if _, got := read("GET", "", 3); got != want {
@@ -96,6 +103,7 @@ func TestKeepAlive(t *testing.T) {
 // What is limited is refused at the limit, and taken again below it.
 func TestStreamLimit(t *testing.T) {
 	g := newGateway(t, Config{})
+	g.hub.resumeStream = 0
 	sid := g.initialize("2025-11-25")
 	open := func() (int, string) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -344,7 +344,7 @@ func eventData(r io.Reader) func(yield func(string) bool) {
 					break
 				}
 				rest = []byte(after)
-				if data, ok := strings.CutPrefix(line, "data: "); ok && !yield(data) {
+				if data, ok := strings.CutPrefix(line, "data: "); ok && data != "" && !yield(data) { // one without data gives an id
 					return
 				}
 			}

@@ -112,13 +112,23 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	client := sess.Client()
 	rec.MCP.ProtocolVersion = client.Version
-	out := b.hub.newSSE(w)
-	s := b.newStream(out, &client)
+	var missed [][]byte
+	if id := r.Header.Get(protocol.HeaderLastEventID); id != "" && resumable(client.Version) {
+		ev, ok := b.hub.trails.parse(id, sess.Nonce())
+		if !ok {
+			return fault.New(fault.BadRequest, "the Last-Event-ID is not one of this session")
+		}
+		var done bool
+		if missed, done, err = b.resume(w, r, sess, ev); done {
+			return err
+		}
+	}
+	s := b.newStream(b.hub.newSSE(w), &client)
 	s.live = liveOf(sess)
 	if err := b.hub.register(s); err != nil {
 		return err
 	}
-	detach(r.Context(), w, func(ctx context.Context) { b.serveGet(ctx, s, sess, f) })
+	detach(r.Context(), w, func(ctx context.Context) { b.serveGet(ctx, s, sess, f, missed) })
 	return nil
 }
 
@@ -137,8 +147,11 @@ func detach(ctx context.Context, w http.ResponseWriter, serve func(ctx context.C
 	}
 }
 
-// serveGet serves the stream of a session, which is registered, to its end.
-func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward) {
+// serveGet serves the stream of a session, which is registered, to its end. It begins
+// with what the client missed of an earlier one.
+func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward, missed [][]byte) {
+	ctx, cancel := b.hub.linger(ctx, s.sse, sess)
+	defer cancel()
 	defer b.hub.unregister(s)
 	defer b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)()
 	s.live.open(s)
@@ -147,9 +160,11 @@ func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session
 	if err := s.sse.comment(); err != nil {
 		return
 	}
+	if len(missed) > 0 && s.sse.replay(missed) != nil {
+		return
+	}
 	s.sse.keep()
 
-	ctx, cancel := context.WithCancel(ctx)
 	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f, legs: map[*session.Target]context.CancelFunc{}}
 	defer listening.wait()
 	defer cancel()

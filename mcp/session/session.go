@@ -80,6 +80,10 @@ func (sess *Session) keep() {
 // ID returns the sealed id.
 func (sess *Session) ID() string { return sess.id }
 
+// Nonce returns what tells the session apart from all others. It is not secret
+// and of no use to anybody.
+func (sess *Session) Nonce() [16]byte { return sess.nonce }
+
 // Home returns the address of the replica that made the session, which alone
 // knows what came after initialize; "" when replicas were given no addresses.
 func (sess *Session) Home() string { return sess.home }

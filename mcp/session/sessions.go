@@ -221,6 +221,9 @@ func (s *Sessions) Home(id, backend, isolation string) (home string, ok bool) {
 	return tok.home, true
 }
 
+// Addr returns the address at which other replicas reach this one; may be empty.
+func (s *Sessions) Addr() string { return s.opts.Home }
+
 // Count returns how many opened sessions are held in memory.
 func (s *Sessions) Count() int {
 	s.mu.Lock()
