@@ -25,19 +25,22 @@ type attempt struct {
 	body      *watchedBody // the request's, unless it is in memory
 	replay    bool         // the body that is in memory was given away before
 
-	lean     bool // it went through the lean client, which says whether a byte was sent
-	leanSent bool
-
-	url   url.URL
-	trace httptrace.ClientTrace
-
-	reused  bool          // the connection had served before
-	conn    *countingConn // nil before there is one
-	before  int64         // bytes written to conn before this request
-	written atomic.Bool   // on multiplexed connections: headers were written
+	reused    bool // the connection had served before
+	leanSent  bool // the lean client may have sent a byte
+	*transfer      // when it goes through the transport
 
 	answer io.ReadCloser
 	done   atomic.Bool
+}
+
+// A transfer is what an attempt knows of its way through the transport.
+type transfer struct {
+	url   url.URL
+	trace httptrace.ClientTrace
+
+	conn    *countingConn // nil before there is one
+	before  int64         // bytes written to conn before this request
+	written atomic.Bool   // on multiplexed connections: headers were written
 }
 
 // request returns r as it goes to the endpoint.
@@ -56,12 +59,6 @@ func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error)
 	hideKey(out, "Idempotency-Key", "idempotency-key")
 	hideKey(out, "X-Idempotency-Key", "x-idempotency-key")
 	return out, nil
-}
-
-// leanRequest returns r as the lean client sends it.
-func (a *attempt) leanRequest(r *http.Request) (*http.Request, error) {
-	out := r.WithContext(r.Context())
-	return out, a.complete(out, r, "http")
 }
 
 // complete sets the URL and body of the copy out of r.
@@ -114,7 +111,7 @@ func (a *attempt) sent() bool {
 	switch {
 	case a.answer != nil:
 		return true
-	case a.lean:
+	case a.transfer == nil:
 		return a.leanSent
 	case a.conn == nil:
 		return false

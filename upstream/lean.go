@@ -1,26 +1,22 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
 // A lean client sends HTTP/1.1 requests whose body is in memory over connections of
 // its own, in the goroutine of the caller. It is what most requests to MCP servers and
 // LLM providers need: beside http.Transport it saves the two goroutines of each connection
-// and the hand-overs between them, a third of what such a request costs. All reading and
-// writing of messages is that of net/http ([http.Request.Write], [http.ReadResponse]); all
-// that is not this simple case goes through http.Transport.
+// with their buffers, and the hand-overs between them. It writes a request at once and reads
+// an answer by the rules of net/http, to which its tests compare it; all that is not this simple
+// case goes through http.Transport.
 type lean struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -52,41 +48,7 @@ func (l *lean) takes(r *http.Request) bool {
 	return r.GetBody != nil && r.ContentLength > 0 && r.ContentLength <= maxLeanBody
 }
 
-// A leanConn is one connection. One goroutine at a time uses it.
-type leanConn struct {
-	net.Conn
-	client  *lean
-	address string
-	raw     syscall.RawConn // nil when the connection has none
-	r       *bufio.Reader
-	w       *bufio.Writer
-	left    int64 // bytes that may still be read; see Read
-	written int64
-	since   time.Time // when it became idle
-	reused  bool
-}
-
 var errHeaderTooLarge = fmt.Errorf("the header of the response is larger than %d bytes", maxResponseHeader)
-
-// Read implements io.Reader below the buffer: it bounds what is read for a header.
-func (c *leanConn) Read(b []byte) (int, error) {
-	if c.left <= 0 {
-		return 0, errHeaderTooLarge
-	}
-	if int64(len(b)) > c.left {
-		b = b[:c.left]
-	}
-	n, err := c.Conn.Read(b)
-	c.left -= int64(n)
-	return n, err
-}
-
-// Write implements io.Writer below the buffer: it counts.
-func (c *leanConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.written += int64(n)
-	return n, err
-}
 
 // get returns an idle connection that is still good, or a new one.
 func (l *lean) get(ctx context.Context, address string) (*leanConn, error) {
@@ -105,14 +67,11 @@ func (l *lean) get(ctx context.Context, address string) (*leanConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &leanConn{Conn: conn, client: l, address: address}
-	if s, ok := conn.(syscall.Conn); ok {
-		if c.raw, err = s.SyscallConn(); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
+	c, err := newLeanConn(conn, l, address)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
-	c.r, c.w = bufio.NewReader(c), bufio.NewWriter(c)
 	return c, nil
 }
 
@@ -191,103 +150,48 @@ func (l *lean) closeIdle() {
 
 // exchange sends a request to an address and returns the response once its header has
 // been read. sent says whether a byte of the request may have left, reused whether the connection
-// had served before.
-func (l *lean) exchange(r *http.Request, address string) (resp *http.Response, sent, reused bool, err error) {
+// had served before. With replay the body was given away before.
+func (l *lean) exchange(r *http.Request, address string, replay bool) (resp *http.Response, sent, reused bool, err error) {
 	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
+		return nil, false, false, err
+	}
+	buf := requestBuffers.Get().(*[]byte)
+	defer putRequestBuffer(buf)
+	if *buf, err = appendRequest((*buf)[:0], r, replay); err != nil {
 		return nil, false, false, err
 	}
 	c, err := l.get(ctx, address)
 	if err != nil {
 		return nil, false, false, err
 	}
-	before := c.written
+	reused = c.reused // once the body has ended the connection is somebody else's
 	b := &leanBody{conn: c}
 	if ctx.Done() != nil {
 		b.stop = context.AfterFunc(ctx, c.abort)
 	}
-	resp, err = c.roundTrip(r)
-	sent, reused = c.written != before, c.reused
+	n, err := c.Conn.Write(*buf)
+	if err == nil {
+		err = b.head(r)
+	}
 	if err != nil {
 		b.end(false)
-		return nil, sent, reused, err
+		return nil, n > 0, reused, err
 	}
-	b.body, b.again = resp.Body, !resp.Close
-	if resp.Body == http.NoBody {
+	if b.framing == framedEmpty {
 		b.end(b.again)
-		return resp, sent, reused, nil
+		b.resp.Body = http.NoBody
 	}
-	resp.Body = b
-	return resp, sent, reused, nil
+	return &b.resp, true, reused, nil
 }
 
-// abort makes whatever is going on on the connection fail at once.
-func (c *leanConn) abort() { _ = c.SetDeadline(time.Unix(1, 0)) } // on a closed connection there is nothing to end
+var (
+	errInformational = errors.New("too many informational responses")
+	requestBuffers   = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+)
 
-func (c *leanConn) roundTrip(r *http.Request) (*http.Response, error) {
-	c.left = maxResponseHeader
-	if err := r.Write(c.w); err != nil {
-		return nil, err
+func putRequestBuffer(b *[]byte) {
+	if cap(*b) <= maxLeanBody {
+		requestBuffers.Put(b)
 	}
-	if err := c.w.Flush(); err != nil {
-		return nil, err
-	}
-	for range maxInformational + 1 {
-		resp, err := http.ReadResponse(c.r, r)
-		switch {
-		case err != nil:
-			return nil, err
-		case resp.StatusCode == http.StatusSwitchingProtocols:
-			return nil, errSwitch
-		case resp.StatusCode >= 200:
-			c.left = math.MaxInt64
-			return resp, nil
-		}
-	}
-	return nil, errInformational
-}
-
-var errInformational = errors.New("too many informational responses")
-
-// A leanBody is the body of a response. Read to its end it gives the connection back; closed before,
-// it closes it.
-type leanBody struct {
-	conn  *leanConn
-	body  io.ReadCloser
-	again bool // the connection can be used again after the body
-	mu    sync.Mutex
-	ended bool
-	stop  func() bool // nil when the request can't be cancelled
-}
-
-// Read implements io.Reader.
-func (b *leanBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
-	if err != nil {
-		b.end(err == io.EOF && b.again)
-	}
-	return n, err
-}
-
-// Close implements io.Closer. It may be called while Read waits, which then fails.
-func (b *leanBody) Close() error {
-	b.end(false)
-	return nil
-}
-
-// end lets go of the connection: it is given back when it is good, else closed.
-func (b *leanBody) end(good bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended {
-		return
-	}
-	b.ended = true
-	c := b.conn
-	aborted := b.stop != nil && !b.stop()
-	if good && !aborted && c.r.Buffered() == 0 {
-		c.client.put(c)
-		return
-	}
-	_ = c.Conn.Close() // it is not used any more either way
 }

@@ -254,14 +254,11 @@ func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody) (*http.Respon
 // attempt sends r once.
 func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
 	if p.lean.takes(r) {
-		out, err := a.leanRequest(r)
-		if err != nil {
-			return nil, err
-		}
-		resp, sent, reused, err := p.lean.exchange(out, a.endpoint.address)
-		a.lean, a.leanSent, a.reused = true, sent, reused
+		resp, sent, reused, err := p.lean.exchange(r, a.endpoint.address, a.replay)
+		a.leanSent, a.reused = sent, reused
 		return resp, err
 	}
+	a.transfer = new(transfer)
 	out, err := a.request(r, p.scheme)
 	if err != nil {
 		return nil, err
