@@ -54,7 +54,7 @@ func WithBackend(ctx context.Context, rules *Rules) context.Context {
 // With op.Arguments nil, an expression that needs arguments is undecided, and what is
 // undecided is permitted: so a tool is listed when some arguments may be permitted, and is called
 // only when its own are. An operation of a list method is decided as its use, too: what may not be
-// called is not listed.
+// called is not listed, and a task is out of reach of who may not call the tool that made it.
 //
 // The zero Operation decides a request to a backend without operations: what speaks of mcp.* then
 // speaks of nothing.
@@ -107,10 +107,11 @@ func (r *run) authorizeAs(ctx context.Context, s *scope, op Operation, method st
 	return nil
 }
 
-// useOf returns the method by which what a list method lists is used, or "".
+// useOf returns the method by which what a list method lists is used, or which
+// made the task that a method is about; or "".
 func useOf(method string) string {
 	switch method {
-	case "tools/list":
+	case "tools/list", "tasks/get", "tasks/update", "tasks/cancel", "tasks/result", "tasks/list":
 		return "tools/call"
 	case "prompts/list":
 		return "prompts/get"

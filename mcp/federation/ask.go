@@ -46,6 +46,14 @@ func lacking(capabilities []byte, method string, params []byte) []byte {
 			// One without any mode means the form.
 			return []byte(`{"elicitation":{"form":{}}}`)
 		}
+	case "tasks/get", "tasks/result":
+		if !has(capabilities, "tasks") {
+			return []byte(`{"tasks":{}}`)
+		}
+	case "tasks/list", "tasks/cancel":
+		if _, what, _ := strings.Cut(method, "/"); !has(capabilities, "tasks", what) {
+			return []byte(`{"tasks":{"` + what + `":{}}}`)
+		}
 	}
 	return nil
 }

@@ -12,12 +12,9 @@ import (
 // do, as far as the gateway passes it on in that era. Lists change whenever the
 // configuration does, so listChanged is true for each list that is there.
 func mergeCapabilities(found []*session.Discovery, era protocol.Era) []byte {
-	has := func(path ...string) bool {
+	some := func(path ...string) bool {
 		for _, d := range found {
-			if d == nil {
-				continue
-			}
-			if v := protocol.Get(d.Capabilities, path...); v != nil && !bytes.Equal(v, []byte("false")) && !bytes.Equal(v, []byte("null")) {
+			if d != nil && has(d.Capabilities, path...) {
 				return true
 			}
 		}
@@ -33,41 +30,61 @@ func mergeCapabilities(found []*session.Discovery, era protocol.Era) []byte {
 		out = append(out, `":`...)
 		out = append(out, value...)
 	}
-	if has("completions") {
+	if some("completions") {
 		add("completions", "{}")
 	}
-	if has("logging") {
+	if some("logging") {
 		add("logging", "{}")
 	}
-	if has("prompts") {
+	if some("prompts") {
 		add("prompts", `{"listChanged":true}`)
 	}
-	if has("resources") {
-		if has("resources", "subscribe") {
+	if some("resources") {
+		if some("resources", "subscribe") {
 			add("resources", `{"listChanged":true,"subscribe":true}`)
 		} else {
 			add("resources", `{"listChanged":true}`)
 		}
 	}
 	// A gateway without any target still has a list of tools, which may fill.
-	if has("tools") || !has("resources") && !has("prompts") {
+	if some("tools") || !some("resources") && !some("prompts") {
 		add("tools", `{"listChanged":true}`)
 	}
+	if era == protocol.Legacy {
+		if v := mergeTasks(found); v != nil {
+			add("tasks", string(v))
+		}
+	}
 	for _, group := range []string{"extensions", "experimental"} {
-		if v := mergeGroup(found, group); v != nil {
+		if v := mergeGroup(found, group, era); v != nil {
 			add(group, string(v))
 		}
 	}
 	return append(out, '}')
 }
 
-// unserved are the extensions whose messages the gateway does not route; what
-// targets say of them is not said for them.
-var unserved = map[string]bool{"io.modelcontextprotocol/tasks": true}
+// mergeTasks returns the tasks capability of 2025-11-25: what of it some legacy
+// target has, nil for nothing.
+func mergeTasks(found []*session.Discovery) []byte {
+	var edits []protocol.Edit
+	for _, path := range [][]string{{"list"}, {"cancel"}, {"requests", "tools", "call"}} {
+		for _, d := range found {
+			if d != nil && takesTask(d) && has(d.Capabilities, append([]string{"tasks"}, path...)...) {
+				edits = append(edits, protocol.Edit{Path: path, Value: []byte("{}")})
+				break
+			}
+		}
+	}
+	if edits == nil {
+		return nil
+	}
+	return protocol.Splice(nil, edits...)
+}
 
 // mergeGroup returns the union of one group of named capabilities. One that
-// several targets have with different settings is there without any.
-func mergeGroup(found []*session.Discovery, group string) []byte {
+// several targets have with different settings is there without any. Tasks are
+// there only for modern clients of modern targets.
+func mergeGroup(found []*session.Discovery, group string, era protocol.Era) []byte {
 	var names []string
 	values := map[string][]byte{}
 	for _, d := range found {
@@ -81,7 +98,7 @@ func mergeGroup(found []*session.Discovery, group string) []byte {
 		for name, value := range protocol.Members(obj) {
 			had, ok := values[name]
 			switch {
-			case unserved[name]:
+			case name == protocol.TasksExtension && (era != protocol.Modern || d.Era != protocol.Modern):
 			case !ok:
 				names = append(names, name)
 				values[name] = value

@@ -67,6 +67,7 @@ type Hub struct {
 
 	streamCount atomic.Int64
 	limiters    *lru.Cache[string, *rate.Limiter]
+	tasks       *lru.Cache[taskKey, string] // client-visible ids
 }
 
 // A held is a target and what the hub knows of it.
@@ -99,6 +100,7 @@ func NewHub(opts HubOptions) *Hub {
 	// The sizes are positive, so there is no error.
 	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch() })
 	h.limiters, _ = lru.New[string, *rate.Limiter](maxLimiters)
+	h.tasks, _ = lru.New[taskKey, string](maxTasks)
 	return h
 }
 

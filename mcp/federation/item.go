@@ -16,7 +16,9 @@ type item struct {
 	client string // as clients see it
 	raw    []byte // the object, its names and URIs the client-visible ones
 	params []paramHeader
-	match  *regexp.Regexp // of templates: the URIs that it stands for
+	// onlyTask says that a tool is only run as a task of 2025-11-25.
+	onlyTask bool
+	match    *regexp.Regexp // of templates: the URIs that it stands for
 }
 
 // A paramHeader is one x-mcp-header of a tool: the argument at path is mirrored
@@ -62,6 +64,8 @@ func newItem(k kind, raw []byte, s scope) (*item, error) {
 			return nil, fmt.Errorf("tool %q: %w", own, err)
 		}
 		it.params = params
+		support, _ := protocol.GetString(raw, "execution", "taskSupport")
+		it.onlyTask = support == "required"
 		edits = appendUIEdits(edits, raw, s)
 	case templates:
 		it.match = templatePattern(own)

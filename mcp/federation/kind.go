@@ -11,6 +11,8 @@ const (
 	resources
 	templates
 	kinds // how many there are
+
+	task // of which there is no catalogue
 )
 
 // changes is a set of kinds whose lists changed. Resources and templates share a

@@ -101,8 +101,10 @@ func (q *request) notification(ctx context.Context) {
 		}
 	case "notifications/progress":
 		q.live.progress(ctx, q.msg, q.forward)
+	case "notifications/tasks/status":
+		q.live.taskStatus(ctx, q.msg, q.forward)
 	case "notifications/roots/list_changed":
-		q.each(ctx, func(ctx context.Context, leg *session.Leg, _ *session.Discovery) {
+		q.each(ctx, func(ctx context.Context, _ int, leg *session.Leg, _ *session.Discovery) {
 			if err := leg.Notify(ctx, q.msg.Method, q.msg.Params, q.forward); err != nil {
 				q.b.hub.opts.Logger.Debug("notification was not delivered", "method", q.msg.Method, "error", err)
 			}

@@ -32,6 +32,9 @@ type live struct {
 	asked  map[protocol.ID]*ask           // by the id that the client knows
 	tokens map[protocol.ID]*progressToken // by the progress token that the client knows
 	subs   map[string]struct{}            // by client-visible URI
+	tasks  map[string]*session.Leg        // the client's own, and whom they are for
+
+	elicitations []string // by URL, the latest last
 }
 
 // A call is a request of the client that is being served.
@@ -43,7 +46,8 @@ type call struct {
 // An ask is a request of a target to the client.
 type ask struct {
 	leg    *session.Leg
-	scope  scope       // of its target
+	scope  scope // of its target
+	method string
 	id     protocol.ID // the target's
 	answer chan *protocol.Message
 }
@@ -113,7 +117,7 @@ func (l *live) ask(leg *session.Leg, m *protocol.Message, s scope) (own protocol
 		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
 	}
 	own = unguessable()
-	l.note(own, &ask{leg: leg, scope: s, id: m.ID})
+	l.note(own, &ask{leg: leg, scope: s, method: m.Method, id: m.ID})
 	params := asked(m.Method, m.Params, s, protocol.Legacy)
 	if raw := protocol.Get(params, "_meta", protocol.MetaProgressToken); raw != nil {
 		if l.tokens == nil {
@@ -155,7 +159,8 @@ func (l *live) answered(ctx context.Context, m *protocol.Message, f session.Forw
 		a.answer <- m
 	default:
 		if m.Error == nil {
-			m = &protocol.Message{Kind: protocol.Response, Result: answeredTo(m.Result, a.scope)}
+			result := a.scope.relatedOwn(answeredTo(l.ownTasks(a, m.Result), a.scope))
+			m = &protocol.Message{Kind: protocol.Response, Result: result}
 		}
 		if err := a.leg.Respond(ctx, a.id, m, f); err != nil {
 			logger.DebugContext(ctx, "the target did not take an answer", "target", a.leg.Target().Config().Name, "error", err)
@@ -213,16 +218,23 @@ func (l *live) unsubscribe(uri string) {
 	delete(l.subs, uri)
 }
 
-// subscribed reports whether the client subscribed to the URI, or to anything
-// when uri is empty.
+// subscribed reports whether the client subscribed to the URI or to what holds
+// it, or to anything when uri is empty.
 func (l *live) subscribed(uri string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if uri == "" {
 		return len(l.subs) > 0
 	}
-	_, ok := l.subs[uri]
-	return ok
+	if _, ok := l.subs[uri]; ok {
+		return true
+	}
+	for one := range l.subs {
+		if within(uri, one) {
+			return true
+		}
+	}
+	return false
 }
 
 // open makes s the session's stream; the one before ends.

@@ -26,6 +26,8 @@ func (q *request) serve(ctx context.Context) error {
 		return q.readResource(ctx)
 	case "completion/complete":
 		return q.complete(ctx)
+	case "tasks/get", "tasks/cancel":
+		return q.task(ctx)
 	}
 	if q.era == protocol.Modern {
 		switch q.msg.Method {
@@ -33,6 +35,8 @@ func (q *request) serve(ctx context.Context) error {
 			return q.serverDiscover(ctx)
 		case "subscriptions/listen":
 			return q.listen(ctx)
+		case "tasks/update":
+			return q.task(ctx)
 		}
 		return q.unknownMethod()
 	}
@@ -45,6 +49,10 @@ func (q *request) serve(ctx context.Context) error {
 		return q.subscribe(ctx)
 	case "resources/unsubscribe":
 		return q.unsubscribe(ctx)
+	case "tasks/result":
+		return q.task(ctx)
+	case "tasks/list":
+		return q.listTasks(ctx)
 	case "initialize":
 		return protocol.Errorf(protocol.CodeInvalidRequest, "the session is initialized")
 	}
@@ -78,6 +86,8 @@ func (q *request) unknown(k kind, name string) error {
 		return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidParams, "Unknown tool: %s", name))
 	case prompts:
 		return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidParams, "Unknown prompt: %s", name))
+	case task:
+		return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidParams, "Unknown task: %s", name))
 	}
 	e := protocol.Errorf(protocol.CodeInvalidParams, "Resource not found: %s", name)
 	if q.era == protocol.Legacy {
@@ -165,13 +175,16 @@ func (q *request) callTool(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	s := q.scope(p.target)
-	return q.relay(ctx, tools, p.target, name,
-		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
-		func(result []byte) []byte {
+	r := &relayed{kind: tools, target: p.target, name: name, edits: set(p.own, "name")}
+	q.augment(ctx, r, p.item)
+	r.rewrite = func(result []byte) ([]byte, error) {
+		out, isTask, err := q.called(r, p.own, result)
+		if !isTask {
 			q.rec.MCP.ToolError = string(protocol.Get(result, "isError")) == "true"
-			return q.asComplete(toolResult(result, s))
-		})
+		}
+		return out, err
+	}
+	return q.relay(ctx, r)
 }
 
 // paramHeaders checks the arguments that headers mirror, and sends them on as
@@ -223,9 +236,8 @@ func (q *request) getPrompt(ctx context.Context) error {
 	}
 	q.rec.MCP.Target, q.rec.MCP.Name = q.b.cfg.Targets[p.target].Name, p.own
 	s := q.scope(p.target)
-	return q.relay(ctx, prompts, p.target, name,
-		protocol.Edit{Path: []string{"name"}, Value: protocol.Quote(p.own)},
-		func(result []byte) []byte { return q.asComplete(promptResult(result, s)) })
+	return q.relay(ctx, &relayed{kind: prompts, target: p.target, name: name, edits: set(p.own, "name"),
+		rewrite: func(result []byte) ([]byte, error) { return q.asComplete(promptResult(result, s)), nil }})
 }
 
 // readResource serves resources/read.
@@ -241,9 +253,8 @@ func (q *request) readResource(ctx context.Context) error {
 	}
 	q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
 	s := q.scope(target)
-	return q.relay(ctx, resources, target, uri,
-		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)},
-		func(result []byte) []byte { return q.asPrivate(readResult(result, s)) })
+	return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "uri"),
+		rewrite: func(result []byte) ([]byte, error) { return q.asPrivate(readResult(result, s)), nil }})
 }
 
 // complete serves completion/complete for arguments of prompts and of resource
@@ -252,6 +263,7 @@ func (q *request) complete(ctx context.Context) error {
 	ref := protocol.Get(q.msg.Params, "ref")
 	typ, _ := protocol.GetString(ref, "type")
 	v := q.catalogue()
+	completed := func(result []byte) ([]byte, error) { return q.asComplete(result), nil }
 	switch typ {
 	case "ref/prompt":
 		name, ok := protocol.GetString(ref, "name")
@@ -262,8 +274,7 @@ func (q *request) complete(ctx context.Context) error {
 		if err != nil {
 			return q.fail(prompts, name, err)
 		}
-		return q.relay(ctx, prompts, p.target, name,
-			protocol.Edit{Path: []string{"ref", "name"}, Value: protocol.Quote(p.own)}, q.asComplete)
+		return q.relay(ctx, &relayed{kind: prompts, target: p.target, name: name, edits: set(p.own, "ref", "name"), rewrite: completed})
 	case "ref/resource":
 		uri, ok := protocol.GetString(ref, "uri")
 		if !ok {
@@ -273,8 +284,7 @@ func (q *request) complete(ctx context.Context) error {
 		if err != nil {
 			return q.fail(resources, uri, err)
 		}
-		return q.relay(ctx, resources, target, uri,
-			protocol.Edit{Path: []string{"ref", "uri"}, Value: protocol.Quote(own)}, q.asComplete)
+		return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "ref", "uri"), rewrite: completed})
 	}
 	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.ref has no known type")
 }
@@ -293,22 +303,41 @@ func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, releas
 	return leg, leg.Release, nil
 }
 
-// A relayed is a request on its way to one target: what of it shows in the
-// answer.
+// set returns the edit that puts a string at path.
+func set(s string, path ...string) []protocol.Edit {
+	return []protocol.Edit{{Path: path, Value: protocol.Quote(s)}}
+}
+
+// A relayed is a request on its way to one target.
 type relayed struct {
 	kind    kind
 	target  int
-	name    string // what the client asked for, as it wrote it
-	leg     *session.Leg
-	rewrite func(result []byte) []byte
+	name    string          // what the client asked for, as it wrote it
+	edits   []protocol.Edit // of the params
+	rewrite func(result []byte) ([]byte, error)
+	leg     *session.Leg // once there is one
+	waits   bool         // for the task that the target makes of it
 }
 
-// relay sends the request to one target, with one edit and the sealed state
+// reply answers with the result of the target.
+func (q *request) reply(r *relayed, result []byte) error {
+	out, err := r.rewrite(result)
+	var rpc *protocol.Error
+	switch {
+	case err == nil:
+		return q.result(out)
+	case errors.As(err, &rpc) && !isFault(err):
+		return q.peerError(r, rpc)
+	default:
+		return q.targetFailed(err)
+	}
+}
+
+// relay sends the request to its target, with the edits and the sealed state
 // opened, passes on what precedes the response, and answers with the result as
-// rewrite makes it or with the target's own error.
-func (q *request) relay(ctx context.Context, k kind, target int, name string, edit protocol.Edit, rewrite func([]byte) []byte) error {
-	r := &relayed{kind: k, target: target, name: name, rewrite: rewrite}
-	edits := []protocol.Edit{edit}
+// rewritten or with the target's own error.
+func (q *request) relay(ctx context.Context, r *relayed) error {
+	edits, target := r.edits, r.target
 	responses := protocol.Get(q.msg.Params, "inputResponses")
 	if raw := protocol.Get(q.msg.Params, "requestState"); raw != nil {
 		sealed, _ := protocol.String(raw)
@@ -345,9 +374,9 @@ func (q *request) relay(ctx context.Context, k kind, target int, name string, ed
 		return q.park(ctx, r, params, release)
 	}
 	defer release()
-	sink := &sink{ctx: ctx, q: q, leg: leg, target: target}
+	sink := q.newSink(ctx, target, leg)
 	defer sink.close()
-	m, err := leg.Call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
+	m, err := r.call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
 	if err != nil {
 		return q.callFailed(ctx, err)
 	}
@@ -357,7 +386,7 @@ func (q *request) relay(ctx context.Context, k kind, target int, name string, ed
 	if leg.Era() == protocol.Modern && wantsInput(m.Result) {
 		return q.inputRequired(ctx, r, sink, params, m.Result)
 	}
-	return q.result(rewrite(m.Result))
+	return q.reply(r, m.Result)
 }
 
 // callFailed answers for a call that ended without a response. A legacy client
@@ -377,6 +406,9 @@ func (q *request) peerError(r *relayed, e *protocol.Error) error {
 	switch {
 	case r.kind == resources && notFound:
 		return q.unknown(resources, r.name)
+	case r.kind == task && e.Code == protocol.CodeInvalidParams && (q.era == protocol.Modern || q.msg.Method != "tasks/cancel"):
+		// In the legacy era it may also say that the task can't be cancelled any more.
+		return q.unknown(task, r.name)
 	case q.era == protocol.Legacy:
 		return q.refuse(http.StatusOK, e)
 	case e.Code == protocol.CodeMissingClientCapability:

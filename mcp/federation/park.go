@@ -55,7 +55,7 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 		defer cancel()
 		defer release()
 		defer close(p.done)
-		p.m, p.err = leg.Call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
+		p.m, p.err = r.call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
 			Emit: func(m *protocol.Message) error { return p.emit(callCtx, q, m) }})
 	})
 	if !started {
@@ -70,7 +70,7 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 // began the call.
 func (p *parked) emit(ctx context.Context, q *request, m *protocol.Message) error {
 	if m.Kind == protocol.Request && (!inputMethod(m.Method) || lacking(q.client.Capabilities, m.Method, m.Params) != nil) {
-		return p.leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: declined(q.client.Capabilities, m.Method)}, q.forward)
+		return respond(ctx, p.leg, m, declined(q.client.Capabilities, m.Method), q.forward)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,28 +91,21 @@ func (p *parked) emit(ctx context.Context, q *request, m *protocol.Message) erro
 		}
 		return nil
 	}
-	if c := changeOf(m.Method); c != 0 {
-		if e := q.catalogue().entry(p.leg.Target()); e != nil {
-			e.invalidate(c)
+	return q.heard(p.leg, m, func() error {
+		if p.attached == nil {
+			return nil // nobody is there to hear it
 		}
-		return nil
-	}
-	if p.attached == nil {
-		return nil // nobody is there to hear it
-	}
-	switch m.Method {
-	case "notifications/cancelled", "notifications/resources/updated", "notifications/elicitation/complete":
-		return nil // a client of this era does not know them here
-	case "notifications/progress":
-		// The token is that of the request that began the call.
+		if m.Method != "notifications/progress" {
+			return p.attached.answer.emit(m.Raw)
+		}
+		// Its token is that of the request that began the call.
 		token := protocol.Get(p.attached.msg.Params, "_meta", protocol.MetaProgressToken)
 		if token == nil {
 			return nil
 		}
 		params := protocol.Splice(m.Params, protocol.Edit{Path: []string{protocol.MetaProgressToken}, Value: token})
 		return p.attached.answer.emit(protocol.AppendNotification(nil, m.Method, params))
-	}
-	return p.attached.answer.emit(m.Raw)
+	})
 }
 
 // attend serves the call for q until it ends, or asks for input.
@@ -144,7 +137,7 @@ func (q *request) attend(ctx context.Context, p *parked, r *relayed) error {
 	case p.m.Error != nil:
 		return q.peerError(r, p.m.Error)
 	default:
-		return q.result(r.rewrite(p.m.Result))
+		return q.reply(r, p.m.Result)
 	}
 }
 
@@ -183,6 +176,7 @@ func (q *request) inputWanted(p *parked) error {
 // the target. What is not answered is asked again. A call that has ended meanwhile
 // gives its result all the same.
 func (q *request) resume(ctx context.Context, p *parked, r *relayed) error {
+	r.leg = p.leg
 	responses := protocol.Get(q.msg.Params, "inputResponses")
 	p.mu.Lock()
 	if p.timer != nil {

@@ -22,60 +22,37 @@ const maxRounds = 10
 // A sink takes what a target sends before its response, and passes it on to the
 // client where it belongs. Its emit is called from one goroutine at a time.
 type sink struct {
-	ctx    context.Context
-	q      *request
-	leg    *session.Leg
-	target int
-	asked  []protocol.ID
+	ctx   context.Context
+	q     *request
+	leg   *session.Leg
+	voice *voice // of legacy clients
+	asked []protocol.ID
+}
+
+func (q *request) newSink(ctx context.Context, target int, leg *session.Leg) *sink {
+	s := &sink{ctx: ctx, q: q, leg: leg}
+	if q.live != nil {
+		s.voice = &voice{b: q.b, live: q.live, client: &q.client, view: q.catalogue(), leg: leg, target: target,
+			forward: q.forward, send: q.answer.emit}
+	}
+	return s
 }
 
 func (s *sink) emit(m *protocol.Message) error {
-	if m.Kind == protocol.Request {
-		return s.request(m)
-	}
-	switch m.Method {
-	case "notifications/cancelled":
-		if s.q.live == nil {
-			return nil
+	switch {
+	case s.voice != nil && m.Kind == protocol.Request:
+		own, err := s.voice.request(s.ctx, m)
+		if own != "" {
+			s.asked = append(s.asked, own)
 		}
-		raw := s.q.live.cancelled(s.leg, m)
-		if raw == nil {
-			return nil
-		}
-		return s.q.answer.emit(raw)
-	case "notifications/resources/updated":
-		if s.q.live == nil {
-			return nil
-		}
-		return s.q.b.updated(s.q.live, s.target, m, nil)
-	case "notifications/elicitation/complete":
-		if s.q.live == nil {
-			return nil // its era has no such thing
-		}
-	}
-	if c := changeOf(m.Method); c != 0 {
-		if e := s.q.catalogue().entry(s.leg.Target()); e != nil {
-			e.invalidate(c)
-		}
-		return nil
-	}
-	return s.q.answer.emit(m.Raw)
-}
-
-// request passes a request of the target on to the client, under an id of the
-// gateway's own. A client that can't be asked would answer that it can't: that
-// is said for it.
-func (s *sink) request(m *protocol.Message) error {
-	capabilities := s.q.client.Capabilities
-	if s.q.live == nil || lacking(capabilities, m.Method, m.Params) != nil {
-		return s.leg.Respond(s.ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: declined(capabilities, m.Method)}, s.q.forward)
-	}
-	own, raw, err := s.q.live.ask(s.leg, m, s.q.scope(s.target))
-	if err != nil {
 		return err
+	case s.voice != nil:
+		return s.voice.notification(s.ctx, m)
+	case m.Kind == protocol.Request:
+		// Such a client has nothing that it can be asked.
+		return respond(s.ctx, s.leg, m, declined(s.q.client.Capabilities, m.Method), s.q.forward)
 	}
-	s.asked = append(s.asked, own)
-	return s.q.answer.emit(raw)
+	return s.q.heard(s.leg, m, func() error { return s.q.answer.emit(m.Raw) })
 }
 
 // close drops the questions that the call leaves open.
@@ -83,6 +60,28 @@ func (s *sink) close() {
 	for _, own := range s.asked {
 		s.q.live.forget(own)
 	}
+}
+
+// heard passes a notification of a target on to a modern client, if its era has it
+// on the answer to a request.
+func (q *request) heard(leg *session.Leg, m *protocol.Message, emit func() error) error {
+	switch m.Method {
+	case "notifications/cancelled", "notifications/resources/updated", "notifications/elicitation/complete",
+		"notifications/tasks", "notifications/tasks/status":
+		return nil
+	}
+	if c := changeOf(m.Method); c != 0 {
+		if e := q.catalogue().entry(leg.Target()); e != nil {
+			e.invalidate(c)
+		}
+		return nil
+	}
+	return emit()
+}
+
+// respond answers a request of a target with an error.
+func respond(ctx context.Context, leg *session.Leg, m *protocol.Message, e *protocol.Error, f session.Forward) error {
+	return leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: e}, f)
 }
 
 // inputRequired serves a result that asks the client for input before the call
@@ -113,7 +112,7 @@ func (q *request) inputRequired(ctx context.Context, r *relayed, s *sink, params
 			return q.peerError(r, m.Error)
 		}
 		if !wantsInput(m.Result) {
-			return q.result(r.rewrite(m.Result))
+			return q.reply(r, m.Result)
 		}
 		result = m.Result
 	}
@@ -224,23 +223,9 @@ func (l *live) question() (protocol.ID, chan *protocol.Message, error) {
 	return own, answer, nil
 }
 
-// updated passes a notifications/resources/updated on to a legacy client, with
-// the URI that the client knows. allowed, when not nil, says which it may hear of.
-func (b *Backend) updated(l *live, target int, m *protocol.Message, allowed func(own string) bool) error {
-	uri, ok := protocol.GetString(m.Params, "uri")
-	if !ok || allowed != nil && !allowed(uri) {
-		return nil
-	}
-	client := b.naming.scope(b.cfg.Targets[target].Name).uri(uri)
-	if !l.subscribed(client) {
-		return nil
-	}
-	params := protocol.Splice(m.Params, protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(client)})
-	return l.send(protocol.AppendNotification(nil, m.Method, params))
-}
-
-// each calls f, in parallel, with the session's leg to each target.
-func (q *request) each(ctx context.Context, f func(context.Context, *session.Leg, *session.Discovery)) {
+// each calls f, in parallel, with each target, its leg of the session and what it
+// is.
+func (q *request) each(ctx context.Context, f func(context.Context, int, *session.Leg, *session.Discovery)) {
 	var wg sync.WaitGroup
 	for i, t := range q.b.targets {
 		wg.Go(func() {
@@ -256,7 +241,7 @@ func (q *request) each(ctx context.Context, f func(context.Context, *session.Leg
 				if err != nil {
 					return err
 				}
-				f(ctx, leg, d)
+				f(ctx, i, leg, d)
 				return nil
 			})
 		})

@@ -8,7 +8,6 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
-	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -24,7 +23,7 @@ type stream struct {
 	isolation    string
 	capabilities string
 	live         *live // of legacy sessions
-	resources    bool  // of listen: it follows resources
+	single       bool  // of listen: it follows single resources or tasks
 	only         changes
 
 	wake chan struct{} // capacity 1
@@ -87,9 +86,9 @@ func (s *stream) take() (c changes, moved bool) {
 // end ends the stream in a way that makes the client open another.
 func (s *stream) end() { s.once.Do(func() { close(s.done) }) }
 
-// subscribed reports whether the stream carries what single resources do.
+// subscribed reports whether the stream carries what single resources or tasks do.
 func (s *stream) subscribed() bool {
-	return s.resources || s.live != nil && s.live.subscribed("")
+	return s.single || s.live != nil && s.live.subscribed("")
 }
 
 // get serves the GET of a legacy session: a stream for everything that belongs
@@ -258,45 +257,15 @@ func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int,
 	if err != nil {
 		return // the next call tries again
 	}
-	live := l.stream.live
-	allowed := func(own string) bool {
-		return policy.Authorize(ctx, policy.Operation{Kind: policy.Resource, Method: "resources/subscribe",
-			Target: b.cfg.Targets[target].Name, Name: own}) == nil
-	}
-	capabilities := l.sess.Client().Capabilities
-	scope := b.naming.scope(b.cfg.Targets[target].Name)
-	err = leg.Listen(ctx, l.forward, func(m *protocol.Message) error {
+	client := l.sess.Client()
+	heard := &voice{b: b, live: l.stream.live, client: &client, view: v, leg: leg, target: target,
+		forward: l.forward, send: l.stream.sse.event}
+	err = leg.Listen(ctx, l.forward, nil, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {
-			var refused *protocol.Error
-			if lacking(capabilities, m.Method, m.Params) != nil {
-				refused = declined(capabilities, m.Method)
-			}
-			var raw []byte
-			if refused == nil {
-				var err error
-				if _, raw, err = live.ask(leg, m, scope); err != nil {
-					refused = rpcOf(err)
-				}
-			}
-			if refused != nil {
-				return leg.Respond(ctx, m.ID, &protocol.Message{Kind: protocol.Response, Error: refused}, l.forward)
-			}
-			return l.stream.sse.event(raw)
+			_, err := heard.request(ctx, m)
+			return err
 		}
-		switch m.Method {
-		case "notifications/cancelled":
-			if raw := live.cancelled(leg, m); raw != nil {
-				return l.stream.sse.event(raw)
-			}
-			return nil
-		case "notifications/resources/updated":
-			return b.updated(live, target, m, allowed)
-		}
-		if c := changeOf(m.Method); c != 0 {
-			v.entries[target].invalidate(c)
-			return nil
-		}
-		return l.stream.sse.event(m.Raw)
+		return heard.notification(ctx, m)
 	})
 	if err != nil && ctx.Err() == nil {
 		b.hub.opts.Logger.DebugContext(ctx, "listening to a target ended", "backend", b.cfg.Name,

@@ -16,8 +16,7 @@ func (q *request) subscribe(ctx context.Context) error {
 	if !q.live.subscribe(uri) {
 		return protocol.Errorf(protocol.CodeInvalidRequest, "more than %d subscriptions", maxSubscriptions)
 	}
-	err = q.relay(ctx, resources, target, uri,
-		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)}, func(result []byte) []byte { return result })
+	err = q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "uri"), rewrite: unchanged})
 	if err != nil || q.rec.ErrorType != "" {
 		q.live.unsubscribe(uri)
 	}
@@ -31,9 +30,10 @@ func (q *request) unsubscribe(ctx context.Context) error {
 		return q.fail(resources, uri, err)
 	}
 	q.live.unsubscribe(uri)
-	return q.relay(ctx, resources, target, uri,
-		protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(own)}, func(result []byte) []byte { return result })
+	return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "uri"), rewrite: unchanged})
 }
+
+func unchanged(result []byte) ([]byte, error) { return result, nil }
 
 func (q *request) subscription(ctx context.Context) (uri string, target int, own string, err error) {
 	uri, ok := protocol.GetString(q.msg.Params, "uri")
@@ -59,7 +59,7 @@ func (q *request) setLevel(ctx context.Context) error {
 	default:
 		return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: no log level of that name")
 	}
-	q.each(ctx, func(ctx context.Context, leg *session.Leg, d *session.Discovery) {
+	q.each(ctx, func(ctx context.Context, _ int, leg *session.Leg, d *session.Discovery) {
 		if protocol.Get(d.Capabilities, "logging") == nil {
 			return
 		}

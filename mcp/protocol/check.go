@@ -9,8 +9,8 @@ import (
 // message in its body (2026-07-28, Streamable HTTP, Request Metadata). It
 // returns nil, or the error to answer with status 400:
 //
-//   - CodeHeaderMismatch when Mcp-Protocol-Version, Mcp-Method or (of tools/call,
-//     prompts/get and resources/read) Mcp-Name is missing, stands more than once,
+//   - CodeHeaderMismatch when Mcp-Protocol-Version, Mcp-Method or (of methods
+//     with a [NameKey]) Mcp-Name is missing, stands more than once,
 //     is malformed, or says something else than the body;
 //   - CodeInvalidParams when a request lacks the protocol version or the client
 //     capabilities in params._meta, or has another type of value there.
@@ -44,7 +44,7 @@ func CheckHeaders(h http.Header, m *Message) *Error {
 		return HeaderMismatch("%s %q does not match the method %q of the body", HeaderMethod, method, m.Method)
 	}
 
-	key := nameKey(m.Method)
+	key := NameKey(m.Method)
 	if key == "" || m.Kind != Request {
 		return nil
 	}
@@ -99,14 +99,17 @@ func missingMeta(key string) *Error {
 	return e
 }
 
-// nameKey returns the key of params that Mcp-Name mirrors for a method, "" for
-// methods without Mcp-Name.
-func nameKey(method string) string {
+// NameKey returns the key of params that Mcp-Name mirrors for a method, "" for
+// methods without Mcp-Name (2026-07-28, Streamable HTTP, Standard Request Headers;
+// Tasks extension, Routing Headers).
+func NameKey(method string) string {
 	switch method {
 	case "tools/call", "prompts/get":
 		return "name"
 	case "resources/read":
 		return "uri"
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		return "taskId"
 	default:
 		return ""
 	}

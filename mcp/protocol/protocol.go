@@ -91,7 +91,11 @@ const (
 	MetaLogLevel           = "io.modelcontextprotocol/logLevel"
 	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
 	MetaProgressToken      = "progressToken"
+	MetaRelatedTask        = "io.modelcontextprotocol/related-task" // 2025-11-25
 )
+
+// TasksExtension is the name of the Tasks extension of 2026-07-28.
+const TasksExtension = "io.modelcontextprotocol/tasks"
 
 // The HTTP headers of the streamable transport, in the canonical form of
 // net/http.

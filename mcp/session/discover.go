@@ -320,7 +320,7 @@ func (t *Target) askHTTP(ctx context.Context, c Client, f Forward) (*Discovery, 
 // discoverRequest returns the request that asks for the era.
 func (t *Target) discoverRequest(c Client, f Forward) *request {
 	r := &request{id: nextID(), method: "server/discover", f: f}
-	r.params, _ = modernParams(nil, r.id, protocol.LatestModern, object(c.Capabilities), t.clientInfo(c), nil)
+	r.params, _ = modernParams(nil, r.id, protocol.LatestModern, capabilitiesFor(protocol.Modern, &c), t.clientInfo(c), nil)
 	return r
 }
 

@@ -35,6 +35,7 @@ type duplex struct {
 
 	mu     sync.Mutex
 	calls  map[protocol.ID]*duplexCall
+	tasks  taskTokens
 	order  int64 // of calls, so that the latest is known
 	ears   map[*ear]struct{}
 	broken error // why the connection is of no more use
@@ -63,10 +64,10 @@ type ear struct {
 	in *intake
 	// passive listeners do not keep a connection that is otherwise unused.
 	passive bool
-	// uris are the resources that it wants to hear of, told says that it knows
-	// how the subscription stands, over that it was told of its end. Toward modern
-	// targets only.
-	uris       []string
+	// interest is what it wants to hear of, told says that it knows how the
+	// subscription stands, over that it was told of its end. Toward modern targets
+	// only.
+	interest   interest
 	told, over bool
 }
 
@@ -218,13 +219,16 @@ func (d *duplex) dispatch(m *protocol.Message) {
 		d.reply(protocol.AppendResult(nil, m.ID, nil))
 	case m.Method == "notifications/progress":
 		d.mu.Lock()
-		c := d.calls[protocol.ID(protocol.Get(m.Params, protocol.MetaProgressToken))]
+		c, task := d.calls[protocol.ID(protocol.Get(m.Params, protocol.MetaProgressToken))], d.tasks.get(m)
 		d.mu.Unlock()
-		if c == nil {
+		switch {
+		case c != nil:
+			d.deliver(c, m)
+		case task != nil:
+			d.announce(retoken(m, task))
+		default:
 			d.t.drop("progress of no call", m)
-			return
 		}
-		d.deliver(c, m)
 	case m.Kind == protocol.Notification && announcement(m.Method):
 		d.announce(m)
 	default:
@@ -248,7 +252,8 @@ func (d *duplex) dispatch(m *protocol.Message) {
 func announcement(method string) bool {
 	switch method {
 	case "notifications/tools/list_changed", "notifications/prompts/list_changed",
-		"notifications/resources/list_changed", "notifications/resources/updated":
+		"notifications/resources/list_changed", "notifications/resources/updated",
+		"notifications/tasks", "notifications/tasks/status":
 		return true
 	default:
 		return false

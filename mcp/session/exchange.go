@@ -114,7 +114,11 @@ func (r *request) deliver(t *Target, m *protocol.Message, asker wire, reply func
 	case m.Method == "notifications/message" && r.quiet:
 		return nil
 	case m.Method == "notifications/progress":
-		if m = r.progress(m); m == nil {
+		own := r.progress(m)
+		if w, ok := asker.(*legacyHTTP); ok && own == nil {
+			own = w.taskProgress(m)
+		}
+		if m = own; m == nil {
 			t.dropped.Add(1)
 			return nil
 		}
@@ -162,11 +166,12 @@ type intake struct {
 	leg *Leg // nil when requests are to be refused
 	// emit gets the messages; an error ends the listening.
 	emit func(*protocol.Message) error
-	// subscriptions returns the resources to listen to, for wires on which
-	// listening is how to subscribe, and a channel that is closed when they change.
-	subscriptions func() (uris []string, changed <-chan struct{})
-	// connected, when set, is called each time the stream is there.
-	connected func()
+	// interest returns what to listen to, for wires on which listening is how to
+	// subscribe, and a channel that is closed when it changes.
+	interest func() (i interest, changed <-chan struct{})
+	// connected, when set, is called each time the stream is there, with what a
+	// modern target granted.
+	connected func(granted []byte)
 }
 
 // take hands over one message that belongs to no call.

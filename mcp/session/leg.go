@@ -30,7 +30,8 @@ type Leg struct {
 	asked    map[protocol.ID]wire // requests of the target that wait for an answer
 	level    []byte               // the log level, raw; nil when none was set
 	subs     map[string]struct{}  // resources subscribed to
-	subsDone chan struct{}        // closed when subs changes
+	tasks    []string             // tasks that are followed
+	subsDone chan struct{}        // closed when subs or tasks change
 	closed   bool
 
 	answered atomic.Int64 // when the client last answered a request of the target, UnixNano
@@ -176,7 +177,7 @@ func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
 	r := &request{id: nextID(), method: c.Method, f: c.Forward, emit: c.Emit, leg: l}
 	if w.era() == protocol.Modern {
 		r.params, r.token = modernParams(c.Params, r.id, w.version(),
-			object(l.client.Capabilities), l.t.clientInfo(*l.client), l.loggingLevel())
+			capabilitiesFor(protocol.Modern, l.client), l.t.clientInfo(*l.client), l.loggingLevel())
 		return r, nil
 	}
 	r.params, r.token = legacyParams(c.Params, r.id)
@@ -282,15 +283,34 @@ func (l *Leg) note(c *Call) {
 	}
 }
 
-// subscriptions returns the resources subscribed to and a channel that is
-// closed when they change.
-func (l *Leg) subscriptions() ([]string, <-chan struct{}) {
+// An interest is what a listener wants to hear of beside changed lists.
+type interest struct {
+	uris  []string // resources
+	tasks []string // of modern targets
+}
+
+// interest returns what the leg wants to hear of and a channel that is closed
+// when that changes.
+func (l *Leg) interest() (interest, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.subsDone == nil {
 		l.subsDone = make(chan struct{})
 	}
-	return slices.Collect(maps.Keys(l.subs)), l.subsDone
+	return interest{uris: slices.Collect(maps.Keys(l.subs)), tasks: l.tasks}, l.subsDone
+}
+
+// FollowTasks has Listen ask a modern target for the notifications/tasks of these
+// tasks, which have the target's own ids (Tasks extension, Task Status
+// Notifications).
+func (l *Leg) FollowTasks(ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tasks = slices.Clone(ids)
+	if l.subsDone != nil {
+		close(l.subsDone)
+		l.subsDone = nil
+	}
 }
 
 // Notify sends a notification. Toward a modern target those that its revision no
@@ -368,9 +388,11 @@ func (l *Leg) Respond(ctx context.Context, id protocol.ID, answer *protocol.Mess
 // child writes unasked) until ctx ends, which gives its error, or the target
 // turns out to offer no such stream, which gives nil. Streams that break are
 // opened again. It is resources/subscribe that says which
-// notifications/resources/updated come, in both eras.
-func (l *Leg) Listen(ctx context.Context, f Forward, emit func(*protocol.Message) error) error {
-	in := &intake{f: f, leg: l, emit: emit, subscriptions: l.subscriptions}
+// notifications/resources/updated come, in both eras. granted, when not nil, is
+// called each time a stream is there, with what a modern target says that the
+// stream carries: the notifications of its acknowledgement; nil for others.
+func (l *Leg) Listen(ctx context.Context, f Forward, granted func(notifications []byte), emit func(*protocol.Message) error) error {
+	in := &intake{f: f, leg: l, emit: emit, interest: l.interest, connected: granted}
 	if l.lease != nil {
 		in.leg = nil // outside a call nobody answers for a leased leg
 	}

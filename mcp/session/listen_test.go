@@ -26,7 +26,7 @@ func TestListenSurvivesLostSession(t *testing.T) {
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	ctx, cancel := context.WithCancel(t.Context())
 	got := ""
-	_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error { got = m.Method; cancel(); return nil })
+	_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error { got = m.Method; cancel(); return nil })
 	if got != "notifications/x" {
 		t.Errorf("got %q", got)
 	}
@@ -40,7 +40,7 @@ func TestListenWhereGetIsUnknown(t *testing.T) {
 	f := &fake{t: t}
 	f.get = func(w http.ResponseWriter, _ *http.Request, _ *protocol.Message) { w.WriteHeader(http.StatusNotFound) }
 	l := open(t, target(t, serve(t, f).URL), client("a"))
-	if err := l.Listen(t.Context(), Forward{}, func(*protocol.Message) error { return nil }); err != nil {
+	if err := l.Listen(t.Context(), Forward{}, nil, func(*protocol.Message) error { return nil }); err != nil {
 		t.Errorf("got %v", err)
 	}
 	if n, m := f.count("initialize"), f.count("ping"); n != 1 || m != 1 {
@@ -67,7 +67,7 @@ func TestProgressOnTheStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error {
+		_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error {
 			token, _ := protocol.GetString(m.Params, "progressToken")
 			if n := string(protocol.Get(m.Params, "progress")); token != "mine" || n != "2" {
 				t.Errorf("got %s", m.Raw)
@@ -95,7 +95,7 @@ func TestListenToModernChild(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, l := range []*Leg{l1, l2} {
 		wg.Go(func() {
-			_ = l.listen(ctx, &intake{leg: l, subscriptions: l.subscriptions, connected: func() { got <- 10 + i },
+			_ = l.listen(ctx, &intake{leg: l, interest: l.interest, connected: func([]byte) { got <- 10 + i },
 				emit: func(m *protocol.Message) error {
 					if m.Method != "notifications/tools/list_changed" || protocol.Get(m.Params, "_meta", protocol.MetaSubscriptionID) != nil {
 						t.Errorf("got %s", m.Raw)
@@ -166,7 +166,7 @@ func TestListenSurvivesCrash(t *testing.T) {
 	connected, got := make(chan bool, 100), make(chan string, 100)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = l.listen(ctx, &intake{leg: l, connected: func() { connected <- true },
+		_ = l.listen(ctx, &intake{leg: l, connected: func([]byte) { connected <- true },
 			emit: func(m *protocol.Message) error { got <- m.Method; return nil }})
 	})
 	<-connected
@@ -244,7 +244,7 @@ func TestSubscriptionsOfModernChild(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_ = l.listen(ctx, &intake{leg: l, subscriptions: l.subscriptions, connected: func() { connected <- true },
+			_ = l.listen(ctx, &intake{leg: l, interest: l.interest, connected: func([]byte) { connected <- true },
 				emit: func(m *protocol.Message) error {
 					if m.Method == "notifications/resources/updated" {
 						about, _ := protocol.GetString(m.Params, "uri")

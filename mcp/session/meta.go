@@ -74,6 +74,36 @@ func logLevel(params []byte) string {
 	return level
 }
 
+// capabilitiesFor returns the capabilities of the client that a target of that era
+// is told of: not those that only the other era has, of which the target could
+// make nothing that reaches the client. The tasks of the two eras are not the same
+// thing, and roots change without notice in the modern one.
+func capabilitiesFor(era protocol.Era, c *Client) []byte {
+	if len(c.Capabilities) == 0 {
+		return []byte("{}")
+	}
+	client := protocol.EraOf(c.Version)
+	var edits []protocol.Edit
+	drop := func(path ...string) {
+		if protocol.Get(c.Capabilities, path...) != nil {
+			edits = append(edits, protocol.Edit{Path: path})
+		}
+	}
+	if era == protocol.Modern || client == protocol.Modern {
+		drop("tasks")
+	}
+	if era == protocol.Legacy || client == protocol.Legacy {
+		drop("extensions", protocol.TasksExtension)
+	}
+	if era == protocol.Legacy && client == protocol.Modern {
+		drop("roots", "listChanged")
+	}
+	if edits == nil {
+		return c.Capabilities
+	}
+	return protocol.Splice(c.Capabilities, edits...)
+}
+
 // object returns raw, or {} when it is nil.
 func object(raw []byte) []byte {
 	if len(raw) == 0 {

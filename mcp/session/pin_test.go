@@ -146,7 +146,7 @@ func TestRequestsOnTheStream(t *testing.T) {
 	tg := target(t, serve(t, f).URL)
 	l := open(t, tg, client("a"))
 	stop := errors.New("stop")
-	err := l.Listen(t.Context(), Forward{}, func(m *protocol.Message) error {
+	err := l.Listen(t.Context(), Forward{}, nil, func(m *protocol.Message) error {
 		if err := l.Respond(t.Context(), m.ID, &protocol.Message{Kind: protocol.Response, Result: []byte(`{"roots":[]}`)}, Forward{}); err != nil {
 			t.Error(err)
 		}
@@ -162,7 +162,7 @@ func TestRequestsOnTheStream(t *testing.T) {
 	done := make(chan error)
 	ctx := t.Context()
 	go func() {
-		done <- leased.listen(ctx, &intake{emit: func(m *protocol.Message) error { t.Errorf("got %s", m.Raw); return nil }, connected: func() {}})
+		done <- leased.listen(ctx, &intake{emit: func(m *protocol.Message) error { t.Errorf("got %s", m.Raw); return nil }, connected: func([]byte) {}})
 	}()
 	wait(t, func() bool { return f.count("answer") == 3 })
 	tg.Close()

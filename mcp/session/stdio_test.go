@@ -257,7 +257,7 @@ func TestStdioListen(t *testing.T) {
 		tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- "watch " + m.Method })
 	})
 	wg.Go(func() {
-		_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error { got <- "listen " + m.Method; return nil })
+		_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error { got <- "listen " + m.Method; return nil })
 	})
 	d := l.w.(*duplexWire).duplex
 	wait(t, func() bool {

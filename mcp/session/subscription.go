@@ -38,11 +38,11 @@ func (d *duplex) part(e *ear) {
 	poke(d.resubscribe)
 }
 
-// want changes the resources that a listener wants to hear of.
-func (d *duplex) want(e *ear, uris []string) {
+// want changes what a listener wants to hear of.
+func (d *duplex) want(e *ear, i interest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e.uris = uris
+	e.interest = i
 	d.subscribe()
 }
 
@@ -60,22 +60,25 @@ func (d *duplex) subscribe() {
 // wanted returns what the listeners want to hear of, nil if that is nothing.
 // d.mu is held.
 func (d *duplex) wanted() []byte {
-	uris := make(map[string]struct{})
+	uris, tasks := make(map[string]struct{}), make(map[string]struct{})
 	listeners := 0
 	for e := range d.ears {
 		if e.over {
 			continue
 		}
 		listeners++
-		for _, u := range e.uris {
+		for _, u := range e.interest.uris {
 			uris[u] = struct{}{}
+		}
+		for _, id := range e.interest.tasks {
+			tasks[id] = struct{}{}
 		}
 	}
 	if listeners == 0 || d.broken != nil {
 		return nil
 	}
-	filter, _ := listenFilter(d.disc.Load().Capabilities, &intake{subscriptions: func() ([]string, <-chan struct{}) {
-		return slices.Collect(maps.Keys(uris)), nil
+	filter, _ := listenFilter(d.disc.Load().Capabilities, &intake{interest: func() (interest, <-chan struct{}) {
+		return interest{slices.Collect(maps.Keys(uris)), slices.Collect(maps.Keys(tasks))}, nil
 	}})
 	return filter
 }
@@ -109,7 +112,11 @@ func (d *duplex) keepSubscription() {
 // something else is wanted.
 func (d *duplex) subscribeTo(id protocol.ID, c *duplexCall, filter []byte) {
 	params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
-	params, _ = modernParams(params, id, d.disc.Load().Version, []byte("{}"), d.t.info, nil)
+	capabilities := []byte("{}")
+	if protocol.Get(filter, "taskIds") != nil {
+		capabilities = protocol.Splice(nil, protocol.Edit{Path: []string{"extensions", protocol.TasksExtension}, Value: []byte("{}")})
+	}
+	params, _ = modernParams(params, id, d.disc.Load().Version, capabilities, d.t.info, nil)
 	ctx, cancel := context.WithTimeout(d.t.ctx, writeWait)
 	m, err := d.write(ctx, protocol.AppendRequest(nil, id, "subscriptions/listen", params), Forward{})
 	cancel()
@@ -117,7 +124,7 @@ func (d *duplex) subscribeTo(id protocol.ID, c *duplexCall, filter []byte) {
 		d.fail(errBroken)
 		return
 	}
-	running := false
+	var granted *protocol.Message // the acknowledgement
 	for {
 		if m == nil {
 			m, err = c.take()
@@ -138,15 +145,15 @@ func (d *duplex) subscribeTo(id protocol.ID, c *duplexCall, filter []byte) {
 					d.unsubscribe(id, c)
 					return
 				}
-				if running {
-					d.tell(notification(acknowledged, nil))
+				if granted != nil {
+					d.tell(granted)
 				}
 			}
 		case m.Kind == protocol.Response:
 			d.tell(m)
 			return
 		default: // nothing but the acknowledgement comes here
-			running = true
+			granted = m
 			d.tell(m)
 		}
 		m = nil

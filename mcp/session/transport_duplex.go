@@ -27,7 +27,7 @@ func (w *duplexWire) close(context.Context) {
 // the method.
 func asks(method string) bool {
 	switch method {
-	case "tools/call", "prompts/get", "resources/read", "completion/complete":
+	case "tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/result":
 		return true
 	default:
 		return false
@@ -39,6 +39,11 @@ func (w *duplexWire) call(ctx context.Context, r *request) (*protocol.Message, e
 	defer end()
 	m, err := w.exchange(ctx, r)
 	if err == nil {
+		if r.token != nil && madeTask(r, m) && !w.shared {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tasks.add(r.id, r.token)
+		}
 		return m, nil
 	}
 	if (ctx.Err() != nil || isEmit(err)) && r.leg != nil {
@@ -137,8 +142,8 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 		if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
 			return errNoStream
 		}
-		if in.subscriptions != nil {
-			e.uris, changed = in.subscriptions()
+		if in.interest != nil {
+			e.interest, changed = in.interest()
 		}
 	}
 	if err := w.join(e); err != nil {
@@ -146,7 +151,7 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 	}
 	defer w.part(e)
 	if !modern && in.connected != nil {
-		in.connected()
+		in.connected(nil)
 	}
 	reply := func(msg []byte) { w.duplex.reply(msg) }
 	for {
@@ -158,9 +163,9 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 			select {
 			case <-e.ready:
 			case <-changed:
-				var uris []string
-				uris, changed = in.subscriptions()
-				w.want(e, uris)
+				var i interest
+				i, changed = in.interest()
+				w.want(e, i)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -170,7 +175,7 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 			return &unsent{err: w.t.failed(errStreamEnd)}
 		case m.Method == acknowledged:
 			if in.connected != nil {
-				in.connected()
+				in.connected(protocol.Get(m.Params, "notifications"))
 			}
 		default:
 			if err := in.take(w.t, unsubscribed(m), w, reply); err != nil {

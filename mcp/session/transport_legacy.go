@@ -24,6 +24,7 @@ type legacyHTTP struct {
 
 	mu     sync.Mutex
 	tokens map[protocol.ID][]byte // progress tokens of the calls under way
+	tasks  taskTokens
 }
 
 const (
@@ -75,6 +76,11 @@ func (w *legacyHTTP) call(ctx context.Context, r *request) (*protocol.Message, e
 	}
 	m, err := w.exchange(ctx, r)
 	if err == nil {
+		if r.token != nil && madeTask(r, m) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tasks.add(r.id, r.token)
+		}
 		return m, nil
 	}
 	if ctx.Err() != nil || isEmit(err) {
@@ -266,7 +272,7 @@ func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) err
 	}
 	defer resp.Body.Close()
 	if in.connected != nil {
-		in.connected()
+		in.connected(nil)
 	}
 	reply := func(msg []byte) { w.t.reply(ctx, w, msg, in.f) }
 	return w.t.events(resp.Body, at, func(m *protocol.Message) error {
@@ -307,10 +313,22 @@ func (w *legacyHTTP) noStream(ctx context.Context, status int, f Forward) error 
 }
 
 // progress maps the token of a progress notification that came on the GET
-// stream; nil if it is of no call under way.
+// stream; nil if it is of no call under way and no task.
 func (w *legacyHTTP) progress(m *protocol.Message) *protocol.Message {
 	w.mu.Lock()
 	token := w.tokens[protocol.ID(protocol.Get(m.Params, protocol.MetaProgressToken))]
+	w.mu.Unlock()
+	if token == nil {
+		return w.taskProgress(m)
+	}
+	return retoken(m, token)
+}
+
+// taskProgress maps the token of a progress notification about a task, which
+// comes on any stream of the session; nil if it is of none.
+func (w *legacyHTTP) taskProgress(m *protocol.Message) *protocol.Message {
+	w.mu.Lock()
+	token := w.tasks.get(m)
 	w.mu.Unlock()
 	if token == nil {
 		return nil
@@ -382,7 +400,7 @@ func initialized() []byte {
 func (t *Target) initializeParams(c Client) []byte {
 	return protocol.Splice(nil,
 		protocol.Edit{Path: []string{"protocolVersion"}, Value: protocol.Quote(protocol.LatestLegacy)},
-		protocol.Edit{Path: []string{"capabilities"}, Value: object(c.Capabilities)},
+		protocol.Edit{Path: []string{"capabilities"}, Value: capabilitiesFor(protocol.Legacy, &c)},
 		protocol.Edit{Path: []string{"clientInfo"}, Value: t.clientInfo(c)})
 }
 

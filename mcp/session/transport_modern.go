@@ -35,13 +35,9 @@ func (w *modernHTTP) header(method string, params []byte) http.Header {
 	h["Accept"] = acceptBoth
 	h[protocol.HeaderProtocolVersion] = values[0:1:1]
 	h[protocol.HeaderMethod] = values[1:2:2]
-	var name string
-	var ok bool
-	switch method {
-	case "tools/call", "prompts/get":
-		name, ok = protocol.GetString(params, "name")
-	case "resources/read":
-		name, ok = protocol.GetString(params, "uri")
+	name, ok := "", false
+	if key := protocol.NameKey(method); key != "" {
+		name, ok = protocol.GetString(params, key)
 	}
 	if ok {
 		h[protocol.HeaderName] = []string{protocol.EncodeHeader(name)}
@@ -197,7 +193,7 @@ func (w *modernHTTP) listenOnce(ctx context.Context, in *intake, filter []byte, 
 func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) error {
 	id := nextID()
 	params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
-	params, _ = modernParams(params, id, w.revision, object(w.client.Capabilities), w.t.clientInfo(*w.client), nil)
+	params, _ = modernParams(params, id, w.revision, capabilitiesFor(protocol.Modern, w.client), w.t.clientInfo(*w.client), nil)
 	const method = "subscriptions/listen"
 	// Until the acknowledgement is there, the stream is as slow as a list may be.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -240,7 +236,7 @@ func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) e
 			running = true
 			late.Stop()
 			if in.connected != nil {
-				in.connected()
+				in.connected(protocol.Get(m.Params, "notifications"))
 			}
 			return nil
 		case !running:
@@ -290,25 +286,34 @@ func listenFilter(capabilities []byte, in *intake) (filter []byte, changed <-cha
 			edits = append(edits, protocol.Edit{Path: []string{list + "ListChanged"}, Value: []byte("true")})
 		}
 	}
-	if in.subscriptions != nil {
-		var uris []string
-		uris, changed = in.subscriptions()
-		if len(uris) > 0 {
-			slices.Sort(uris)
-			value := []byte{'['}
-			for i, u := range uris {
-				if i > 0 {
-					value = append(value, ',')
-				}
-				value = append(value, protocol.Quote(u)...)
+	if in.interest != nil {
+		var i interest
+		i, changed = in.interest()
+		for _, ids := range []struct {
+			name string
+			ids  []string
+		}{{"resourceSubscriptions", i.uris}, {"taskIds", i.tasks}} {
+			if len(ids.ids) > 0 {
+				edits = append(edits, protocol.Edit{Path: []string{ids.name}, Value: stringList(ids.ids)})
 			}
-			edits = append(edits, protocol.Edit{Path: []string{"resourceSubscriptions"}, Value: append(value, ']')})
 		}
 	}
 	if edits == nil {
 		return nil, changed
 	}
 	return protocol.Splice(nil, edits...), changed
+}
+
+// stringList returns a JSON array of strings, sorted.
+func stringList(list []string) []byte {
+	out := []byte{'['}
+	for i, s := range slices.Sorted(slices.Values(list)) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, protocol.Quote(s)...)
+	}
+	return append(out, ']')
 }
 
 // lists are the kinds of features that a target can announce changes of.

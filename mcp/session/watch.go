@@ -59,7 +59,7 @@ func (t *Target) watch(ctx context.Context, l *Leg, f Forward, changed func(*pro
 			}
 			return nil
 		},
-		connected: func() {
+		connected: func([]byte) {
 			if connections++; connections == 1 {
 				return
 			}

@@ -133,7 +133,7 @@ func TestListenWithoutAcknowledgement(t *testing.T) {
 func TestListenOfTargetWithoutStream(t *testing.T) {
 	tg := target(t, serve(t, &fake{t: t}).URL) // answers GET with 405
 	l := open(t, tg, client("a"))
-	if err := l.Listen(t.Context(), Forward{}, func(*protocol.Message) error { return nil }); err != nil {
+	if err := l.Listen(t.Context(), Forward{}, nil, func(*protocol.Message) error { return nil }); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestListenToResources(t *testing.T) {
 		got := make(chan string, 100)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_ = l.Listen(ctx, Forward{}, func(m *protocol.Message) error {
+			_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error {
 				if m.Method == "notifications/resources/updated" {
 					uri, _ := protocol.GetString(m.Params, "uri")
 					got <- uri
@@ -194,7 +194,7 @@ func TestListenResumes(t *testing.T) {
 	l := open(t, target(t, serve(t, f).URL), client("a"))
 	n := 0
 	ctx, cancel := context.WithCancel(t.Context())
-	_ = l.Listen(ctx, Forward{}, func(*protocol.Message) error {
+	_ = l.Listen(ctx, Forward{}, nil, func(*protocol.Message) error {
 		if n++; n == 3 {
 			cancel()
 		}
