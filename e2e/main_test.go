@@ -56,12 +56,17 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// npmDir returns where hack/deps installed the npm packages.
-func npmDir(t testing.TB) string {
+// installed returns what hack/deps keeps under a name that is made of the contents of
+// files.
+func installed(t testing.TB, name string, files ...string) string {
 	t.Helper()
-	lock, err := os.ReadFile("npm/package-lock.json")
-	if err != nil {
-		t.Fatal(err)
+	hash := sha256.New()
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash.Write(text)
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
@@ -71,11 +76,17 @@ func npmDir(t testing.TB) string {
 		}
 		cache = filepath.Join(home, ".cache")
 	}
-	dir := filepath.Join(cache, "mcpgw", fmt.Sprintf("npm-%x", sha256.Sum256(lock))[:4+16])
-	if _, err := os.Stat(filepath.Join(dir, "complete")); err != nil {
-		t.Fatalf("the npm packages of e2e/npm are not installed: run `make deps` (%v)", err)
+	path := filepath.Join(cache, "mcpgw", fmt.Sprintf("%s-%x", name, hash.Sum(nil)[:8]))
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("what the tests need is not installed: run `make deps` (%v)", err)
 	}
-	return filepath.Join(dir, "node_modules")
+	return path
+}
+
+// npmDir returns where hack/deps installed the npm packages.
+func npmDir(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(installed(t, "npm", "npm/package-lock.json"), "node_modules")
 }
 
 // node returns the Node that came with the npm packages.

@@ -157,11 +157,12 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return fault.New(fault.NotFound, "listener not found")
 	}
 	x.rec.Gateway, x.rec.Listener = l.gateway, l.name
+	x.rec.Trace(l.tracer)
 	m := l.router.find(x.request.Host, r)
 	if m == nil {
 		return fault.New(fault.NotFound, "route not found")
 	}
-	x.rec.Route, x.rec.Rule = m.rule.route, m.rule.name
+	x.rec.Route, x.rec.Rule, x.rec.Path = m.rule.route, m.rule.name, m.written()
 	ctx, err := m.rule.policy.Admit(telemetry.NewContext(r.Context(), &x.rec), &x.request)
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c := newCompiler(res, rt)
 	c.compilePolicies()
 	c.compileGateways()
+	c.compileTracing()
 	c.compileRoutes()
 	c.assumeRoutes()
 	c.checkUnused()
@@ -51,6 +52,7 @@ type compiler struct {
 	namespaces map[string]labels.Set
 
 	attached     map[attachment][]policy.RuleSet
+	listening    map[object][]attachment // what HTTPListenerPolicies cover
 	covered      map[attachment]bool     // by a BackendConfigPolicy that protects and is not served
 	shows        map[attachment][]string // fingerprints of what is attached
 	mcps         []mcpPlan
@@ -75,6 +77,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		slices:       map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 		namespaces:   map[string]labels.Set{},
 		attached:     map[attachment][]policy.RuleSet{},
+		listening:    map[object][]attachment{},
 		covered:      map[attachment]bool{},
 		shows:        map[attachment][]string{},
 		policies:     map[string]*policy.Policy{},

@@ -132,6 +132,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	}
 	p.listeners.at(l.hostname, func() *listener { return l.listener })
 	c.listeners = append(c.listeners, l)
+	c.snapshot.listeners = append(c.snapshot.listeners, l.listener)
 }
 
 // conflict reports, as the mistake of l, that it can't be served beside other.

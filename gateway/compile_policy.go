@@ -50,6 +50,7 @@ func (c *compiler) compilePolicies() {
 	for _, p := range c.res.HTTPListenerPolicies {
 		o := objectOf(v1alpha1.KindHTTPListenerPolicy, p)
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
+		c.listening[o] = targets
 		if protects(p) {
 			for _, t := range targets {
 				c.attach(t, policy.RuleSet{Source: o.String(), Broken: true})

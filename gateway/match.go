@@ -43,6 +43,18 @@ type match struct {
 	rule *rule
 }
 
+// written returns what the match says of the path.
+func (m *match) written() string {
+	switch {
+	case m.regex != nil:
+		return m.regex.String()
+	case m.path == "":
+		return "/"
+	default:
+		return m.path
+	}
+}
+
 type pathType uint8
 
 const (

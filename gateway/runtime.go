@@ -26,6 +26,12 @@ type RuntimeOptions struct {
 	Home string
 	// Version is the gateway's own, as MCP clients see it.
 	Version string
+	// Tracer gives spans to the requests of Gateways without a tracing policy; nil
+	// gives none. It outlives the Runtime.
+	Tracer *telemetry.Tracer
+	// Resource are attributes of the process in telemetry, which tracing policies may
+	// ask for.
+	Resource map[string]string
 }
 
 // A Runtime is what outlives snapshots: connection pools, MCP targets, sessions and
@@ -36,8 +42,10 @@ type Runtime struct {
 	hub         *federation.Hub
 	expressions *policy.Compiler
 
-	mu    sync.Mutex
-	pools map[string]*upstream.Pool
+	mu      sync.Mutex
+	pools   map[string]*upstream.Pool
+	tracers map[string]*telemetry.Tracer
+	ending  sync.WaitGroup // tracers that send what they still have
 }
 
 // NewRuntime returns an empty Runtime.
@@ -54,6 +62,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		opts:        opts,
 		expressions: policy.NewCompiler(opts.Metrics),
 		pools:       map[string]*upstream.Pool{},
+		tracers:     map[string]*telemetry.Tracer{},
 		hub: federation.NewHub(federation.HubOptions{
 			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions,
 		}),
@@ -76,6 +85,14 @@ func (rt *Runtime) version() string {
 	return rt.opts.Version
 }
 
+// resource returns the attributes of the process in telemetry.
+func (rt *Runtime) resource() map[string]string {
+	if rt == nil {
+		return nil
+	}
+	return rt.opts.Resource
+}
+
 // pool returns the pool of that identity: the one in use, or a new one that is kept once a
 // snapshot with it is prepared. It is nil for a nil Runtime.
 func (rt *Runtime) pool(identity string, opts upstream.Options) *upstream.Pool {
@@ -93,14 +110,49 @@ func (rt *Runtime) pool(identity string, opts upstream.Options) *upstream.Pool {
 // mcp returns the backend for cfg.
 func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend { return rt.hub.Backend(cfg) }
 
-// prepare gives the pools of a snapshot the endpoints that it has for them, just
-// before it is served.
+// prepare gives the pools of a snapshot the endpoints that it has for them, and its
+// listeners their tracers, just before it is served.
 func (rt *Runtime) prepare(s *Snapshot) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for identity, plan := range s.pools {
 		plan.pool.SetEndpoints(plan.addresses...)
 		rt.pools[identity] = plan.pool
+	}
+	for _, l := range s.listeners {
+		l.tracer = rt.opts.Tracer
+		if l.traced != nil {
+			l.tracer = rt.tracer(l.traced)
+		}
+	}
+}
+
+// tracer returns the tracer of a plan, the one in use or a new one. rt.mu is held.
+func (rt *Runtime) tracer(plan *tracerPlan) *telemetry.Tracer {
+	if t := rt.tracers[plan.identity]; t != nil {
+		return t
+	}
+	t, err := telemetry.NewTracer(plan.cfg, rt.opts.Logger)
+	if err != nil {
+		rt.opts.Logger.Error("requests are not traced", slog.Any("error", err))
+		return nil
+	}
+	rt.tracers[plan.identity] = t
+	return t
+}
+
+// endTracers ends the tracers that keep does not name. rt.mu is held.
+func (rt *Runtime) endTracers(keep map[string]bool) {
+	for identity, t := range rt.tracers {
+		if keep[identity] {
+			continue
+		}
+		delete(rt.tracers, identity)
+		rt.ending.Go(func() {
+			if err := t.Close(); err != nil {
+				rt.opts.Logger.Warn("the last spans were not sent", slog.Any("error", err))
+			}
+		})
 	}
 }
 
@@ -114,6 +166,13 @@ func (rt *Runtime) commit(s *Snapshot) {
 			p.Close()
 		}
 	}
+	traced := map[string]bool{}
+	for _, l := range s.listeners {
+		if l.traced != nil {
+			traced[l.traced.identity] = true
+		}
+	}
+	rt.endTracers(traced)
 	rt.mu.Unlock()
 	rt.hub.Commit(s.backends)
 }
@@ -129,11 +188,13 @@ func (rt *Runtime) run(ctx context.Context) error {
 // drain ends the streams of MCP clients.
 func (rt *Runtime) drain() { rt.hub.Drain() }
 
-// close gives back idle connections.
+// close gives back idle connections, and sends the spans that wait.
 func (rt *Runtime) close() {
 	rt.mu.Lock()
-	defer rt.mu.Unlock()
 	for _, p := range rt.pools {
 		p.Close()
 	}
+	rt.endTracers(nil)
+	rt.mu.Unlock()
+	rt.ending.Wait()
 }

@@ -290,7 +290,7 @@ func TestServeStatic(t *testing.T) {
 	}
 	r := g.ended(1)[0]
 	want := telemetry.Record{
-		RequestID: "id-1", Gateway: "default/default", Listener: "http", Route: "default/r", Rule: "0", Backend: "default/a",
+		RequestID: "id-1", Gateway: "default/default", Listener: "http", Route: "default/r", Rule: "0", Path: "/", Backend: "default/a",
 		Status: 200, BytesRead: 5, BytesSent: int64(len(got.Body)), Attempts: 1,
 	}
 	r.Start, r.Duration, r.Source, r.UpstreamHost = time.Time{}, 0, want.Source, ""

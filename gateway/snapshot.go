@@ -8,6 +8,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
 )
 
@@ -20,6 +21,8 @@ type Snapshot struct {
 	// What Commit makes live.
 	backends []*federation.Backend
 	pools    map[string]poolPlan
+
+	listeners []*listener
 }
 
 // A poolPlan is a pool of the Runtime with the endpoints that the snapshot gives it.
@@ -53,6 +56,8 @@ type listener struct {
 	path        string           // spec.listeners[i], "" when assumed
 	certificate *tls.Certificate // nil without TLS
 	router      *router
+	traced      *tracerPlan       // nil is as the Runtime has it
+	tracer      *telemetry.Tracer // set just before the snapshot is served; nil traces nothing
 }
 
 // A rule is an HTTPRoute rule as attached to one listener.

@@ -23,7 +23,7 @@ func (a *Account) Begin(r *Record) {
 }
 
 // End closes the account of a request: it sets Duration unless it is
-// set, counts the request, and writes its line of the access log. It does so once: a second
+// set, counts the request, writes its line of the access log, and sends its span. It does so once: a second
 // End of the same Record does nothing.
 func (a *Account) End(r *Record) {
 	if r.ended {
@@ -49,6 +49,7 @@ func (a *Account) End(r *Record) {
 		}
 	}
 	a.Log.write(r)
+	r.endTrace()
 }
 
 // policy returns the object whose rule denied the request, as the error that did it says.

@@ -1,5 +1,5 @@
 // Package telemetry accounts for what the gateway does: one [Record] a request,
-// from which the access log, the metrics and later the spans are written, so
+// from which the access log, the metrics and the spans are written, so
 // that they cannot disagree.
 //
 // The accept station of package gateway starts a Record and hands it to an [Account] once
@@ -29,6 +29,7 @@ type Record struct {
 	Listener string // listener name
 	Route    string // namespace/name of the HTTPRoute, "" before match
 	Rule     string // rule name or index
+	Path     string // of the match, as it is configured
 	Backend  string // namespace/name of the Backend or Service
 
 	Status       int           // HTTP status sent; 0 if none
@@ -43,7 +44,8 @@ type Record struct {
 
 	MCP MCP // what is known of the request as an MCP operation
 
-	begun, ended bool // see Account
+	span         *span // see Trace
+	begun, ended bool  // see Account
 }
 
 // MCP is the part of a [Record] that only MCP requests fill in.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -52,9 +53,13 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rec := telemetry.FromContext(r.Context())
 	var pin Pin
-	resp, body, err := p.Pool.send(outgoing(r, upgrade), &pin)
+	ctx, call := telemetry.StartCall(r.Context(), r.Method)
+	out := outgoing(r, upgrade).WithContext(ctx)
+	telemetry.Propagate(ctx, out.Header)
+	resp, body, err := p.Pool.send(out, &pin)
 	rec.Attempts++
 	rec.UpstreamHost = pin.Endpoint
+	endCall(call, &pin, resp, err)
 	if err != nil {
 		if body.failure() != nil {
 			w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
@@ -89,6 +94,26 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 		header[k] = v
 	}
 	return nil
+}
+
+// endCall ends the span of an exchange when its answer begins (OpenTelemetry semantic
+// conventions, HTTP client).
+func endCall(call *telemetry.Call, pin *Pin, resp *http.Response, err error) {
+	if call == nil {
+		return
+	}
+	errorType := ""
+	call.Set("server.address", pin.Endpoint)
+	switch {
+	case err != nil:
+		errorType = fault.Of(err).Code.String()
+	case resp.StatusCode >= http.StatusBadRequest:
+		errorType = strconv.Itoa(resp.StatusCode)
+	}
+	if resp != nil {
+		call.Set("http.response.status_code", strconv.Itoa(resp.StatusCode))
+	}
+	call.End(errorType)
 }
 
 // WriteError renders err as plain text.

@@ -58,7 +58,7 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.retry", effect: "requests are not tried again"},
 
 		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},
-		{kind: KindHTTPListenerPolicy, path: "spec.tracing", effect: "no spans are sent"},
+		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
 		{kind: KindHTTPListenerPolicy, path: "spec.upgradeConfig", protects: true},
 		{kind: KindHTTPListenerPolicy, path: "spec.useRemoteAddress", protects: true, when: isFalse},
 		{kind: KindHTTPListenerPolicy, path: "spec.xffNumTrustedHops", protects: true, when: isNotZero},

@@ -76,7 +76,7 @@ spec:
 		{"listeners", KindHTTPListenerPolicy, `
 spec:
   accessLog: [{fileSink: {path: p}}]
-  tracing: {provider: {otel: {grpcAddress: "c:1"}}}
+  tracing: {provider: {otel: {grpcAddress: "c:1"}}, verbose: true}
   upgradeConfig: {enabledUpgrades: [websocket]}
   useRemoteAddress: false
   xffNumTrustedHops: 1
@@ -87,7 +87,7 @@ spec:
   preserveHttp1HeaderCase: true
   acceptHttp10: true`, []UnservedField{
 			{"spec.accessLog", false, "accessLog is not served yet: requests are in the gateway's own log only"},
-			{"spec.tracing", false, "tracing is not served yet: no spans are sent"},
+			{"spec.tracing.verbose", false, "tracing.verbose is not served yet: spans carry no events"},
 			{"spec.upgradeConfig", true, "upgradeConfig is not served yet: " + stops},
 			{"spec.useRemoteAddress", true, "useRemoteAddress is not served yet: " + stops},
 			{"spec.xffNumTrustedHops", true, "xffNumTrustedHops is not served yet: " + stops},

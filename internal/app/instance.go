@@ -31,6 +31,9 @@ type instance struct {
 	// quiet keeps problems to itself that don't keep anything from being served.
 	quiet bool
 
+	export  export
+	version string
+
 	asked   bool // the server was asked about what tell is told of; by the source's goroutine
 	served  atomic.Pointer[config.Resources]
 	once    sync.Once
@@ -48,6 +51,7 @@ type instanceOptions struct {
 	color        bool
 	quiet        bool
 	accessLog    *telemetry.AccessLog
+	export       export
 	drainDelay   time.Duration
 	drainTimeout time.Duration
 }
@@ -56,6 +60,7 @@ func newInstance(opts instanceOptions) (*instance, error) {
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version})
 	runtime, err := gateway.NewRuntime(gateway.RuntimeOptions{
 		Logger: opts.logger, Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
+		Tracer: opts.export.tracer, Resource: opts.export.environment.Resource,
 	})
 	if err != nil {
 		return nil, err
@@ -67,6 +72,8 @@ func newInstance(opts instanceOptions) (*instance, error) {
 		report:  opts.report,
 		color:   opts.color,
 		quiet:   opts.quiet,
+		export:  opts.export,
+		version: opts.version,
 		started: make(chan struct{}),
 		refused: make(chan error, 1),
 		server: gateway.NewServer(gateway.Options{
@@ -88,6 +95,12 @@ func (in *instance) run(ctx context.Context, source config.Source, serving func(
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return in.server.Run(ctx) })
+	group.Go(func() error {
+		if err := in.metrics.Push(ctx, in.export.environment, in.version); err != nil {
+			in.logger.Error("metrics are not pushed", slog.Any("error", err))
+		}
+		return nil
+	})
 	group.Go(func() error { return source.Run(ctx, in.apply) })
 	group.Go(func() error {
 		select {

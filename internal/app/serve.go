@@ -77,6 +77,11 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	if len(keys) == 0 {
 		opts.Logger.Info("no session keys are given, so sessions belong to this process alone: see --session-keys-file")
 	}
+	export, stopExport, err := exportTelemetry(opts)
+	if err != nil {
+		return exit(ExitUsage, err)
+	}
+	defer stopExport()
 	log, closeLog := accessLog(opts.AccessLog, opts.LogFormat)
 	defer func() {
 		if err := closeLog(); err != nil {
@@ -91,6 +96,7 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 		report:       opts.Report,
 		color:        opts.Color,
 		accessLog:    log,
+		export:       export,
 		drainDelay:   opts.DrainDelay,
 		drainTimeout: opts.DrainTimeout,
 	})

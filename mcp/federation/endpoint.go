@@ -101,6 +101,11 @@ func (b *Backend) newRequest(w http.ResponseWriter, r *http.Request, m *protocol
 	q.forward = b.forwardOf(r)
 	q.client.Isolation = b.isolationOf(r, &q.forward)
 	q.rec.MCP.Method = m.Method
+	if q.rec.Traced() {
+		traceparent, _ := protocol.GetString(m.Params, "_meta", protocol.MetaTraceParent)
+		tracestate, _ := protocol.GetString(m.Params, "_meta", protocol.MetaTraceState)
+		q.rec.TraceMeta(traceparent, tracestate)
+	}
 	return q
 }
 

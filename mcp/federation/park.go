@@ -10,6 +10,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // maxParked bounds the calls of this process that wait for input.
@@ -48,7 +49,7 @@ type question struct {
 func (q *request) park(ctx context.Context, r *relayed, params []byte, release func()) error {
 	h, leg := q.b.hub, r.leg
 	// The call outlives the request, and so must not write into its Record.
-	callCtx, cancel := context.WithCancel(context.Background())
+	callCtx, cancel := context.WithCancel(telemetry.Detach(ctx))
 	p := &parked{id: rand.Text(), leg: leg, target: r.target, cancel: cancel, done: make(chan struct{}), asked: make(chan struct{}, 1), attached: q}
 	started := h.spawn(func(stop context.Context) {
 		defer context.AfterFunc(stop, cancel)()

@@ -30,7 +30,7 @@ var (
 	metaScope = scope{
 		MetaProtocolVersion, MetaClientCapabilities, MetaClientInfo, MetaProgressToken,
 		MetaLogLevel, MetaSubscriptionID, MetaServerInfo,
-		"traceparent", "tracestate", "baggage",
+		MetaTraceParent, MetaTraceState, "baggage",
 	}
 
 	// refScope is params.ref of completion/complete.

@@ -92,6 +92,8 @@ const (
 	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
 	MetaProgressToken      = "progressToken"
 	MetaRelatedTask        = "io.modelcontextprotocol/related-task" // 2025-11-25
+	MetaTraceParent        = "traceparent"                          // this and the next as in W3C Trace Context (SEP-414)
+	MetaTraceState         = "tracestate"
 )
 
 // TasksExtension is the name of the Tasks extension of 2026-07-28.

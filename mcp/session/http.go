@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
 )
 
@@ -60,6 +61,7 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 		}
 		header[k] = v
 	}
+	telemetry.Propagate(ctx, header)
 	// No compression is asked for: what a target sends is bounded as it comes.
 	header["Accept-Encoding"] = identity
 	switch {

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A Leg is one session's connection to one target. It is safe for concurrent
@@ -104,6 +106,7 @@ func (l *Leg) Call(ctx context.Context, c *Call) (*protocol.Message, error) {
 		return nil, err
 	}
 	defer l.t.leave()
+	ctx, span := l.startCall(ctx, c)
 	bounded := isList(c.Method)
 	if bounded {
 		var cancel context.CancelFunc
@@ -126,7 +129,49 @@ func (l *Leg) Call(ctx context.Context, c *Call) (*protocol.Message, error) {
 	if bounded || unreachable(err) {
 		l.t.note(err)
 	}
+	endCall(span, m, err)
 	return m, err
+}
+
+// startCall begins the span of a call, if it is to have one (OpenTelemetry semantic
+// conventions, MCP client).
+func (l *Leg) startCall(ctx context.Context, c *Call) (context.Context, *telemetry.Call) {
+	ctx, span := telemetry.StartCall(ctx, c.Method)
+	if span == nil {
+		return ctx, nil
+	}
+	span.Set("mcp.method.name", c.Method)
+	span.Set("mcp.target", l.t.cfg.Name)
+	name, _ := protocol.GetString(c.Params, "name")
+	switch c.Method {
+	case "tools/call":
+		span.Name(c.Method + " " + name)
+		span.Set("gen_ai.tool.name", name)
+	case "prompts/get":
+		span.Name(c.Method + " " + name)
+		span.Set("gen_ai.prompt.name", name)
+	}
+	if l.t.url != nil {
+		span.Set("server.address", l.t.url.Host)
+	}
+	return ctx, span
+}
+
+// endCall ends the span of a call with what came of it.
+func endCall(span *telemetry.Call, m *protocol.Message, err error) {
+	if span == nil {
+		return
+	}
+	errorType := ""
+	switch {
+	case err != nil:
+		errorType = fault.Of(err).Code.String()
+	case m.Error != nil:
+		errorType = strconv.Itoa(int(m.Error.Code))
+	case string(protocol.Get(m.Result, "isError")) == "true":
+		errorType = telemetry.ToolError
+	}
+	span.End(errorType)
 }
 
 // isList reports whether method is one that the target's timeout bounds.
@@ -175,12 +220,13 @@ func plain(err error) error {
 // prepare returns the request for c as it goes over w.
 func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
 	r := &request{id: nextID(), method: c.Method, f: c.Forward, emit: c.Emit, leg: l}
+	params := tracedParams(ctx, c.Params)
 	if w.era() == protocol.Modern {
-		r.params, r.token = modernParams(c.Params, r.id, w.version(),
+		r.params, r.token = modernParams(params, r.id, w.version(),
 			capabilitiesFor(protocol.Modern, l.client), l.t.clientInfo(*l.client), l.loggingLevel())
 		return r, nil
 	}
-	r.params, r.token = legacyParams(c.Params, r.id)
+	r.params, r.token = legacyParams(params, r.id)
 	if l.lease != nil {
 		// A modern client asks for log messages with each request; a legacy target
 		// knows one level a session.

@@ -1,9 +1,11 @@
 package session
 
 import (
+	"context"
 	"slices"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // hopKeys are the keys of params._meta that belong to one hop and never pass
@@ -61,6 +63,19 @@ func modernParams(params []byte, id protocol.ID, version string, capabilities, i
 		edits = append(edits, edit(nil, protocol.MetaSubscriptionID))
 	}
 	return protocol.Splice(params, edits...), token
+}
+
+// tracedParams returns params with the trace that ctx is within in its _meta (SEP-414).
+func tracedParams(ctx context.Context, params []byte) []byte {
+	traceparent, tracestate := telemetry.TraceParent(ctx)
+	if traceparent == "" {
+		return params
+	}
+	edits := []protocol.Edit{edit(protocol.Quote(traceparent), protocol.MetaTraceParent), edit(nil, protocol.MetaTraceState)}
+	if tracestate != "" {
+		edits[1].Value = protocol.Quote(tracestate)
+	}
+	return protocol.Splice(params, edits...)
 }
 
 func edit(value []byte, key string) protocol.Edit {
