@@ -54,7 +54,7 @@ func (c *compiler) mcpBackend(o object, b *v1alpha1.Backend, d *destination) {
 	for i := range spec.Targets {
 		t := &spec.Targets[i]
 		path := fmt.Sprintf("spec.mcp.targets[%d]", i)
-		base := session.TargetConfig{Backend: cfg.Name, Name: t.Name, Timeout: t.Timeout.Value()}
+		base := session.TargetConfig{Backend: cfg.Name, Name: t.Name, Timeout: t.Timeout.Value(), Idle: c.rt.callIdle()}
 		if !c.credential(o, path+".auth", t.Auth, &base) {
 			bare++
 			continue

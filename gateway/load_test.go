@@ -7,7 +7,7 @@ import (
 )
 
 // load reads the resources of a YAML text, which has to be without mistakes of form.
-func load(t *testing.T, text string) *config.Resources {
+func load(t testing.TB, text string) *config.Resources {
 	t.Helper()
 	res, report := config.LoadFiles([]config.File{{Name: "test.yaml", Text: []byte(text)}})
 	for _, p := range report.Problems {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -32,6 +33,8 @@ type RuntimeOptions struct {
 	// Resource are attributes of the process in telemetry, which tracing policies may
 	// ask for.
 	Resource map[string]string
+	// CallIdle bounds the silence of an MCP server within one call; default 5m.
+	CallIdle time.Duration
 }
 
 // A Runtime is what outlives snapshots: connection pools, MCP targets, sessions and
@@ -91,6 +94,14 @@ func (rt *Runtime) resource() map[string]string {
 		return nil
 	}
 	return rt.opts.Resource
+}
+
+// callIdle returns how long an MCP server may be silent within a call, 0 for the default.
+func (rt *Runtime) callIdle() time.Duration {
+	if rt == nil {
+		return 0
+	}
+	return rt.opts.CallIdle
 }
 
 // pool returns the pool of that identity: the one in use, or a new one that is kept once a

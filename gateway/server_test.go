@@ -32,12 +32,17 @@ import (
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
-// stdioVariable makes the test binary the MCP server of TestStdio.
+// stdioVariable makes the test binary an MCP server: that of TestStdio, or a peer whose style it
+// names.
 const stdioVariable = "GATEWAY_TEST_STDIO"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(stdioVariable) != "" {
-		serveStdio()
+	if mode := os.Getenv(stdioVariable); mode != "" {
+		if style, ok := strings.CutPrefix(mode, "peer/"); ok {
+			servePeer(style)
+		} else {
+			serveStdio()
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -46,7 +51,7 @@ func TestMain(m *testing.M) {
 // A testGateway is a server with its ports on free ones of loopback.
 type testGateway struct {
 	*Server
-	t       *testing.T
+	t       testing.TB
 	mu      sync.Mutex
 	addr    map[string]string // by the port of the configuration
 	begun   int
@@ -83,7 +88,7 @@ func (g *testGateway) ended(n int) []telemetry.Record {
 }
 
 // until waits for a condition.
-func until(t *testing.T, condition func() bool) {
+func until(t testing.TB, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -122,7 +127,16 @@ func start(t *testing.T, text string) *testGateway {
 
 func startWith(t *testing.T, opts Options, text string) *testGateway {
 	t.Helper()
-	rt, err := NewRuntime(RuntimeOptions{Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	return startOn(t, RuntimeOptions{}, opts, text)
+}
+
+func startOn(t testing.TB, run RuntimeOptions, opts Options, text string) *testGateway {
+	t.Helper()
+	if run.Logger == nil {
+		run.Logger = slog.New(slog.DiscardHandler)
+	}
+	run.Version = "test"
+	rt, err := NewRuntime(run)
 	if err != nil {
 		t.Fatal(err)
 	}
