@@ -2,9 +2,13 @@ package federation
 
 import (
 	"context"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
 )
 
 // serveModern serves a message of a client that speaks the stateless revision
@@ -39,6 +43,23 @@ func (q *request) serveModern(ctx context.Context) error {
 	return q.serve(ctx)
 }
 
+// freshness returns how long what the targets say about themselves may be kept: as
+// long as all of them say. One that says nothing, or is not there, may say something
+// else the next time.
+func (b *Backend) freshness(found []*session.Discovery) time.Duration {
+	if len(found) == 0 {
+		return 0
+	}
+	least := time.Duration(math.MaxInt64)
+	for _, d := range found {
+		if d == nil {
+			return 0
+		}
+		least = min(least, d.Fresh.Sub(b.hub.now()))
+	}
+	return max(least, 0)
+}
+
 // serverDiscover serves server/discover: what all targets can do together.
 func (q *request) serverDiscover(ctx context.Context) error {
 	found, errs := q.discover(ctx, nil)
@@ -61,7 +82,9 @@ func (q *request) serverDiscover(ctx context.Context) error {
 		result = append(result, `,"instructions":`...)
 		result = append(result, protocol.Quote(text)...)
 	}
-	result = append(result, `,"ttlMs":0,"cacheScope":"private","_meta":{`...)
+	result = append(result, `,"ttlMs":`...)
+	result = strconv.AppendInt(result, q.b.freshness(found).Milliseconds(), 10)
+	result = append(result, `,"cacheScope":"private","_meta":{`...)
 	result = append(result, protocol.Quote(protocol.MetaServerInfo)...)
 	result = append(result, ':')
 	result = append(result, q.b.serverInfo()...)

@@ -252,6 +252,9 @@ func (q *request) readResource(ctx context.Context) error {
 		return q.fail(resources, uri, err)
 	}
 	q.rec.MCP.Target, q.rec.MCP.URI = q.b.cfg.Targets[target].Name, own
+	if q.lacks(ctx, target, "resources") {
+		return q.unknown(resources, uri)
+	}
 	s := q.scope(target)
 	return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "uri"),
 		rewrite: func(result []byte) ([]byte, error) { return q.asPrivate(readResult(result, s)), nil }})
@@ -263,6 +266,7 @@ func (q *request) complete(ctx context.Context) error {
 	ref := protocol.Get(q.msg.Params, "ref")
 	typ, _ := protocol.GetString(ref, "type")
 	v := q.catalogue()
+	nothing := []byte(`{"completion":{"values":[]}}`) // of a target that completes nothing
 	completed := func(result []byte) ([]byte, error) { return q.asComplete(result), nil }
 	switch typ {
 	case "ref/prompt":
@@ -274,6 +278,9 @@ func (q *request) complete(ctx context.Context) error {
 		if err != nil {
 			return q.fail(prompts, name, err)
 		}
+		if q.lacks(ctx, p.target, "completions") {
+			return q.result(q.asComplete(nothing))
+		}
 		return q.relay(ctx, &relayed{kind: prompts, target: p.target, name: name, edits: set(p.own, "ref", "name"), rewrite: completed})
 	case "ref/resource":
 		uri, ok := protocol.GetString(ref, "uri")
@@ -283,6 +290,9 @@ func (q *request) complete(ctx context.Context) error {
 		target, own, err := v.resolve(ctx, q.msg.Method, uri)
 		if err != nil {
 			return q.fail(resources, uri, err)
+		}
+		if q.lacks(ctx, target, "completions") {
+			return q.result(q.asComplete(nothing))
 		}
 		return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "ref", "uri"), rewrite: completed})
 	}
@@ -301,6 +311,13 @@ func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, releas
 		return nil, nil, err
 	}
 	return leg, leg.Release, nil
+}
+
+// lacks reports whether a target says that it does not have a capability. What is not
+// known is for the target to tell.
+func (q *request) lacks(ctx context.Context, target int, capability ...string) bool {
+	d, err := q.b.targets[target].Discover(ctx, q.client, q.forward)
+	return err == nil && !has(d.Capabilities, capability...)
 }
 
 // set returns the edit that puts a string at path.
@@ -443,16 +460,27 @@ func (q *request) asComplete(result []byte) []byte {
 	return protocol.Splice(result, protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"complete"`)})
 }
 
-// asPrivate also says that no cache may share the result between callers.
+// asPrivate also says that no cache may share the result between callers, and for how
+// long the caller may keep it: as long as the target says, unless the result is an
+// answer to input of the client (2026-07-28, Caching).
 func (q *request) asPrivate(result []byte) []byte {
 	if q.era != protocol.Modern || len(result) == 0 || result[0] != '{' {
 		return result
 	}
+	ttl, ok := protocol.TTL(result)
+	if q.retried() {
+		ttl, ok = 0, false
+	}
 	edits := []protocol.Edit{{Path: []string{"cacheScope"}, Value: []byte(`"private"`)}}
-	if protocol.Get(result, "ttlMs") == nil {
+	if !ok || ttl == 0 {
 		edits = append(edits, protocol.Edit{Path: []string{"ttlMs"}, Value: []byte("0")})
 	}
 	return protocol.Splice(q.asComplete(result), edits...)
+}
+
+// retried reports whether the request brings what a server asked for.
+func (q *request) retried() bool {
+	return protocol.Get(q.msg.Params, "inputResponses") != nil || protocol.Get(q.msg.Params, "requestState") != nil
 }
 
 // denied notes for the operator that a rule refused the operation, which the

@@ -13,6 +13,9 @@ func (q *request) subscribe(ctx context.Context) error {
 	if err != nil {
 		return q.fail(resources, uri, err)
 	}
+	if q.lacks(ctx, target, "resources", "subscribe") {
+		return q.unknownMethod()
+	}
 	if !q.live.subscribe(uri) {
 		return protocol.Errorf(protocol.CodeInvalidRequest, "more than %d subscriptions", maxSubscriptions)
 	}
@@ -30,6 +33,9 @@ func (q *request) unsubscribe(ctx context.Context) error {
 		return q.fail(resources, uri, err)
 	}
 	q.live.unsubscribe(uri)
+	if q.lacks(ctx, target, "resources", "subscribe") {
+		return q.unknownMethod()
+	}
 	return q.relay(ctx, &relayed{kind: resources, target: target, name: uri, edits: set(own, "uri"), rewrite: unchanged})
 }
 
@@ -59,6 +65,7 @@ func (q *request) setLevel(ctx context.Context) error {
 	default:
 		return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: no log level of that name")
 	}
+	q.sess.SetLevel(level)
 	q.each(ctx, func(ctx context.Context, _ int, leg *session.Leg, d *session.Discovery) {
 		if protocol.Get(d.Capabilities, "logging") == nil {
 			return

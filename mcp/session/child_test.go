@@ -62,6 +62,7 @@ func script(mode string) {
 	}
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
 	var last *protocol.Message
+	least := severity("notice")
 	for {
 		line, err := in.ReadBytes('\n')
 		if err != nil {
@@ -92,7 +93,11 @@ func script(mode string) {
 				fmt.Printf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":-32601,\"message\":\"no\"}}\n", m.ID)
 				continue
 			}
-			answer(`{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"script","version":"1"}}`)
+			answer(`{"protocolVersion":"2025-06-18","capabilities":{"logging":{},"tools":{"listChanged":true}},"serverInfo":{"name":"script","version":"1"}}`)
+		case "logging/setLevel":
+			level, _ := protocol.GetString(m.Params, "level")
+			least = severity(level)
+			answer(`{}`)
 		case "tools/call":
 			name, _ := protocol.GetString(m.Params, "name")
 			arg, _ := protocol.GetString(m.Params, "arguments", "text")
@@ -119,6 +124,11 @@ func script(mode string) {
 					textResult(heldArg)
 					m, last = held, nil
 				}
+			case "log":
+				for _, level := range levels[least:] {
+					fmt.Println(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"` + level + `","data":1}}`)
+				}
+				textResult(levels[least])
 			case "changed":
 				fmt.Println(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
 				textResult("ok")

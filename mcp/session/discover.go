@@ -24,13 +24,20 @@ type Discovery struct {
 	Capabilities []byte // raw JSON object
 	ServerInfo   []byte // raw JSON object, {} when the target gave none
 	Instructions string
+	// Fresh is until when the target lets others keep this: its ttlMs, counted from
+	// when it said so. Zero when it gave none.
+	Fresh time.Time
 }
 
 const (
 	// maxScopes bounds for how many isolation keys a target's discovery is kept.
 	maxScopes = 1024
-	// discoveryAge is how long what a modern target said about itself is believed.
-	discoveryAge = 10 * time.Minute
+	// discoveryAge is how long what a modern target said about itself is believed, if
+	// it does not say itself. What it says counts between the other two: what a server
+	// is changes when it is deployed anew, and servers without an opinion say 0.
+	discoveryAge    = 10 * time.Minute
+	minDiscoveryAge = time.Minute
+	maxDiscoveryAge = time.Hour
 	// refreshRetry is how long it is believed further when it could not be asked
 	// again.
 	refreshRetry = 30 * time.Second
@@ -113,13 +120,13 @@ func (t *Target) Discover(ctx context.Context, c Client, f Forward) (*Discovery,
 	scope := t.scope(c, f)
 	e := t.discoveries.get(scope)
 	switch {
-	case e != nil && e.disc != nil && (e.era == protocol.Legacy || time.Since(e.at) < discoveryAge):
+	case e != nil && e.disc != nil && (e.era == protocol.Legacy || time.Now().Before(e.at.Add(e.age()))):
 		return e.disc, nil
 	case e != nil && e.disc != nil:
 		fresh, err := t.probe(ctx, scope, c, f)
 		if err != nil {
 			// What it said before is better than nothing. It is asked again later.
-			again := time.Now().Add(refreshRetry - discoveryAge)
+			again := time.Now().Add(refreshRetry - e.age())
 			t.discoveries.known.Add(scope, &discovered{era: e.era, disc: e.disc, at: again})
 			return e.disc, nil
 		}
@@ -137,6 +144,14 @@ func (t *Target) Discover(ctx context.Context, c Client, f Forward) (*Discovery,
 	})
 	t.note(err)
 	return disc, err
+}
+
+// age returns for how long what a modern target said is believed.
+func (d *discovered) age() time.Duration {
+	if d.disc.Fresh.IsZero() {
+		return discoveryAge
+	}
+	return min(max(d.disc.Fresh.Sub(d.at), minDiscoveryAge), maxDiscoveryAge)
 }
 
 // note tells the health of the target from the outcome of asking it something.
@@ -343,7 +358,12 @@ func (t *Target) discoveryOf(m *protocol.Message) (*Discovery, error) {
 		return nil, nil
 	}
 	instructions, _ := protocol.GetString(m.Result, "instructions")
+	var fresh time.Time
+	if ttl, ok := protocol.TTL(m.Result); ok {
+		fresh = time.Now().Add(ttl)
+	}
 	return &Discovery{
+		Fresh:        fresh,
 		Era:          protocol.Modern,
 		Version:      protocol.LatestModern,
 		Capabilities: objectAt(m.Result, "capabilities"),

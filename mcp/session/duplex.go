@@ -36,7 +36,8 @@ type duplex struct {
 	mu     sync.Mutex
 	calls  map[protocol.ID]*duplexCall
 	tasks  taskTokens
-	order  int64 // of calls, so that the latest is known
+	level  string // the log level that a shared target was told of
+	order  int64  // of calls, so that the latest is known
 	ears   map[*ear]struct{}
 	broken error // why the connection is of no more use
 	timer  *time.Timer

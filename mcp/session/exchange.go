@@ -53,6 +53,7 @@ type request struct {
 	f      Forward
 	emit   func(*protocol.Message) error
 	quiet  bool // log messages are not passed on
+	level  int  // the least severity of those that are; 0 passes all
 	leg    *Leg // nil for requests of the gateway itself
 
 	timer *time.Timer
@@ -111,7 +112,7 @@ func (r *request) deliver(t *Target, m *protocol.Message, asker wire, reply func
 		return nil
 	case r.emit == nil:
 		return nil
-	case m.Method == "notifications/message" && r.quiet:
+	case m.Method == "notifications/message" && (r.quiet || !atLeast(m, r.level)), r.leg != nil && !r.leg.logs(asker, m):
 		return nil
 	case m.Method == "notifications/progress":
 		own := r.progress(m)
@@ -187,6 +188,8 @@ func (in *intake) take(t *Target, m *protocol.Message, asker wire, reply func([]
 		return nil
 	case m.Kind == protocol.Request && (in.leg == nil || !in.leg.ask(m.ID, asker)):
 		reply(refuse(m))
+		return nil
+	case in.leg != nil && !in.leg.logs(asker, m):
 		return nil
 	}
 	if err := in.emit(m); err != nil {

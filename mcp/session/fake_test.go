@@ -104,7 +104,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.sessions[sid] = true
 		f.mu.Unlock()
 		w.Header().Set("Mcp-Session-Id", sid)
-		result(w, m, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"fake","version":"1"}}`)
+		result(w, m, `{"protocolVersion":"2025-11-25","capabilities":{"logging":{},"tools":{"listChanged":true}},"serverInfo":{"name":"fake","version":"1"}}`)
 	case "tools/call":
 		tool, _ := protocol.GetString(m.Params, "name")
 		f.mu.Lock()

@@ -121,7 +121,11 @@ func (l *Leg) Call(ctx context.Context, c *Call) (*protocol.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		return w.call(ctx, r)
+		m, err := w.call(ctx, r)
+		if level, _ := protocol.GetString(r.params, "level"); r.method == "logging/setLevel" && err == nil && m.Error == nil {
+			told(w, level)
+		}
+		return m, err
 	})
 	if err == nil {
 		l.remember(c, m)
@@ -224,15 +228,22 @@ func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
 	if w.era() == protocol.Modern {
 		r.params, r.token = modernParams(params, r.id, w.version(),
 			capabilitiesFor(protocol.Modern, l.client), l.t.clientInfo(*l.client), l.loggingLevel())
+		level := logLevel(r.params)
+		r.quiet, r.level = level == "", severity(level)
 		return r, nil
 	}
 	r.params, r.token = legacyParams(params, r.id)
-	if l.lease != nil {
-		// A modern client asks for log messages with each request; a legacy target
-		// knows one level a session.
+	if level, ok := protocol.GetString(r.params, "level"); ok && r.method == "logging/setLevel" {
+		if enough := toTell(w, level); enough != level && enough != "" {
+			r.params = protocol.Splice(r.params, protocol.Edit{Path: []string{"level"}, Value: protocol.Quote(enough)})
+		}
+	}
+	if l.perRequest() {
+		// Such a client asks for log messages with each request; a legacy target knows
+		// one level a session.
 		level := logLevel(c.Params)
-		r.quiet = level == ""
-		if level != "" {
+		r.level = severity(level)
+		if r.quiet = level == ""; !r.quiet {
 			if err := l.setLevel(ctx, w, level, c.Forward); err != nil {
 				return nil, err
 			}
@@ -241,11 +252,14 @@ func (l *Leg) prepare(ctx context.Context, w wire, c *Call) (*request, error) {
 	return r, nil
 }
 
-// setLevel makes level the log level of a legacy target, unless it is. That a
-// target has no such thing is not an error.
+// setLevel makes level the log level of a legacy target that has such a thing,
+// unless it is.
 func (l *Leg) setLevel(ctx context.Context, w wire, level string, f Forward) error {
+	d := l.t.discoveries.get(l.t.scope(*l.client, f))
+	has := d == nil || d.disc == nil || protocol.Get(d.disc.Capabilities, "logging") != nil
+	level = toTell(w, level)
 	quoted := protocol.Quote(level)
-	if string(l.loggingLevel()) == string(quoted) {
+	if level == "" || !has || string(l.loggingLevel()) == string(quoted) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.t.cfg.Timeout)
@@ -257,7 +271,23 @@ func (l *Leg) setLevel(ctx context.Context, w wire, level string, f Forward) err
 	l.mu.Lock()
 	l.level = quoted
 	l.mu.Unlock()
+	told(w, level)
 	return nil
+}
+
+// begin brings a new leg to the log level of its session.
+func (l *Leg) begin(ctx context.Context, level string, f Forward) error {
+	w, err := l.wire(ctx, f)
+	if err != nil {
+		return err
+	}
+	if w.era() == protocol.Legacy {
+		err = l.setLevel(ctx, w, level, f)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.level = protocol.Quote(level)
+	return plain(err)
 }
 
 func (l *Leg) loggingLevel() []byte {
@@ -268,6 +298,10 @@ func (l *Leg) loggingLevel() []byte {
 
 // local answers what a modern target has no method for.
 func (l *Leg) local(w wire, c *Call) (m *protocol.Message, done bool) {
+	ok := &protocol.Message{Kind: protocol.Response, Result: []byte("{}"), Raw: protocol.AppendResult(nil, "0", nil)}
+	if level, _ := protocol.GetString(c.Params, "level"); c.Method == "logging/setLevel" && toTell(w, level) == "" {
+		return ok, true // the leg itself leaves out what is too little
+	}
 	if w.era() != protocol.Modern {
 		return nil, false
 	}
@@ -284,7 +318,7 @@ func (l *Leg) local(w wire, c *Call) (m *protocol.Message, done bool) {
 	default:
 		return nil, false
 	}
-	return &protocol.Message{Kind: protocol.Response, Result: []byte("{}"), Raw: protocol.AppendResult(nil, "0", nil)}, true
+	return ok, true
 }
 
 // remember notes what a call changed that a new wire would not know.

@@ -23,6 +23,7 @@ type Session struct {
 	sealed  []byte // the legs of the token, most of which an idle session does not use
 
 	mu      sync.Mutex
+	level   string // the log level that the client set
 	legs    []*Leg // those that are used: they go before the sealed ones
 	opening map[targetID]*opening
 	part    any // federation's
@@ -151,10 +152,28 @@ func (sess *Session) restored(t *Target, id targetID) *Leg {
 	return l
 }
 
+// SetLevel notes the log level that the client set, for targets that the session has
+// no leg to yet.
+func (sess *Session) SetLevel(level string) {
+	sess.mu.Lock()
+	sess.level = level
+	sess.mu.Unlock()
+	sess.keep()
+}
+
 // open makes a leg for all that wait for o.
 func (sess *Session) open(o *opening, t *Target, f Forward) {
 	o.leg, o.err = t.Open(t.ctx, *sess.client, f)
 	id := t.id
+	sess.mu.Lock()
+	level := sess.level
+	sess.mu.Unlock()
+	if o.err == nil && level != "" {
+		// A target that does not take it now is no reason not to use it.
+		if err := o.leg.begin(t.ctx, level, f); err != nil {
+			t.log.Debug("a target did not take the log level", "error", err)
+		}
+	}
 	sess.mu.Lock()
 	delete(sess.opening, id)
 	ended := sess.ended
