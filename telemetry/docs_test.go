@@ -46,6 +46,8 @@ func TestDocs(t *testing.T) {
 	m.CELError("p")
 	m.StreamOpened(GetStream)
 	m.TargetUp("b", "t", true)
+	m.BreakerOpened("b", "t")
+	m.Listed("b", "t", true)
 	m.Catalogue("b", "t", CatalogueSize{}, nil)
 	m.Reloaded("h", full().Start)
 	families, err := m.Gatherer().Gather()

@@ -34,6 +34,9 @@ type Metrics struct {
 	streams    *prometheus.GaugeVec
 	targetUp   *prometheus.GaugeVec
 	catalogue  *prometheus.GaugeVec
+	broken     *prometheus.GaugeVec
+	trips      *prometheus.CounterVec
+	lists      *prometheus.CounterVec
 
 	reloads     *prometheus.CounterVec
 	reloaded    prometheus.Gauge
@@ -96,6 +99,9 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		streams:   gauge("mcpgw_mcp_streams", "Streams to clients that are open, by kind.", "kind"),
 		targetUp:  gauge("mcpgw_mcp_target_up", "Whether the last contact with the MCP target succeeded.", "backend", "target"),
 		catalogue: gauge("mcpgw_mcp_catalogue_items", "What the MCP target offers, by kind.", "backend", "target", "kind"),
+		broken:    gauge("mcpgw_mcp_target_breaker_open", "Whether the MCP target is left alone because it did not answer.", "backend", "target"),
+		trips:     counter("mcpgw_mcp_target_breaker_trips_total", "How often the MCP target was found not to answer, and left alone.", "backend", "target"),
+		lists:     counter("mcpgw_mcp_target_lists_total", "Lists that the MCP target was asked for, all pages of one being one.", "backend", "target", "result"),
 
 		reloads:    counter("mcpgw_config_reloads_total", "Configurations that were delivered, by what became of them.", "result"),
 		reloaded:   single("mcpgw_config_last_reload_successful", "Whether the last configuration delivered is the one that is served."),
@@ -109,7 +115,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.panics, m.cel,
-		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue,
+		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	if !opts.WithoutRuntime {
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

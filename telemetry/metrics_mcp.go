@@ -111,6 +111,33 @@ func (m *Metrics) PrivateNames(backend, target string, names []string) {
 	}
 }
 
+// BreakerOpened notes that a target of a backend does not answer and is left alone.
+func (m *Metrics) BreakerOpened(backend, target string) {
+	if m != nil {
+		m.broken.WithLabelValues(backend, target).Set(1)
+		m.trips.WithLabelValues(backend, target).Inc()
+	}
+}
+
+// BreakerClosed notes that it answers again.
+func (m *Metrics) BreakerClosed(backend, target string) {
+	if m != nil {
+		m.broken.WithLabelValues(backend, target).Set(0)
+	}
+}
+
+// Listed counts a list that a target of a backend was asked for.
+func (m *Metrics) Listed(backend, target string, ok bool) {
+	if m == nil {
+		return
+	}
+	result := "ok"
+	if !ok {
+		result = "error"
+	}
+	m.lists.WithLabelValues(backend, target, result).Inc()
+}
+
 // TargetUp notes whether the last contact with a target of a backend succeeded.
 func (m *Metrics) TargetUp(backend, target string, up bool) {
 	if m == nil {
@@ -131,6 +158,9 @@ func (m *Metrics) TargetGone(backend, target string) {
 	labels := prometheus.Labels{"backend": backend, "target": target}
 	m.targetUp.DeletePartialMatch(labels)
 	m.catalogue.DeletePartialMatch(labels)
+	m.broken.DeletePartialMatch(labels)
+	m.trips.DeletePartialMatch(labels)
+	m.lists.DeletePartialMatch(labels)
 	m.forget(m.names.set(backend, target, nil))
 }
 

@@ -72,8 +72,8 @@ type Backend struct {
 	naming      *naming
 	origins     *origins
 	targets     []*session.Target
-	probes      []*probe // of the targets
-	passthrough bool     // some target gets the client's Authorization
+	breakers    []*breaker // of the targets
+	passthrough bool       // some target gets the client's Authorization
 	views       *lru.Cache[string, *view]
 }
 

@@ -127,7 +127,7 @@ func TestHangingTarget(t *testing.T) {
 		if err != nil || len(list.Tools) != 1 || list.Tools[0].Name != "a_x" {
 			t.Fatalf("%+v %v", list, err)
 		}
-		if diff := cmp.Diff([]any{"b"}, list.Meta[metaUnavailable]); diff != "" {
+		if diff := cmp.Diff(map[string]any{"b": "unavailable"}, list.Meta[metaDegraded]); diff != "" {
 			t.Error(diff)
 		}
 		if r, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: "a_x", Arguments: map[string]any{"text": "y"}}); err != nil || text(r) != "x:y" {
@@ -168,7 +168,7 @@ func TestLastGood(t *testing.T) {
 		e.invalidate(allChanged)
 	}
 	_, body := g.modern("tools/list", "", "")
-	if !strings.Contains(body, `"a_x"`) || !strings.Contains(body, `"`+metaStale+`":["a"]`) {
+	if !strings.Contains(body, `"a_x"`) || !strings.Contains(body, `"`+metaDegraded+`":{"a":"stale"}`) {
 		t.Error(body)
 	}
 }

@@ -23,19 +23,34 @@ const (
 )
 
 const (
-	defaultTTL  = 60 * time.Second // of a list whose target says nothing
-	minTTL      = time.Second      // so that "immediately stale" is not a fetch for each request
+	defaultTTL = 60 * time.Second // of a list whose target says nothing
+	// minTTL is what ttlMs: 0, "immediately stale", comes to. It is what servers say
+	// that have no opinion, so that many clients, or one that calls tools, would otherwise
+	// have a target list all the time: nobody sees a list that is older than a second, and all
+	// who ask within it share one.
+	minTTL      = time.Second
 	maxTTL      = time.Hour
 	maxLogged   = 20 // problems of one list
 	listTimeout = 6  // times the target's own timeout bound all pages together
 )
 
-// A list is what one target had in one of its lists at one time. It is immutable.
+// A list is what one target had in one of its lists at one time. Its items are
+// immutable.
 type list struct {
-	items   []*item
-	ttl     time.Duration
-	fetched time.Time
-	digest  [sha256.Size]byte
+	items  []*item
+	size   int // in bytes, of the items
+	digest [sha256.Size]byte
+
+	// Of the shelf.
+	key     shelfKey
+	holders int
+}
+
+// A fetched is a list as it came.
+type fetched struct {
+	*list
+	ttl  time.Duration // how long it may be taken for what the target has
+	poll time.Duration // how long by those who would otherwise hear of changes
 	// problems counts what was left out.
 	problems int
 }
@@ -43,34 +58,30 @@ type list struct {
 // A lister fetches the lists of one target on behalf of one kind of caller.
 type lister struct {
 	target  *session.Target
-	probe   *probe
+	breaker *breaker
 	client  session.Client
 	forward session.Forward
 	scope   scope
 	logger  *slog.Logger
-	now     func() time.Time
 }
+
+// ping asks the target for a sign of life.
+func (l *lister) ping(ctx context.Context) error { return l.target.Ping(ctx, l.client, l.forward) }
 
 // fetch asks the target for all pages of a list. A target that does not have such
 // a list is not asked, and has an empty one.
-func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
+func (l *lister) fetch(ctx context.Context, k kind) (*fetched, error) {
+	if err := l.breaker.check(l.ping); err != nil {
+		return nil, err
+	}
 	f := &features[k]
 	timeout := timeoutOf(l.target)
 	ctx, cancel := context.WithTimeout(ctx, listTimeout*timeout)
 	defer cancel()
 
-	out := &list{ttl: defaultTTL, fetched: l.now()}
-	var leg *session.Leg
-	err := l.probe.try(l.now, func() error {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		d, err := l.target.Discover(ctx, l.client, l.forward)
-		if err != nil || protocol.Get(d.Capabilities, f.capability) == nil {
-			return err
-		}
-		leg, err = l.target.Lease(ctx, l.client, l.forward)
-		return err
-	})
+	out := &fetched{list: new(list), ttl: defaultTTL, poll: defaultTTL}
+	d, leg, err := l.lease(ctx, f, timeout)
+	l.breaker.heard(err)
 	if err != nil || leg == nil {
 		return out, err
 	}
@@ -80,7 +91,6 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 		cursor  []byte
 		seen    = map[string]bool{}
 		known   = map[string]bool{}
-		size    int
 		digest  = sha256.New()
 		problem = func(err error) {
 			if out.problems++; out.problems <= maxLogged {
@@ -95,14 +105,15 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 			break
 		}
 		result, err := l.page(ctx, leg, f, cursor, timeout)
+		l.breaker.suspect(err, l.ping)
 		if err != nil {
 			return nil, err
 		}
 		if result == nil {
 			break // the method is not there
 		}
-		if page == 0 {
-			out.ttl = ttlOf(result)
+		if ttl := ttlOf(result); page == 0 || ttl < out.ttl {
+			out.ttl = ttl
 		}
 		full := false
 		elements := protocol.Get(result, f.member)
@@ -115,7 +126,7 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 				problem(fmt.Errorf("an item of %d bytes", len(raw)))
 				continue
 			}
-			if len(out.items) == maxItems || size+len(raw) > maxListBytes {
+			if len(out.items) == maxItems || out.size+len(raw) > maxListBytes {
 				problem(fmt.Errorf("more than %d items or %d bytes", maxItems, maxListBytes))
 				full = true
 				break
@@ -130,7 +141,7 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 				continue
 			}
 			known[it.own] = true
-			size += len(raw)
+			out.size += len(it.raw)
 			digest.Write(it.raw)
 			out.items = append(out.items, it)
 		}
@@ -149,7 +160,25 @@ func (l *lister) fetch(ctx context.Context, k kind) (*list, error) {
 		problem(fmt.Errorf("%d items have the client-visible name %q", n, it.client))
 	})
 	digest.Sum(out.digest[:0])
+	out.poll = out.ttl
+	if string(protocol.Get(d.Capabilities, f.capability, "listChanged")) == "true" {
+		// Who says that it tells of changes is not asked for them all the time.
+		out.poll = max(out.poll, defaultTTL)
+	}
 	return out, nil
+}
+
+// lease returns what the target says about itself and, if it has such a list, a leg
+// to ask it on.
+func (l *lister) lease(ctx context.Context, f *feature, timeout time.Duration) (*session.Discovery, *session.Leg, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d, err := l.target.Discover(ctx, l.client, l.forward)
+	if err != nil || protocol.Get(d.Capabilities, f.capability) == nil {
+		return d, nil, err
+	}
+	leg, err := l.target.Lease(ctx, l.client, l.forward)
+	return d, leg, err
 }
 
 // page asks for one page; its result is nil when the target does not know the

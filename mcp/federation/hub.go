@@ -51,6 +51,9 @@ type Hub struct {
 	spawning sync.Mutex // so that nothing is started once Run waits for work
 	work     sync.WaitGroup
 
+	shelf    shelf
+	maxShelf int // bytes of lists
+
 	mu       sync.Mutex // taken before the lock of an entry
 	targets  map[targetKey]*held
 	entries  *lru.Cache[entryKey, *entry]
@@ -73,7 +76,7 @@ type Hub struct {
 // A held is a target and what the hub knows of it.
 type held struct {
 	*session.Target
-	probe probe
+	breaker breaker
 }
 
 type targetKey struct{ backend, name, identity string }
@@ -89,6 +92,7 @@ func NewHub(opts HubOptions) *Hub {
 		now:       time.Now,
 		keepAlive: keepAlive, writeTimeout: writeTimeout,
 		resumeCall: resumeCall, resumeStream: resumeStream,
+		maxShelf:    maxShelf,
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},
 		streams:     map[*stream]struct{}{},
@@ -98,7 +102,7 @@ func NewHub(opts HubOptions) *Hub {
 	h.trails = newTrails(opts.Sealer, opts.Sessions.Addr(), func() time.Time { return h.now() })
 	h.base, h.stop = context.WithCancel(context.Background())
 	// The sizes are positive, so there is no error.
-	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch() })
+	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch(); e.empty() })
 	h.limiters, _ = lru.New[string, *rate.Limiter](maxLimiters)
 	h.tasks, _ = lru.New[taskKey, string](maxTasks)
 	return h
@@ -131,11 +135,14 @@ func (h *Hub) Backend(cfg Config) *Backend {
 		key := targetKey{backend: cfg.Name, name: tc.Name, identity: tc.Identity}
 		t := h.targets[key]
 		if t == nil {
-			t = &held{Target: session.NewTarget(tc, session.Options{Logger: h.opts.Logger, OnHealth: h.health})}
+			t = new(held)
+			t.Target = session.NewTarget(tc, session.Options{Logger: h.opts.Logger, OnHealth: t.health})
+			t.breaker.hub, t.breaker.target = h, t.Target
+			h.opts.Metrics.BreakerClosed(cfg.Name, tc.Name)
 			h.targets[key] = t
 		}
 		b.targets = append(b.targets, t.Target)
-		b.probes = append(b.probes, &t.probe)
+		b.breakers = append(b.breakers, &t.breaker)
 		b.passthrough = b.passthrough || tc.Passthrough
 	}
 	return b
@@ -251,11 +258,12 @@ func (h *Hub) sweep() {
 	h.opts.Metrics.Sessions(h.opts.Sessions.Count())
 	now := h.now()
 	for _, e := range h.entries.Values() {
-		e.mu.Lock()
-		idle := e.streams == 0 && now.Sub(time.Unix(0, e.used.Load())) > idleEntry
-		e.mu.Unlock()
-		if idle {
+		if e.streams.Load() == 0 && now.Sub(time.Unix(0, e.used.Load())) > idleEntry {
 			h.entries.Remove(e.key)
+			continue
+		}
+		if c := e.expire(now); c != 0 {
+			h.spawn(func(context.Context) { e.announce(c) })
 		}
 	}
 }
@@ -332,7 +340,10 @@ func (h *Hub) mayInitialize(isolation string) bool {
 	return l.AllowN(h.now(), 1)
 }
 
-// health counts; the target itself logs.
-func (h *Hub) health(cfg *session.TargetConfig, up bool) {
-	h.opts.Metrics.TargetUp(cfg.Backend, cfg.Name, up)
+// health counts; the target itself logs. One that is up is not left alone any longer.
+func (t *held) health(cfg *session.TargetConfig, up bool) {
+	t.breaker.hub.opts.Metrics.TargetUp(cfg.Backend, cfg.Name, up)
+	if up {
+		t.breaker.heard(nil)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -128,22 +127,9 @@ func (q *request) initialize(ctx context.Context) error {
 	q.client.Info = objectOrNil(protocol.Get(q.msg.Params, "clientInfo"))
 	q.rec.MCP.ProtocolVersion = q.client.Version
 
-	opened := make([]*session.Leg, len(q.b.targets))
-	found, errs := q.discover(ctx, func(ctx context.Context, i int, t *session.Target) (err error) {
-		opened[i], err = t.Open(ctx, q.client, q.forward)
+	found, legs, short, err := q.discover(ctx, true)
+	if err != nil {
 		return err
-	})
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := q.b.failure(errs); err != nil {
-		return err
-	}
-	legs := make([]*session.Leg, 0, len(opened))
-	for _, leg := range opened {
-		if leg != nil {
-			legs = append(legs, leg)
-		}
 	}
 	sess, err := q.b.hub.opts.Sessions.Create(q.b.cfg.Name, q.client, legs)
 	if err != nil {
@@ -159,6 +145,10 @@ func (q *request) initialize(ctx context.Context) error {
 		result = append(result, `,"instructions":`...)
 		result = append(result, protocol.Quote(text)...)
 	}
+	if short.any() {
+		result = short.append(append(result, `,"_meta":{`...))
+		result = append(result, '}')
+	}
 	result = append(result, '}')
 	if q.began != nil {
 		q.began(sess)
@@ -173,55 +163,6 @@ func objectOrNil(raw []byte) []byte {
 		return nil
 	}
 	return bytes.Clone(raw)
-}
-
-// discover asks all targets at once what they are, and calls then (if it is not
-// nil) for each that answers. What failed is in errs.
-func (q *request) discover(ctx context.Context, then func(context.Context, int, *session.Target) error) (found []*session.Discovery, errs []error) {
-	found = make([]*session.Discovery, len(q.b.targets))
-	errs = make([]error, len(q.b.targets))
-	var wg sync.WaitGroup
-	for i, t := range q.b.targets {
-		wg.Go(func() {
-			var d *session.Discovery
-			err := q.b.probes[i].try(q.b.hub.now, func() (err error) {
-				ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
-				defer cancel()
-				if d, err = t.Discover(ctx, q.client, q.forward); err == nil && then != nil {
-					err = then(ctx, i, t)
-				}
-				return err
-			})
-			if err != nil {
-				errs[i] = err
-				q.b.hub.opts.Logger.WarnContext(ctx, "target is left out", "backend", q.b.cfg.Name,
-					"target", q.b.cfg.Targets[i].Name, "method", q.msg.Method, "error", err)
-				return
-			}
-			found[i] = d
-		})
-	}
-	wg.Wait()
-	return found, errs
-}
-
-// failure says whether so many targets failed that the whole does: all of them,
-// or any with FailClosed.
-func (b *Backend) failure(errs []error) error {
-	var first error
-	failed := 0
-	for _, err := range errs {
-		if err != nil {
-			failed++
-			if first == nil {
-				first = err
-			}
-		}
-	}
-	if failed == 0 || failed < len(errs) && !b.cfg.FailClosed {
-		return nil
-	}
-	return fault.Wrap(fault.UpstreamUnreachable, first, "the servers behind this one do not answer")
 }
 
 // delete ends a session.

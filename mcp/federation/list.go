@@ -7,12 +7,6 @@ import (
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
-// The keys of a list's result._meta that say which targets it is short of.
-const (
-	metaUnavailable = "io.github.mcpgw/unavailableTargets" // their items are left out
-	metaStale       = "io.github.mcpgw/staleTargets"       // their items are the last good ones
-)
-
 // list serves one page of a merged list: what the caller may see of it.
 func (q *request) list(ctx context.Context, k kind) error {
 	var after cursor
@@ -79,32 +73,10 @@ func (q *request) list(ctx context.Context, k kind) error {
 		out = append(out, `,"nextCursor":`...)
 		out = append(out, protocol.Quote(c.seal(q.b.hub.opts.Sealer, binding))...)
 	}
-	if len(short.missing)+len(short.stale) > 0 {
-		out = append(out, `,"_meta":{`...)
-		if len(short.missing) > 0 {
-			out = appendNames(out, metaUnavailable, short.missing)
-		}
-		if len(short.stale) > 0 {
-			if len(short.missing) > 0 {
-				out = append(out, ',')
-			}
-			out = appendNames(out, metaStale, short.stale)
-		}
-		out = append(out, '}')
+	if short.any() {
+		out = append(short.append(append(out, `,"_meta":{`...)), '}')
 	}
 	return q.result(append(out, '}'))
-}
-
-func appendNames(out []byte, key string, names []string) []byte {
-	out = append(out, protocol.Quote(key)...)
-	out = append(out, ':', '[')
-	for i, name := range names {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, protocol.Quote(name)...)
-	}
-	return append(out, ']')
 }
 
 // after returns the index of the first item behind the cursor: behind the item

@@ -62,11 +62,8 @@ func (b *Backend) freshness(found []*session.Discovery) time.Duration {
 
 // serverDiscover serves server/discover: what all targets can do together.
 func (q *request) serverDiscover(ctx context.Context) error {
-	found, errs := q.discover(ctx, nil)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := q.b.failure(errs); err != nil {
+	found, _, short, err := q.discover(ctx, false)
+	if err != nil {
 		return err
 	}
 	result := []byte(`{"resultType":"complete","supportedVersions":[`)
@@ -88,5 +85,8 @@ func (q *request) serverDiscover(ctx context.Context) error {
 	result = append(result, protocol.Quote(protocol.MetaServerInfo)...)
 	result = append(result, ':')
 	result = append(result, q.b.serverInfo()...)
+	if short.any() {
+		result = short.append(append(result, ','))
+	}
 	return q.result(append(result, '}', '}'))
 }

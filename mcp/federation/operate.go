@@ -303,14 +303,17 @@ func (q *request) complete(ctx context.Context) error {
 // leased for this call.
 func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, release func(), err error) {
 	t := q.b.targets[target]
+	if err := q.b.breakers[target].checkCall(q.catalogue().entries[target].lister.ping); err != nil {
+		return nil, nil, fault.Wrap(fault.UpstreamUnreachable, err, "the server behind this request is not available: it does not answer")
+	}
+	release = func() {}
 	if q.sess != nil {
 		leg, err = q.sess.Leg(ctx, t, q.forward)
-		return leg, func() {}, err
+	} else if leg, err = t.Lease(ctx, q.client, q.forward); err == nil {
+		release = leg.Release
 	}
-	if leg, err = t.Lease(ctx, q.client, q.forward); err != nil {
-		return nil, nil, err
-	}
-	return leg, leg.Release, nil
+	q.b.breakers[target].heardFor(ctx, err)
+	return leg, release, err
 }
 
 // lacks reports whether a target says that it does not have a capability. What is not
@@ -394,6 +397,9 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 	sink := q.newSink(ctx, target, leg)
 	defer sink.close()
 	m, err := r.call(ctx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward, Emit: sink.emit})
+	if answered(err) {
+		q.b.breakers[target].heard(nil)
+	}
 	if err != nil {
 		return q.callFailed(ctx, err)
 	}

@@ -230,20 +230,21 @@ func (q *request) each(ctx context.Context, f func(context.Context, int, *sessio
 	for i, t := range q.b.targets {
 		wg.Go(func() {
 			// One that is down was reported when it went.
-			_ = q.b.probes[i].try(q.b.hub.now, func() error {
-				ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
-				defer cancel()
-				d, err := t.Discover(ctx, q.client, q.forward)
-				if err != nil {
-					return err
-				}
-				leg, err := q.sess.Leg(ctx, t, q.forward)
-				if err != nil {
-					return err
-				}
+			if q.b.breakers[i].check(q.catalogue().entries[i].lister.ping) != nil {
+				return
+			}
+			of := ctx
+			ctx, cancel := context.WithTimeout(ctx, timeoutOf(t))
+			defer cancel()
+			d, err := t.Discover(ctx, q.client, q.forward)
+			var leg *session.Leg
+			if err == nil {
+				leg, err = q.sess.Leg(ctx, t, q.forward)
+			}
+			q.b.breakers[i].heardFor(of, err)
+			if err == nil {
 				f(ctx, i, leg, d)
-				return nil
-			})
+			}
 		})
 	}
 	wg.Wait()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -173,8 +174,17 @@ func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session
 	})
 }
 
-// serve tells the client of changes until it goes, or the stream ends.
+// Changes come in crowds: one is held for settle, so that those of one cause are told
+// at once, and a client that was told has peace for pace.
+const (
+	settle = 20 * time.Millisecond
+	pace   = 250 * time.Millisecond
+)
+
+// serve tells the client of changes until it goes, or the stream ends. What changed
+// last is always told.
 func (s *stream) serve(ctx context.Context, ended <-chan struct{}, follow func(*Backend), message func(method string) []byte) {
+	var told time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,6 +195,14 @@ func (s *stream) serve(ctx context.Context, ended <-chan struct{}, follow func(*
 			return
 		case <-s.wake:
 		}
+		hold := time.NewTimer(max(settle, time.Until(told.Add(pace))))
+		select {
+		case <-hold.C:
+		case <-ctx.Done():
+		case <-ended:
+		case <-s.done:
+		}
+		hold.Stop()
 		c, moved := s.take()
 		if moved && follow != nil {
 			follow(nil)
@@ -193,6 +211,7 @@ func (s *stream) serve(ctx context.Context, ended <-chan struct{}, follow func(*
 			if err := s.sse.event(message(method)); err != nil {
 				return
 			}
+			told = time.Now()
 		}
 	}
 }

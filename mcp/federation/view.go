@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -64,7 +64,7 @@ func (b *Backend) view(isolation string, capabilities []byte, f session.Forward)
 		}
 		v.entries[i] = b.hub.entryOf(entryKey{
 			target: t, scope: b.naming.scope(cfg.Name), isolation: client.Isolation, capabilities: string(capabilities),
-		}, b.probes[i], client, forward)
+		}, b.breakers[i], client, forward)
 	}
 	b.views.Add(key, v)
 	return v
@@ -93,49 +93,57 @@ func (v *view) entry(t *session.Target) *entry {
 	return nil
 }
 
-// A lack is what a list is short of because targets failed.
-type lack struct {
-	stale   []string // targets whose last good items are served
-	missing []string // targets that are left out
-	err     error    // why, of the first
-}
-
 // load returns the merged list, with the lists of all targets as fresh as they
-// should be. A target that fails is left out, or served as it was.
+// should be. A target that fails is left out, or served as it was. Lists that have to
+// be fetched are fetched all at once.
 func (v *view) load(ctx context.Context, k kind) (*merged, lack, error) {
 	lists := make([]*list, len(v.entries))
 	errs := make([]error, len(v.entries))
-	var wg sync.WaitGroup
+	var flying map[int]inquiry
 	for i, e := range v.entries {
-		if l := e.fresh(k); l != nil {
-			lists[i] = l
-			continue
+		q := e.ask(k)
+		if lists[i], errs[i] = q.list, q.err; q.flight != nil {
+			if flying == nil {
+				flying = map[int]inquiry{}
+			}
+			flying[i] = q
 		}
-		wg.Go(func() { lists[i], errs[i] = e.get(ctx, k) })
 	}
-	wg.Wait()
-	if err := ctx.Err(); err != nil {
-		return nil, lack{}, err
+	if flying != nil {
+		if err := v.wait(ctx, k, flying, lists, errs); err != nil {
+			return nil, lack{}, err
+		}
 	}
 	var short lack
 	for i, err := range errs {
-		if err == nil {
-			continue
-		}
-		name := v.b.cfg.Targets[i].Name
-		if short.err == nil {
-			short.err = err
-		}
-		if lists[i] != nil {
-			short.stale = append(short.stale, name)
-		} else {
-			short.missing = append(short.missing, name)
+		if err != nil {
+			short.add(v.b.cfg.Targets[i].Name, lists[i] != nil, err)
 		}
 	}
 	if v.b.cfg.FailClosed && len(short.missing) > 0 {
 		return nil, short, fault.Wrap(fault.UpstreamFailed, short.err, "a server behind this one does not answer")
 	}
 	return v.merge(k, lists), short, nil
+}
+
+// wait takes what the flights bring, each for as long as it is worth waiting for.
+func (v *view) wait(ctx context.Context, k kind, flying map[int]inquiry, lists []*list, errs []error) error {
+	began := time.Now()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for i, q := range flying {
+		timer.Reset(q.wait - time.Since(began))
+		landed := false
+		select {
+		case <-q.flight:
+			landed = true
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		lists[i], errs[i] = v.entries[i].answer(k, landed)
+	}
+	return nil
 }
 
 // merge returns the union of the lists, from memory when they are the same as

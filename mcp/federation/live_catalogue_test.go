@@ -1,0 +1,170 @@
+package federation
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Within its TTL a list is asked for once, whoever wants it, and after it once more by
+// all who want it then.
+func TestTTL(t *testing.T) {
+	for _, tt := range []struct {
+		ttl  int // milliseconds
+		want time.Duration
+	}{
+		{0, minTTL}, {1500, 1500 * time.Millisecond}, {60_000, time.Minute}, {1 << 40, maxTTL},
+	} {
+		t.Run(fmt.Sprint(tt.ttl), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newVirtual("s", tt.ttl, "x")
+				s.slow = time.Millisecond
+				l := newLab(t, Config{}, s)
+				defer l.stop()
+				crowd := func() {
+					done := make(chan struct{})
+					for range 20 {
+						go func() { l.tools(); done <- struct{}{} }()
+					}
+					for range 20 {
+						<-done
+					}
+				}
+				crowd()
+				for range 10 {
+					time.Sleep(tt.want/10 - time.Millisecond)
+					crowd()
+					l.send("tools/call", "s_x", `"name":"s_x"`)
+				}
+				if n := s.count("tools/list"); n != 1 {
+					t.Errorf("%d lists within the TTL", n)
+				}
+				time.Sleep(20 * time.Millisecond)
+				crowd()
+				if n := s.count("tools/list"); n != 2 {
+					t.Errorf("%d lists after it", n)
+				}
+			})
+		})
+	}
+}
+
+// Clients that listen hear of a change that no target announced, once, when the list
+// has been read again after its TTL; and of nothing when it is the same.
+func TestTTLTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newVirtual("s", 5000, "x")
+		s.changes = false
+		l := newLab(t, Config{}, s)
+		defer l.stop()
+		l.tools()
+		told, leave := l.listen()
+		defer leave()
+		time.Sleep(12 * time.Second)
+		if n := told(); n != 0 || s.count("tools/list") != 3 {
+			t.Errorf("told %d times of nothing, %d lists", n, s.count("tools/list"))
+		}
+		s.set(func(s *virtual) { s.tools = append(s.tools, "y") })
+		time.Sleep(4 * time.Second) // the next list is due at 15 s
+		if n := told(); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		if names, _ := l.tools(); cmp.Diff([]string{"s_x", "s_y"}, names) != "" {
+			t.Error(names)
+		}
+		leave()
+		before := s.count("tools/list")
+		time.Sleep(time.Hour)
+		if n := s.count("tools/list"); n > before+1 {
+			t.Errorf("%d lists while nobody listens", n-before)
+		}
+	})
+}
+
+// A target that says 1,000 times a second that its tools changed is asked for them, and
+// clients are told, a few times a second; what it had last arrives.
+func TestStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newVirtual("s", 60_000, "v0")
+		s.slow = 3 * time.Millisecond
+		l := newLab(t, Config{}, s)
+		defer l.stop()
+		l.tools()
+		told, leave := l.listen()
+		defer leave()
+		synctest.Wait()
+
+		// One change is told at once, and once.
+		s.set(func(s *virtual) { s.tools = []string{"v1"} })
+		s.announce()
+		time.Sleep(100 * time.Millisecond)
+		if n := told(); n != 1 || s.count("tools/list") != 2 {
+			t.Fatalf("told %d times of one change, %d lists", n, s.count("tools/list"))
+		}
+		// One that changes nothing is not told at all.
+		s.announce()
+		time.Sleep(10 * time.Second)
+		if n := told(); n != 1 || s.count("tools/list") != 3 {
+			t.Fatalf("told %d times, %d lists", n, s.count("tools/list"))
+		}
+
+		const seconds = 5
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for i := range seconds * 1000 {
+				s.set(func(s *virtual) { s.tools = []string{fmt.Sprint("w", i)} })
+				s.announce()
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		seen := "" // what a client has that lists whenever it is told
+		heard := told()
+		for range (seconds + 2) * 1000 {
+			time.Sleep(time.Millisecond)
+			if n := told(); n > heard {
+				heard = n
+				names, _ := l.tools()
+				seen = strings.Join(names, " ")
+			}
+		}
+		<-ended
+		if want := fmt.Sprintf("s_w%d", seconds*1000-1); seen != want {
+			t.Errorf("the client ends with %s, the target with %s", seen, want)
+		}
+		most := relistBurst + int(seconds*time.Second/relistEvery) + 5
+		if n := s.count("tools/list") - 3; n > most || n < seconds {
+			t.Errorf("%d lists, at most %d", n, most)
+		}
+		if n := told() - 1; n > most || n < seconds {
+			t.Errorf("told %d times, at most %d", n, most)
+		}
+	})
+}
+
+// A change whose list is slow to come is told before it is there.
+func TestSlowChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newVirtual("s", 60_000, "x")
+		l := newLab(t, Config{}, s)
+		defer l.stop()
+		l.tools()
+		told, leave := l.listen()
+		defer leave()
+		synctest.Wait()
+		s.slow = 4 * time.Second
+		s.set(func(s *virtual) { s.tools = []string{"y"} })
+		s.announce()
+		time.Sleep(time.Second)
+		if n := told(); n != 1 {
+			t.Errorf("told %d times within a second", n)
+		}
+		if names, _ := l.tools(); cmp.Diff([]string{"s_y"}, names) != "" {
+			t.Errorf("who asks then gets %v", names)
+		}
+	})
+}
