@@ -34,6 +34,10 @@ type front struct {
 	server *Server
 	port   int
 	base   context.Context // ends when the port is closed
+	// peer says that another replica passes requests on, and accounts for them; backend
+	// is the one that it chose.
+	peer    bool
+	backend string
 }
 
 // An exchange is all that the stations keep of one request.
@@ -49,6 +53,9 @@ type exchange struct {
 	streams context.Context
 	// left says that the answer goes on without the goroutine that began it.
 	left bool
+	// peer and backend are those of the front.
+	peer    bool
+	backend string
 }
 
 // ServeHTTP implements [http.Handler]: it takes a request through the stations and
@@ -56,11 +63,11 @@ type exchange struct {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := f.server
 	s.inflight.enter()
-	x := &exchange{streams: s.streams}
+	x := &exchange{streams: s.streams, peer: f.peer, backend: f.backend}
 	x.rec.Start = time.Now()
 	x.rec.Request = r
 	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}
-	if s.opts.Account != nil {
+	if s.opts.Account != nil && !x.peer {
 		s.opts.Account.Begin(&x.rec)
 	}
 	defer s.finish(x)
@@ -129,7 +136,13 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
 	}
 	x.rec.Duration = time.Since(x.rec.Start)
-	if s.opts.Account != nil {
+	switch {
+	case x.peer:
+		x.tellPeer()
+		if s.opts.Account != nil {
+			s.opts.Account.Passed(&x.rec)
+		}
+	case s.opts.Account != nil:
 		s.opts.Account.End(&x.rec)
 	}
 	s.inflight.leave()

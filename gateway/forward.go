@@ -21,7 +21,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 			return err
 		}
 	}
-	x.writer.modifiers[0] = rule.filters.response
+	if !x.peer { // which applies them itself
+		x.writer.modifiers[0] = rule.filters.response
+	}
 	matched := 0
 	if m.pathType == pathPrefix {
 		matched = len(m.path)
@@ -36,6 +38,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		return rule.direct.write(&x.writer)
 	}
 	b := rule.choose()
+	if x.peer {
+		b = rule.backend(x.backend)
+	}
 	if b == nil {
 		return fault.New(fault.Misconfigured, "no backend for this route")
 	}
@@ -43,7 +48,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if b.to.fault != nil {
 		return b.to.fault
 	}
-	x.writer.modifiers[1] = b.filters.response
+	if !x.peer {
+		x.writer.modifiers[1] = b.filters.response
+	}
 	r = modifyRequest(b.filters.request, r)
 	rewrite := rule.filters.rewrite
 	if b.filters.rewrite != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/replica"
 	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
 )
@@ -25,6 +26,8 @@ type RuntimeOptions struct {
 	SessionKeys [][]byte
 	// Home is the address at which other replicas reach this one; may be empty.
 	Home string
+	// Peers, when set, is how other replicas are known, and this one to them.
+	Peers *replica.Ring
 	// Version is the gateway's own, as MCP clients see it.
 	Version string
 	// Tracer gives spans to the requests of Gateways without a tracing policy; nil
@@ -45,6 +48,8 @@ type Runtime struct {
 	hub         *federation.Hub
 	expressions *policy.Compiler
 
+	client *replica.Client // to other replicas; nil without Peers
+
 	mu      sync.Mutex
 	pools   map[string]*upstream.Pool
 	tracers map[string]*telemetry.Tracer
@@ -61,15 +66,19 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		return nil, err
 	}
 	sessions := session.NewSessions(session.SessionsOptions{Sealer: sealer, Home: opts.Home})
-	return &Runtime{
+	rt := &Runtime{
 		opts:        opts,
 		expressions: policy.NewCompiler(opts.Metrics),
 		pools:       map[string]*upstream.Pool{},
 		tracers:     map[string]*telemetry.Tracer{},
-		hub: federation.NewHub(federation.HubOptions{
-			Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions,
-		}),
-	}, nil
+	}
+	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
+	if opts.Peers != nil {
+		rt.client = replica.NewClient(opts.Peers)
+		hub.Peers = &peers{client: rt.client}
+	}
+	rt.hub = federation.NewHub(hub)
+	return rt, nil
 }
 
 // expression compiles an expression, or finds it compiled. A nil Runtime compiles.
@@ -204,6 +213,9 @@ func (rt *Runtime) close() {
 	rt.mu.Lock()
 	for _, p := range rt.pools {
 		p.Close()
+	}
+	if rt.client != nil {
+		rt.client.Close()
 	}
 	rt.endTracers(nil)
 	rt.mu.Unlock()

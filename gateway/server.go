@@ -46,6 +46,9 @@ type Account interface {
 	Begin(r *telemetry.Record)
 	// End notes that it has ended. r is not used any more.
 	End(r *telemetry.Record)
+	// Passed takes the place of both for a request that another replica passed on, and
+	// accounts for.
+	Passed(r *telemetry.Record)
 }
 
 // lastWords is how long requests that are cut off may take to say so.

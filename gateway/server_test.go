@@ -74,6 +74,8 @@ func (g *testGateway) End(r *telemetry.Record) {
 	g.records = append(g.records, kept)
 }
 
+func (g *testGateway) Passed(*telemetry.Record) {}
+
 // ended waits until n requests have ended, and returns their records.
 func (g *testGateway) ended(n int) []telemetry.Record {
 	g.t.Helper()

@@ -119,6 +119,16 @@ func (r *rule) guarded() bool {
 	return len(r.backends) > 0
 }
 
+// backend returns the rule's backend of that name, nil if it has none.
+func (r *rule) backend(name string) *weighted {
+	for i := range r.backends {
+		if r.backends[i].to.name == name {
+			return &r.backends[i]
+		}
+	}
+	return nil
+}
+
 // choose returns one of the rule's backends, in proportion to their weights, or
 // nil when there is none with a weight.
 func (r *rule) choose() *weighted {

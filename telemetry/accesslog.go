@@ -35,6 +35,7 @@ const (
 //	bytes_sent           of the body
 //	gateway, route, backend   as namespace/name; listener and rule by name
 //	upstream, attempts   address of the last attempt, and how many there were
+//	peer                 address of the replica that served the request, when it was another
 //	mcp.method           JSON-RPC method
 //	mcp.target           target of the backend
 //	mcp.name             tool or prompt, as the target has it
@@ -94,6 +95,7 @@ func (l *AccessLog) write(r *Record) {
 	if r.Attempts > 0 {
 		f.number("attempts", int64(r.Attempts))
 	}
+	f.text("peer", r.Peer, maxName)
 	f.mcp(&r.MCP)
 	f.text("principal", r.Principal, maxName)
 	f.text("error_type", r.ErrorType, maxName)

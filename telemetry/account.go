@@ -52,6 +52,16 @@ func (a *Account) End(r *Record) {
 	r.endTrace()
 }
 
+// Passed ends the span of a request that another replica passed on, and accounts for:
+// it is counted and logged there.
+func (a *Account) Passed(r *Record) {
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.endTrace()
+}
+
 // policy returns the object whose rule denied the request, as the error that did it says.
 func (r *Record) policy() string {
 	var d interface{ DecidedBy() string }

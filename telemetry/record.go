@@ -41,6 +41,7 @@ type Record struct {
 	Principal    string        // what authentication established; never a metric label
 	UpstreamHost string        // address the last attempt went to
 	Attempts     int           // attempts sent upstream
+	Peer         string        // address of the replica that the request was passed on to
 
 	MCP MCP // what is known of the request as an MCP operation
 

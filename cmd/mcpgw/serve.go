@@ -56,6 +56,7 @@ func serveFlags(cmd *cobra.Command, opts *app.ServeOptions) {
 	f.StringVar(&opts.MetricsAddr, "metrics-addr", app.DefaultMetricsAddr, "address of the Prometheus metrics, or off")
 	f.StringVar(&opts.ReadyAddr, "ready-addr", app.DefaultReadyAddr, "address of /readyz and /livez, or off")
 	f.StringVar(&opts.SessionKeysFile, "session-keys-file", "", "file with the keys that sessions are sealed with, 64 hex digits each, newest first (default: the variable MCPGW_SESSION_KEYS)")
+	f.StringVar(&opts.PeerAddr, "peer-addr", "", "host:port where other replicas with the same session keys reach this one (default: the variable MCPGW_PEER_ADDR)")
 	f.DurationVar(&opts.DrainDelay, "drain-delay", 0, "how long to accept connections after SIGTERM")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", 0, "how long requests may take to end after SIGTERM (default 25s)")
 }
@@ -70,6 +71,9 @@ func serve(cmd *cobra.Command, g *globals, opts app.ServeOptions) error {
 	opts.LogFormat = g.logFormat
 	opts.AccessLog = cmd.ErrOrStderr()
 	opts.SessionKeys = os.Getenv("MCPGW_SESSION_KEYS")
+	if opts.PeerAddr == "" {
+		opts.PeerAddr = os.Getenv("MCPGW_PEER_ADDR")
+	}
 	if g.logFormat != "json" {
 		opts.Report, opts.Color = cmd.ErrOrStderr(), color()
 	}

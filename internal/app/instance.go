@@ -46,6 +46,7 @@ type instanceOptions struct {
 	logger       *slog.Logger
 	version      string
 	keys         [][]byte
+	peers        *peers // nil without
 	ports        *ports
 	report       io.Writer
 	color        bool
@@ -58,14 +59,16 @@ type instanceOptions struct {
 
 func newInstance(opts instanceOptions) (*instance, error) {
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version})
-	runtime, err := gateway.NewRuntime(gateway.RuntimeOptions{
-		Logger: opts.logger, Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
-		Tracer: opts.export.tracer, Resource: opts.export.environment.Resource,
-	})
+	runtimeOptions := gateway.RuntimeOptions{Logger: opts.logger, Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
+		Tracer: opts.export.tracer, Resource: opts.export.environment.Resource}
+	if opts.peers != nil {
+		runtimeOptions.Home, runtimeOptions.Peers = opts.peers.addr, opts.peers.ring
+	}
+	runtime, err := gateway.NewRuntime(runtimeOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &instance{
+	in := &instance{
 		logger:  opts.logger,
 		metrics: metrics,
 		ports:   opts.ports,
@@ -84,7 +87,11 @@ func newInstance(opts instanceOptions) (*instance, error) {
 			DrainDelay:   opts.drainDelay,
 			DrainTimeout: opts.drainTimeout,
 		}),
-	}, nil
+	}
+	if opts.peers != nil {
+		opts.peers.serve(in.server)
+	}
+	return in, nil
 }
 
 // run serves what source delivers until ctx ends and all is drained. It fails when

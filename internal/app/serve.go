@@ -35,6 +35,9 @@ type ServeOptions struct {
 	// SessionKeysFile names the file with the session keys; where it is empty,
 	// SessionKeys are they.
 	SessionKeysFile, SessionKeys string
+	// PeerAddr is host:port, where other replicas reach this one; empty keeps all that
+	// a session needs in this process. Port 0 stands for a free one.
+	PeerAddr string
 	// DrainDelay is how long connections are still accepted once the end is
 	// announced, DrainTimeout how long requests under way may take to end.
 	DrainDelay, DrainTimeout time.Duration
@@ -74,8 +77,18 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	if err != nil {
 		return exit(ExitUsage, err)
 	}
-	if len(keys) == 0 {
+	peers, err := listenPeers(ctx, opts.PeerAddr, keys)
+	if err != nil {
+		return exit(ExitUsage, err)
+	}
+	defer peers.close()
+	switch {
+	case len(keys) == 0:
 		opts.Logger.Info("no session keys are given, so sessions belong to this process alone: see --session-keys-file")
+	case peers == nil:
+		opts.Logger.Info("other replicas can't reach this one, so what a session needs beside its id is here alone: see --peer-addr")
+	default:
+		opts.Logger.Info("listening", slog.String("for", "peers"), slog.String("address", peers.addr))
 	}
 	export, stopExport, err := exportTelemetry(opts)
 	if err != nil {
@@ -92,6 +105,7 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 		logger:       opts.Logger,
 		version:      opts.Version,
 		keys:         keys,
+		peers:        peers,
 		ports:        &ports{loopback: opts.Loopback, port: opts.Port, fallBack: opts.Loopback},
 		report:       opts.Report,
 		color:        opts.Color,

@@ -70,6 +70,7 @@ func (b *Backend) post(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		err = q.serveLegacy(r.Context())
 	}
+	err = q.carried(r.Context(), err)
 	begun := q.answer.begun()
 	if err != nil && begun {
 		// Too late for a status: the stream ends with an error response, if the
@@ -160,7 +161,7 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 		q.rec.MCP.Method = m.Method
 		q.answer = a
 		if sess == nil {
-			if err := q.openSession(r.Header); err != nil {
+			if err := q.openSession(r.Context(), r.Header); err != nil {
 				return err
 			}
 			if q.client.Version != protocol.Version20250326 {
@@ -177,7 +178,7 @@ func (b *Backend) postBatch(w http.ResponseWriter, r *http.Request, body []byte)
 			}
 			continue
 		}
-		err = q.message(r.Context())
+		err = q.carried(r.Context(), q.message(r.Context()))
 		if m.Kind == protocol.Request {
 			if err != nil {
 				q.rec.ErrorType = fault.Of(err).Code.String()

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type HubOptions struct {
 	Metrics  *telemetry.Metrics // nil counts nothing
 	Sealer   *session.Sealer
 	Sessions *session.Sessions
+	// Peers reaches other replicas: the host of a request's URL is the address of one.
+	// Nil keeps everything here.
+	Peers http.RoundTripper
 }
 
 // A Hub holds what outlives snapshots: targets by identity, catalogues, live
@@ -64,6 +68,15 @@ type Hub struct {
 	connections map[string]*connection
 
 	trails *trails // of the streams of legacy sessions
+
+	// drained ends when Drain is called.
+	drained context.Context
+	drain   context.CancelFunc
+
+	living sync.Mutex
+	lives  map[[16]byte]*live // of the sessions that have something under way
+	early  *lru.Cache[callID, time.Time]
+	known  *lru.Cache[string, struct{}] // addresses of other replicas
 
 	parking sync.Mutex
 	parked  map[string]*parked // calls that wait for their retry, by id
@@ -98,11 +111,15 @@ func NewHub(opts HubOptions) *Hub {
 		streams:     map[*stream]struct{}{},
 		connections: map[string]*connection{},
 		parked:      map[string]*parked{},
+		lives:       map[[16]byte]*live{},
 	}
 	h.trails = newTrails(opts.Sealer, opts.Sessions.Addr(), func() time.Time { return h.now() })
 	h.base, h.stop = context.WithCancel(context.Background())
 	// The sizes are positive, so there is no error.
 	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch(); e.empty() })
+	h.early, _ = lru.New[callID, time.Time](maxEarly)
+	h.known, _ = lru.New[string, struct{}](maxKnown)
+	h.drained, h.drain = context.WithCancel(context.Background())
 	h.limiters, _ = lru.New[string, *rate.Limiter](maxLimiters)
 	h.tasks, _ = lru.New[taskKey, string](maxTasks)
 	return h
@@ -278,6 +295,7 @@ func (h *Hub) Drain() {
 		all = append(all, s)
 	}
 	h.mu.Unlock()
+	h.drain()
 	for _, s := range all {
 		s.end()
 	}

@@ -3,6 +3,7 @@ package federation
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -20,17 +21,17 @@ func (q *request) serveLegacy(ctx context.Context) error {
 	if q.msg.Method == "initialize" && q.msg.Kind == protocol.Request && q.header.Get(protocol.HeaderSessionID) == "" {
 		return q.initialize(ctx)
 	}
-	if err := q.openSession(q.header); err != nil {
+	if err := q.openSession(ctx, q.header); err != nil {
 		return err
 	}
 	return q.message(ctx)
 }
 
 // openSession finds the session that the header names.
-func (q *request) openSession(h http.Header) error {
+func (q *request) openSession(ctx context.Context, h http.Header) error {
 	q.era = protocol.Legacy
 	q.rec.MCP.Era = q.era.String()
-	sess, err := q.b.openSession(h, q.client.Isolation)
+	sess, err := q.b.openSession(ctx, h, q.client.Isolation)
 	if err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (q *request) openSession(h http.Header) error {
 	return nil
 }
 
-func (b *Backend) openSession(h http.Header, isolation string) (*session.Session, error) {
+func (b *Backend) openSession(ctx context.Context, h http.Header, isolation string) (*session.Session, error) {
 	if v := h.Get(protocol.HeaderProtocolVersion); v != "" && protocol.EraOf(v) != protocol.Legacy {
 		return nil, fault.New(fault.BadRequest, "Bad Request: unsupported protocol version")
 	}
@@ -48,7 +49,10 @@ func (b *Backend) openSession(h http.Header, isolation string) (*session.Session
 	}
 	sess, ok := b.hub.opts.Sessions.Open(id, b.cfg.Name, isolation)
 	if !ok {
-		return nil, fault.New(fault.NotFound, "session not found")
+		if home, ok := b.hub.opts.Sessions.Home(id, b.cfg.Name, isolation); ok && b.hub.other(home) {
+			return nil, b.hub.away(ctx, home, errNoSession) // all of it is there
+		}
+		return nil, errNoSession
 	}
 	return sess, nil
 }
@@ -57,19 +61,38 @@ func (q *request) useSession(sess *session.Session) {
 	q.era = protocol.Legacy
 	q.sess = sess
 	q.client = sess.Client()
-	q.live = liveOf(sess)
 	q.rec.MCP.ProtocolVersion = q.client.Version
 }
 
 // message serves one message within a session.
 func (q *request) message(ctx context.Context) error {
+	h := q.b.hub
+	q.live = h.enter(q.sess.Nonce(), q.sess)
+	defer h.leave(q.live)
+	defer func() {
+		if q.live.lasts() {
+			q.live.hold(q.sess)
+		}
+	}()
 	switch q.msg.Kind {
 	case protocol.Response:
-		q.live.answered(ctx, q.msg, q.forward, q.b.hub.opts.Logger)
+		if addr := q.live.waits(q.msg.ID); h.other(addr) {
+			if err := h.away(ctx, addr, nil); err != nil {
+				return err
+			}
+		}
+		q.live.answered(ctx, q.msg, q.forward, h.opts.Logger)
 		return q.accepted()
 	case protocol.Notification:
-		q.notification(ctx)
+		if err := q.notification(ctx); err != nil {
+			return err
+		}
 		return q.accepted()
+	}
+	if q.needsHome() {
+		if err := q.home(ctx); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := q.outlive(ctx)
 	defer cancel()
@@ -78,10 +101,35 @@ func (q *request) message(ctx context.Context) error {
 		return err
 	}
 	defer done()
+	defer q.tellHome(ctx, cancel)()
 	if !q.answer.batch && !q.answer.shared {
 		q.answer.keep()
 	}
-	return q.serve(ctx)
+	if err = q.serve(ctx); errors.Is(err, session.ErrAtHome) {
+		return h.away(ctx, q.sess.Home(), errNoSession)
+	}
+	return err
+}
+
+// needsHome reports whether the request asks for what only the home of a session
+// knows, or changes it: tasks are remembered there, on both sides.
+func (q *request) needsHome() bool {
+	switch q.msg.Method {
+	case "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list":
+		return true
+	case "tools/call":
+		return protocol.Get(q.msg.Params, "task") != nil || has(q.client.Capabilities, "tasks")
+	default:
+		return false
+	}
+}
+
+// home returns an error unless this process is the home of the session.
+func (q *request) home(ctx context.Context) error {
+	if q.sess.AtHome() {
+		return nil
+	}
+	return q.b.hub.away(ctx, q.sess.Home(), errNoSession)
 }
 
 func (q *request) accepted() error {
@@ -91,24 +139,42 @@ func (q *request) accepted() error {
 	return nil
 }
 
-// notification passes a notification on to whom it concerns.
-func (q *request) notification(ctx context.Context) {
+// notification passes a notification on to whom it concerns. Its error says that
+// this is elsewhere.
+func (q *request) notification(ctx context.Context) error {
+	h := q.b.hub
 	switch q.msg.Method {
 	case "notifications/cancelled":
-		if id := protocol.Get(q.msg.Params, "requestId"); id != nil {
-			q.live.cancel(protocol.ID(id))
+		id := protocol.ID(protocol.Get(q.msg.Params, "requestId"))
+		if id == "" || q.live.cancel(id) {
+			return nil
 		}
+		if !q.sess.AtHome() {
+			return h.away(ctx, q.sess.Home(), nil)
+		}
+		h.cancelEarly(q.sess.Nonce(), id)
 	case "notifications/progress":
+		id := protocol.ID(protocol.Get(q.msg.Params, protocol.MetaProgressToken))
+		if addr := q.live.waits(id); h.other(addr) {
+			return h.away(ctx, addr, nil)
+		}
 		q.live.progress(ctx, q.msg, q.forward)
 	case "notifications/tasks/status":
+		if err := q.home(ctx); err != nil {
+			return err
+		}
 		q.live.taskStatus(ctx, q.msg, q.forward)
 	case "notifications/roots/list_changed":
+		if err := q.home(ctx); err != nil {
+			return err
+		}
 		q.each(ctx, func(ctx context.Context, _ int, leg *session.Leg, _ *session.Discovery) {
 			if err := leg.Notify(ctx, q.msg.Method, q.msg.Params, q.forward); err != nil {
-				q.b.hub.opts.Logger.Debug("notification was not delivered", "method", q.msg.Method, "error", err)
+				h.opts.Logger.Debug("notification was not delivered", "method", q.msg.Method, "error", err)
 			}
 		})
 	}
+	return nil
 }
 
 // initialize begins a session (2025-11-25, Lifecycle): it opens a leg to each
@@ -173,13 +239,25 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 	rec := telemetry.FromContext(r.Context())
 	rec.MCP.Era = protocol.Legacy.String()
 	f := b.forwardOf(r)
-	sess, err := b.openSession(r.Header, b.isolationOf(r, &f))
+	ctx := context.WithoutCancel(r.Context())
+	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f))
+	if err == nil && !sess.AtHome() {
+		err = b.hub.away(r.Context(), sess.Home(), errNoSession)
+	}
+	var e *elsewhere
+	if errors.As(err, &e) {
+		if sess != nil {
+			b.hub.opts.Sessions.Ended(sess.Nonce())
+			b.hub.forget(sess.Nonce())
+		}
+		return b.carryRequest(w, r, e, nil)
+	}
 	if err != nil {
 		return err
 	}
-	liveOf(sess).end()
-	b.hub.trails.forget(sess.Nonce())
-	sess.End(context.WithoutCancel(r.Context()))
+	b.hub.forget(sess.Nonce())
+	sess.End(ctx, b.targets...)
+	b.hub.tellEnded(ctx, sess.Nonce())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -2,7 +2,6 @@ package federation
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"slices"
 	"sync"
@@ -21,11 +20,14 @@ const (
 )
 
 // live is the part of a legacy session that lives in this process: its calls,
-// its stream, and what its targets are asking the client. Each session that is
-// in memory has one, so it holds little while nothing is under way: its maps are
-// made when they are needed. The zero value is ready. It is safe for concurrent
-// use.
+// its stream, and what its targets are asking the client. A session has one while
+// something is under way, and for good once it has a stream or a subscription. Its
+// maps are made when they are needed. It is safe for concurrent use.
 type live struct {
+	h     *Hub
+	nonce [16]byte // of the session
+	users int      // that are using it now; guarded by the hub
+
 	mu     sync.Mutex
 	stream *stream
 	calls  []call                         // few at a time
@@ -58,10 +60,6 @@ type progressToken struct {
 	raw []byte // the target's
 }
 
-func liveOf(sess *session.Session) *live {
-	return sess.Live(func() any { return new(live) }).(*live)
-}
-
 // begin notes a request that is being served, so that it can be cancelled by id;
 // done ends that.
 func (l *live) begin(id protocol.ID, cancel context.CancelFunc) (done func(), err error) {
@@ -92,8 +90,8 @@ func (l *live) call(id protocol.ID) int {
 }
 
 // cancel cancels the request of that id, and so what the one target it went to
-// does for it.
-func (l *live) cancel(id protocol.ID) {
+// does for it. It reports false when no such request is known.
+func (l *live) cancel(id protocol.ID) bool {
 	l.mu.Lock()
 	var cancel context.CancelFunc
 	if i := l.call(id); i >= 0 {
@@ -103,10 +101,8 @@ func (l *live) cancel(id protocol.ID) {
 	if cancel != nil {
 		cancel()
 	}
+	return cancel != nil
 }
-
-// unguessable returns an id that no client can know before it is told.
-func unguessable() protocol.ID { return protocol.ID(`"mcpgw-` + rand.Text() + `"`) }
 
 // ask notes a request of a target and returns it as the client gets it, under an
 // id of the gateway's own: ids of several targets would meet.
@@ -116,7 +112,7 @@ func (l *live) ask(leg *session.Leg, m *protocol.Message, s scope) (own protocol
 	if len(l.asked) >= maxAsked {
 		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
 	}
-	own = unguessable()
+	own = l.ownID()
 	l.note(own, &ask{leg: leg, scope: s, method: m.Method, id: m.ID})
 	params := asked(m.Method, m.Params, s, protocol.Legacy)
 	if raw := protocol.Get(params, "_meta", protocol.MetaProgressToken); raw != nil {
@@ -235,6 +231,13 @@ func (l *live) subscribed(uri string) bool {
 		}
 	}
 	return false
+}
+
+// lasts reports whether there is something that outlives requests.
+func (l *live) lasts() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.subs) > 0 || len(l.tasks) > 0 || len(l.elicitations) > 0
 }
 
 // open makes s the session's stream; the one before ends.

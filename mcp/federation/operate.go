@@ -370,12 +370,16 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 			return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidRequest, "the user did not agree to what the server needs"))
 		case ok && state == stateURLs:
 		case ok:
-			if p := q.b.hub.take(strings.TrimPrefix(state, stateParked)); p != nil {
+			id, addr, _ := strings.Cut(strings.TrimPrefix(state, stateParked), "@")
+			if q.b.hub.other(addr) {
+				return q.b.hub.away(ctx, addr, invalidState())
+			}
+			if p := q.b.hub.take(id); p != nil {
 				return q.resume(ctx, p, r)
 			}
 			fallthrough
 		default:
-			return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.requestState is not valid for this request")
+			return invalidState()
 		}
 	}
 	leg, release, err := q.leg(ctx, target)
@@ -410,6 +414,10 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 		return q.inputRequired(ctx, r, sink, params, m.Result)
 	}
 	return q.reply(r, m.Result)
+}
+
+func invalidState() error {
+	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.requestState is not valid for this request")
 }
 
 // callFailed answers for a call that ended without a response. A legacy client

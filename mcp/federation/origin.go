@@ -28,7 +28,8 @@ func WithListener(ctx context.Context, l Listener) context.Context {
 	return context.WithValue(ctx, listenerKey{}, l)
 }
 
-func listenerOf(ctx context.Context) Listener {
+// ListenerOf returns what WithListener put into the context.
+func ListenerOf(ctx context.Context) Listener {
 	l, _ := ctx.Value(listenerKey{}).(Listener)
 	return l
 }
@@ -59,7 +60,7 @@ func newOrigins(allowed []string) *origins {
 // (2026-07-28, Streamable HTTP, Security & Endpoint). cross is the Origin of a
 // page that may read the answer, "" where there is none.
 func (o *origins) check(r *http.Request) (cross string, err error) {
-	loopback := listenerOf(r.Context()).Loopback
+	loopback := ListenerOf(r.Context()).Loopback
 	if loopback {
 		if host := hostname(r.Host); !isLoopback(host) && !o.hosts[host] {
 			return "", forbidden("Forbidden: invalid Host header")

@@ -170,7 +170,7 @@ func (q *request) inputWanted(p *parked) error {
 	return q.result(protocol.Splice(nil,
 		protocol.Edit{Path: []string{"resultType"}, Value: []byte(`"input_required"`)},
 		protocol.Edit{Path: []string{"inputRequests"}, Value: protocol.Splice(nil, edits...)},
-		protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(p.target, stateParked+p.id))}))
+		protocol.Edit{Path: []string{"requestState"}, Value: protocol.Quote(q.sealState(p.target, stateParked+p.id+"@"+h.addr()))}))
 }
 
 // resume serves the retry of a parked call: it passes the client's answers on to

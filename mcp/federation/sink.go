@@ -217,7 +217,7 @@ func (l *live) question() (protocol.ID, chan *protocol.Message, error) {
 	if len(l.asked) >= maxAsked {
 		return "", nil, fault.New(fault.Overloaded, "the client has too many unanswered requests")
 	}
-	own := unguessable()
+	own := l.ownID()
 	answer := make(chan *protocol.Message, 1)
 	l.note(own, &ask{answer: answer})
 	return own, answer, nil

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	out := b.hub.newSSE(w)
 	ctx, cancel := context.WithCancel(r.Context())
 	c := &connection{backend: b.cfg.Name, isolation: b.isolationOf(r, &f), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
-	id := rand.Text()
+	id := b.hub.connectionID(b.binding(c.isolation))
 	waiting := b.newStream(out, &session.Client{Isolation: c.isolation})
 	waiting.only = 0
 	if err := b.hub.register(waiting); err != nil {
@@ -86,7 +87,9 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	client := sess.Client()
 	rec.MCP.ProtocolVersion = client.Version
 	s := b.newStream(out, &client)
-	s.live = liveOf(sess)
+	s.live = b.hub.enter(sess.Nonce(), sess)
+	defer b.hub.leave(s.live)
+	s.live.hold(sess)
 	if err := b.hub.register(s); err != nil {
 		cancel()
 		return nil
@@ -110,7 +113,16 @@ func (b *Backend) postSSE(w http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.UnsupportedMedia, "Content-Type must be application/json")
 	}
 	f := b.forwardOf(r)
-	c := b.hub.connection(r.URL.Query().Get("sessionId"))
+	id := r.URL.Query().Get("sessionId")
+	c := b.hub.connection(id)
+	var e *elsewhere
+	if addr := b.hub.connectionAddr(id, b.binding(b.isolationOf(r, &f))); b.hub.other(addr) && errors.As(b.hub.away(r.Context(), addr, errNoSession), &e) {
+		body, err := readBody(w, r)
+		if err != nil {
+			return err
+		}
+		return b.carryRequest(w, r, e, body)
+	}
 	if c == nil || c.backend != b.cfg.Name || c.isolation != b.isolationOf(r, &f) {
 		return fault.New(fault.NotFound, "session not found")
 	}
@@ -186,6 +198,29 @@ func (c *connection) begin(sess *session.Session) {
 		return
 	}
 	sess.End(context.WithoutCancel(c.ended))
+}
+
+// connectionID returns the id of a new session of the HTTP+SSE transport, which
+// names this replica.
+func (h *Hub) connectionID(binding []byte) string {
+	if h.addr() == "" {
+		return rand.Text()
+	}
+	var random [16]byte
+	rand.Read(random[:]) // never fails
+	return h.opts.Sealer.Seal("sse", append(random[:], h.addr()...), binding)
+}
+
+// connectionAddr returns the address of the replica that made the id, "" when none did.
+func (h *Hub) connectionAddr(id string, binding []byte) string {
+	if h.addr() == "" || len(id) > maxOwnID {
+		return ""
+	}
+	plain, ok := h.opts.Sealer.Open("sse", id, binding)
+	if !ok || len(plain) <= 16 {
+		return ""
+	}
+	return string(plain[16:])
 }
 
 func (h *Hub) connect(id string, c *connection) {

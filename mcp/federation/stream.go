@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -106,7 +107,14 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	rec := telemetry.FromContext(r.Context())
 	rec.MCP.Era = protocol.Legacy.String()
 	f := b.forwardOf(r)
-	sess, err := b.openSession(r.Header, b.isolationOf(r, &f))
+	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f))
+	if err == nil && r.Header.Get(protocol.HeaderLastEventID) == "" && !sess.AtHome() {
+		err = b.hub.away(r.Context(), sess.Home(), errNoSession)
+	}
+	var e *elsewhere
+	if errors.As(err, &e) {
+		return b.carryStream(w, r, e)
+	}
 	if err != nil {
 		return err
 	}
@@ -124,8 +132,10 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	s := b.newStream(b.hub.newSSE(w), &client)
-	s.live = liveOf(sess)
+	s.live = b.hub.enter(sess.Nonce(), sess)
+	s.live.hold(sess)
 	if err := b.hub.register(s); err != nil {
+		b.hub.leave(s.live)
 		return err
 	}
 	detach(r.Context(), w, func(ctx context.Context) { b.serveGet(ctx, s, sess, f, missed) })
@@ -152,6 +162,7 @@ func detach(ctx context.Context, w http.ResponseWriter, serve func(ctx context.C
 func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward, missed [][]byte) {
 	ctx, cancel := b.hub.linger(ctx, s.sse, sess)
 	defer cancel()
+	defer b.hub.leave(s.live)
 	defer b.hub.unregister(s)
 	defer b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)()
 	s.live.open(s)

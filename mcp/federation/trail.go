@@ -356,6 +356,13 @@ func (s *sse) take(w http.ResponseWriter, number uint64) (moved <-chan struct{},
 // everything, and has ended.
 func (b *Backend) resume(w http.ResponseWriter, r *http.Request, sess *session.Session, ev eventID) (missed [][]byte, done bool, err error) {
 	all := b.hub.trails
+	addr := ev.addr
+	if ev.standing && !sess.AtHome() {
+		addr = sess.Home() // where such streams are
+	}
+	if b.hub.other(addr) {
+		return nil, true, b.resumeElsewhere(w, r, addr, ev)
+	}
 	t, out := all.find(ev, sess.Nonce())
 	if out != nil {
 		detach(r.Context(), w, func(ctx context.Context) {
@@ -379,6 +386,23 @@ func (b *Backend) resume(w http.ResponseWriter, r *http.Request, sess *session.S
 		return missed, false, nil
 	}
 	return nil, true, b.rest(w, t, ev)
+}
+
+// resumeElsewhere has the replica at addr serve a GET that takes up a stream.
+func (b *Backend) resumeElsewhere(w http.ResponseWriter, r *http.Request, addr string, ev eventID) error {
+	err := b.hub.away(r.Context(), addr, errNoSession)
+	var e *elsewhere
+	switch {
+	case errors.As(err, &e):
+		if !ev.standing { // the session goes on without that replica
+			e.instead = func(w http.ResponseWriter) error { return b.rest(w, nil, ev) }
+		}
+		return b.carryStream(w, r, e)
+	case ev.standing:
+		return err
+	default:
+		return b.rest(w, nil, ev)
+	}
 }
 
 // rest answers with what a client missed of a stream that has ended; t is nil when

@@ -22,6 +22,7 @@ type Leg struct {
 	client *Client
 
 	lease *lease // of leased legs
+	away  bool   // of a session that has its home elsewhere: it is not made anew here
 	// changed, when set, is called when the state that the leg had at first no
 	// longer holds. It is fixed before the leg is used.
 	changed func()

@@ -51,6 +51,10 @@ func (l *Leg) renew(ctx context.Context, old wire, f Forward, wrongEra bool) (wi
 		l.mu.Unlock()
 		return w, nil
 	}
+	if l.away {
+		l.mu.Unlock()
+		return nil, ErrAtHome
+	}
 	r := l.renewing
 	if r == nil {
 		r = &renewal{done: make(chan struct{})}

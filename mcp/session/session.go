@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -71,9 +72,9 @@ func (sess *Session) over() bool {
 	return sess.ended
 }
 
-// keep makes the session one that is held in this process.
+// keep makes the session one that is held in this process, if that is its home.
 func (sess *Session) keep() {
-	if sess.kept.CompareAndSwap(false, true) {
+	if sess.AtHome() && sess.kept.CompareAndSwap(false, true) {
 		sess.all.keep(sess)
 	}
 }
@@ -92,8 +93,19 @@ func (sess *Session) Home() string { return sess.home }
 // Client returns what initialize fixed about the client.
 func (sess *Session) Client() Client { return *sess.client }
 
+// ErrAtHome says that only the home replica of a session can do what was asked: it
+// takes a leg that was made or renewed after initialize, or that no token can hold.
+// The target was asked nothing.
+var ErrAtHome = errors.New("the home replica of the session is needed")
+
+// AtHome reports whether this process is the session's home, or the session has
+// none.
+func (sess *Session) AtHome() bool { return sess.home == "" || sess.home == sess.all.opts.Home }
+
 // Leg returns the session's leg to a target: the one that initialize opened, the
-// one made since, or a new one. Callers that want the same new leg share it.
+// one made since, or a new one. Callers that want the same new leg share it. Away
+// from home it is the one that initialize opened, one to a modern target, which
+// needs no state, or ErrAtHome.
 func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error) {
 	id := t.id
 	sess.mu.Lock()
@@ -104,6 +116,10 @@ func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error
 	if l := sess.restored(t, id); l != nil {
 		sess.mu.Unlock()
 		return l, nil
+	}
+	if !sess.AtHome() {
+		sess.mu.Unlock()
+		return sess.away(ctx, t, f)
 	}
 	o := sess.opening[id]
 	if o == nil {
@@ -127,6 +143,28 @@ func (sess *Session) Leg(ctx context.Context, t *Target, f Forward) (*Leg, error
 	}
 }
 
+// away returns a leg to a target that initialize left no session of.
+func (sess *Session) away(ctx context.Context, t *Target, f Forward) (*Leg, error) {
+	if t.cfg.Transport != StreamableHTTP {
+		return nil, ErrAtHome
+	}
+	disc, err := t.Discover(ctx, *sess.client, f)
+	switch {
+	case err != nil:
+		return nil, err
+	case disc.Era != protocol.Modern:
+		return nil, ErrAtHome
+	}
+	l := &Leg{t: t, client: sess.client, away: true, w: t.wireAtHand(sess.client, f)}
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if i := slices.IndexFunc(sess.legs, func(l *Leg) bool { return l.t == t }); i >= 0 { // somebody was quicker
+		return sess.legs[i], nil
+	}
+	sess.legs = append(slices.Clip(sess.legs), l)
+	return l, nil
+}
+
 // restored returns the leg to the target that is used already, or made from what
 // initialize left in the token; nil if there is neither. sess.mu is held.
 func (sess *Session) restored(t *Target, id targetID) *Leg {
@@ -145,7 +183,7 @@ func (sess *Session) restored(t *Target, id targetID) *Leg {
 	if !ok {
 		return nil
 	}
-	l := &Leg{t: t, client: sess.client, changed: sess.keep, w: &legacyHTTP{
+	l := &Leg{t: t, client: sess.client, changed: sess.keep, away: !sess.AtHome(), w: &legacyHTTP{
 		t: t, sid: state.sid, revision: state.revision, endpoint: state.endpoint,
 	}}
 	sess.legs = append(slices.Clip(sess.legs), l)
@@ -196,7 +234,7 @@ func (sess *Session) open(o *opening, t *Target, f Forward) {
 
 // Live returns the part of the session that package federation keeps in this
 // process (its GET stream, pending server→client requests, log level), made by
-// create on first use. A session with such a part is held until it expires.
+// create on first use. A session with such a part is held until it expires, at home.
 func (sess *Session) Live(create func() any) any {
 	sess.keep()
 	sess.mu.Lock()

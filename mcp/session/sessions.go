@@ -158,6 +158,9 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		sess, ok = s.opened.Get(id)
 	}
 	if ok {
+		if !sess.AtHome() && s.hasEnded(sess.nonce) {
+			return nil, false
+		}
 		if sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
 			return nil, false
 		}
@@ -177,6 +180,12 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		return first, true
 	}
 	return sess, !s.ended.Contains(sess.nonce)
+}
+
+func (s *Sessions) hasEnded(nonce [16]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended.Contains(nonce)
 }
 
 // token returns what a sealed id says, unless it is expired or ended.
@@ -219,6 +228,13 @@ func (s *Sessions) Home(id, backend, isolation string) (home string, ok bool) {
 		return "", false
 	}
 	return tok.home, true
+}
+
+// Ended notes that the session of that nonce was ended in another process.
+func (s *Sessions) Ended(nonce [16]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended.Add(nonce, s.opts.Now().Add(s.opts.Lifetime))
 }
 
 // Addr returns the address at which other replicas reach this one; may be empty.
