@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -84,7 +85,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
-		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}},
+		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}},
 	}
 	for _, s := range res.EndpointSlices {
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}

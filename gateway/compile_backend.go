@@ -243,8 +243,11 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	d := &destination{name: o.name.String(), kind: backendType(b)}
 	c.destinations[o.String()] = d
 	info := policy.BackendInfo{Name: d.name, Type: d.kind, Protocol: "http"}
-	if b.Spec.MCP != nil {
+	switch {
+	case b.Spec.MCP != nil:
 		info.Protocol = "mcp"
+	case b.Spec.AI != nil:
+		info.Protocol = "llm"
 	}
 	sets := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
 	d.rules = policy.NewBackendRules(info, sets)
@@ -260,6 +263,8 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 		c.add(o, "spec", finding{
 			class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead",
 		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", d.kind, sets[0].Source)
+	case b.Spec.AI != nil:
+		c.aiBackend(o, b.Spec.AI, d)
 	case b.Spec.Static != nil:
 		c.staticBackend(o, b.Spec.Static, d)
 	default:

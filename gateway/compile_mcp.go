@@ -137,17 +137,7 @@ func (c *compiler) credential(o object, path string, auth *v1alpha1.AuthToken, t
 			"target %q gets the Authorization header of the client", t.Name)
 		return true
 	case auth.SecretRef != nil:
-		name := types.NamespacedName{Namespace: o.name.Namespace, Name: auth.SecretRef.Name}
-		s := c.secrets[name]
-		if s == nil {
-			c.secretNotFound(o, path+".secretRef.name", name, "Invalid")
-			return false
-		}
-		token = tokenOf(string(s.Data["Authorization"]))
-		if token.IsZero() {
-			c.add(o, path+".secretRef.name", finding{
-				class: config.Unresolved, code: config.CodeUnresolvedSecret, help: "the token stands under the key Authorization",
-			}, "Secret %q has no usable key Authorization", name.Name)
+		if token = c.secretToken(o, path, auth.SecretRef.Name); token.IsZero() {
 			return false
 		}
 	default:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
+	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/policy"
@@ -41,8 +43,8 @@ type RuntimeOptions struct {
 }
 
 // A Runtime is what outlives snapshots: connection pools, MCP targets, sessions and
-// catalogues, compiled expressions. Compile finds them by identity. It is safe for
-// concurrent use.
+// catalogues, the health of LLM providers, compiled expressions. Compile finds them by
+// identity. It is safe for concurrent use.
 type Runtime struct {
 	opts        RuntimeOptions
 	hub         *federation.Hub
@@ -50,10 +52,11 @@ type Runtime struct {
 
 	client *replica.Client // to other replicas; nil without Peers
 
-	mu      sync.Mutex
-	pools   map[string]*upstream.Pool
-	tracers map[string]*telemetry.Tracer
-	ending  sync.WaitGroup // tracers that send what they still have
+	mu        sync.Mutex
+	pools     map[string]*upstream.Pool
+	providers map[string]*llm.Health
+	tracers   map[string]*telemetry.Tracer
+	ending    sync.WaitGroup // tracers that send what they still have
 }
 
 // NewRuntime returns an empty Runtime.
@@ -71,6 +74,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		expressions: policy.NewCompiler(opts.Metrics),
 		pools:       map[string]*upstream.Pool{},
 		tracers:     map[string]*telemetry.Tracer{},
+		providers:   map[string]*llm.Health{},
 	}
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
 	if opts.Peers != nil {
@@ -127,6 +131,20 @@ func (rt *Runtime) pool(identity string, opts upstream.Options) *upstream.Pool {
 	return upstream.NewPool(opts)
 }
 
+// health returns what is known of the LLM provider of that identity. What is known of a new
+// one is kept once a snapshot with it is prepared.
+func (rt *Runtime) health(identity string) *llm.Health {
+	if rt == nil {
+		return new(llm.Health)
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if h := rt.providers[identity]; h != nil {
+		return h
+	}
+	return new(llm.Health)
+}
+
 // mcp returns the backend for cfg.
 func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend { return rt.hub.Backend(cfg) }
 
@@ -139,6 +157,7 @@ func (rt *Runtime) prepare(s *Snapshot) {
 		plan.pool.SetEndpoints(plan.addresses...)
 		rt.pools[identity] = plan.pool
 	}
+	maps.Copy(rt.providers, s.health)
 	for _, l := range s.listeners {
 		l.tracer = rt.opts.Tracer
 		if l.traced != nil {
@@ -186,6 +205,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 			p.Close()
 		}
 	}
+	maps.DeleteFunc(rt.providers, func(identity string, _ *llm.Health) bool { return s.health[identity] == nil })
 	traced := map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {

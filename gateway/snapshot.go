@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
@@ -21,6 +22,7 @@ type Snapshot struct {
 	// What Commit makes live.
 	backends []*federation.Backend
 	pools    map[string]poolPlan
+	health   map[string]*llm.Health // of LLM providers, by identity
 
 	listeners []*listener
 }

@@ -42,6 +42,15 @@ const (
 //	mcp.client_name      the same, as the client sees it
 //	mcp.resource         URI as the target has it, without user, query and fragment
 //	mcp.version, mcp.era revision that the client speaks, and modern or legacy
+//	gen_ai.operation.name, gen_ai.provider.name   what a language model was asked, and whose it is
+//	gen_ai.request.model, gen_ai.response.model   the model that the client asked for, and that answered
+//	gen_ai.response.finish_reason   why the answer ended
+//	gen_ai.usage.input_tokens, gen_ai.usage.output_tokens   cached and reasoning ones included
+//	gen_ai.usage.cache_read.input_tokens, gen_ai.usage.cache_creation.input_tokens, gen_ai.usage.reasoning.output_tokens   of those
+//	llm.provider         the provider's name in its priority group
+//	llm.sent_model       model that the provider was asked for, where it is another
+//	llm.first_content_ms until the first content of a stream, in milliseconds
+//	llm.dropped          fields of the request that the provider can't express, with commas
 //	principal            who the client is, as authentication established it
 //	error_type           what went wrong; the name of a fault, a JSON-RPC code or tool_error
 //	policy               the object whose rule denied the request, as Kind/namespace/name
@@ -97,6 +106,7 @@ func (l *AccessLog) write(r *Record) {
 	}
 	f.text("peer", r.Peer, maxName)
 	f.mcp(&r.MCP)
+	f.llm(&r.LLM)
 	f.text("principal", r.Principal, maxName)
 	f.text("error_type", r.ErrorType, maxName)
 	f.text("policy", r.policy(), maxName)
@@ -119,6 +129,41 @@ func (f *line) mcp(m *MCP) {
 	f.text("mcp.resource", withoutCredentials(m.URI), maxPath)
 	f.text("mcp.version", m.ProtocolVersion, maxName)
 	f.text("mcp.era", m.Era, maxName)
+}
+
+func (f *line) llm(l *LLM) {
+	if l.Operation == "" {
+		return
+	}
+	f.text("gen_ai.operation.name", l.Operation, maxName)
+	f.text("gen_ai.provider.name", l.Provider, maxName)
+	f.text("gen_ai.request.model", l.RequestModel, maxName)
+	f.text("gen_ai.response.model", l.ResponseModel, maxName)
+	f.text("gen_ai.response.finish_reason", l.FinishReason, maxName)
+	if u := &l.Usage; u.Known {
+		f.number("gen_ai.usage.input_tokens", u.Input)
+		f.number("gen_ai.usage.output_tokens", u.Output)
+		for _, n := range [...]struct {
+			key string
+			n   int64
+		}{
+			{"gen_ai.usage.cache_read.input_tokens", u.CacheRead},
+			{"gen_ai.usage.cache_creation.input_tokens", u.CacheWrite},
+			{"gen_ai.usage.reasoning.output_tokens", u.Reasoning},
+		} {
+			if n.n > 0 {
+				f.number(n.key, n.n)
+			}
+		}
+	}
+	f.text("llm.provider", l.Name, maxName)
+	if l.SentModel != l.RequestModel {
+		f.text("llm.sent_model", l.SentModel, maxName)
+	}
+	if l.FirstContent > 0 {
+		f.millis("llm.first_content_ms", l.FirstContent)
+	}
+	f.text("llm.dropped", l.Dropped, maxPath)
 }
 
 // withoutCredentials takes from a URI the parts that may hold them.

@@ -44,6 +44,9 @@ func (a *Account) End(r *Record) {
 		if r.MCP.Method != "" {
 			m.Operation(r, &r.MCP, r.ErrorType, r.Duration)
 		}
+		if r.LLM.Operation != "" {
+			m.llm.operation(r)
+		}
 		if r.ErrorType == fault.Denied.String() {
 			m.Denied(r.policy(), r.Backend)
 		}

@@ -26,7 +26,7 @@ func TestDocs(t *testing.T) {
 		}
 	}
 	fields := map[string]bool{}
-	for _, m := range regexp.MustCompile(`[{,]"([a-z_.]+)":`).FindAllStringSubmatch(logged(full(), JSON), -1) {
+	for _, m := range regexp.MustCompile(`[{,]"([a-z_.]+)":`).FindAllStringSubmatch(logged(full(), JSON)+logged(answered(), JSON), -1) {
 		fields[m[1]] = true
 	}
 	for name := range documented {
@@ -43,6 +43,8 @@ func TestDocs(t *testing.T) {
 	m := fixed()
 	a := &Account{Metrics: m}
 	a.End(full())
+	a.End(answered())
+	m.LLMAttempt("b", "p", "answered")
 	m.CELError("p")
 	m.StreamOpened(GetStream)
 	m.TargetUp("b", "t", true)

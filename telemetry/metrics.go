@@ -45,6 +45,7 @@ type Metrics struct {
 	configMutex sync.Mutex
 
 	names names
+	llm   *llmMetrics
 
 	mu    sync.RWMutex
 	http  map[httpKey]httpSeries
@@ -108,6 +109,8 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		reloadTime: single("mcpgw_config_last_reload_success_timestamp_seconds", "When the configuration that is served was applied."),
 		configInfo: gauge("mcpgw_config_info", "The hash of the configuration that is served.", "hash"),
 
+		llm: newLLMMetrics(),
+
 		http:  map[httpKey]httpSeries{},
 		calls: map[callKey]callSeries{},
 	}
@@ -117,6 +120,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.panics, m.cel,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
+	m.registry.MustRegister(m.llm.collectors()...)
 	if !opts.WithoutRuntime {
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

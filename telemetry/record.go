@@ -44,6 +44,7 @@ type Record struct {
 	Peer         string        // address of the replica that the request was passed on to
 
 	MCP MCP // what is known of the request as an MCP operation
+	LLM LLM // and as a request to a language model
 
 	span         *span // see Trace
 	begun, ended bool  // see Account

@@ -32,9 +32,7 @@ spec:
 			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
 			{"spec.tcpKeepalive", false, "tcpKeepalive is not served yet: the system's settings apply"},
 		}},
-		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, []UnservedField{
-			{"spec.ai", true, "ai is not served yet: routes to this backend answer 500"},
-		}},
+		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, nil}, // package gateway says which providers are served
 		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, []UnservedField{
 			{"spec.aws", true, "aws is not served yet: routes to this backend answer 500"},
 		}},

@@ -98,10 +98,17 @@ apiVersion: gateway.kgateway.dev/v1alpha1
 kind: Backend
 metadata: {name: mock-llm}
 spec:
-  type: Static
-  static:
-    hosts:
-    - {host: 127.0.0.1, port: %d}
+  type: AI
+  ai:
+    llm:
+      host: 127.0.0.1
+      port: %d
+      openai: {model: mock, authToken: {secretRef: {name: mock-llm}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: mock-llm}
+stringData: {Authorization: none}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

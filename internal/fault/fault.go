@@ -46,6 +46,7 @@ const (
 	UpstreamTimeout                 // the upstream did not answer in time
 	ClientGone                      // the client closed the connection; nothing is rendered
 	Draining                        // the gateway is shutting down
+	NotImplemented                  // what is asked for is not served yet
 )
 
 var table = [...]struct {
@@ -72,6 +73,7 @@ var table = [...]struct {
 	UpstreamTimeout:     {http.StatusGatewayTimeout, "upstream_timeout"},
 	ClientGone:          {499, "client_gone"},
 	Draining:            {http.StatusServiceUnavailable, "draining"},
+	NotImplemented:      {http.StatusNotImplemented, "not_implemented"},
 }
 
 // Status returns the HTTP status that the code is rendered with.

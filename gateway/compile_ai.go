@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/llm"
+	"github.com/mcpgw/mcpgw/upstream"
+)
+
+// aiBackend compiles a Backend of type AI. A provider whose credential is missing is passed
+// over; one that is not served makes the Backend answer 500.
+func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination) {
+	cfg := llm.Config{Name: d.name, Strict: spec.Strict}
+	if c.rt != nil {
+		cfg.Logger, cfg.Metrics = c.rt.opts.Logger, c.rt.opts.Metrics
+	}
+	served := true
+	add := func(path, name string, spec *v1alpha1.LLMProvider) *llm.Provider {
+		p := c.provider(o, path, name, spec)
+		served = served && p != nil
+		return p
+	}
+	if spec.LLM != nil {
+		cfg.Groups = [][]*llm.Provider{{add("spec.ai.llm", "", spec.LLM)}}
+	}
+	for i := range spec.PriorityGroups {
+		var group []*llm.Provider
+		for j := range spec.PriorityGroups[i].Providers {
+			n := &spec.PriorityGroups[i].Providers[j]
+			group = append(group, add(fmt.Sprintf("spec.ai.priorityGroups[%d].providers[%d]", i, j), n.Name, &n.LLMProvider))
+		}
+		cfg.Groups = append(cfg.Groups, group)
+	}
+	if !served {
+		d.fault = misconfigured
+		return
+	}
+	d.backend = llm.New(cfg)
+}
+
+// provider compiles one provider, or reports that it is not served and returns nil.
+func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvider) *llm.Provider {
+	unserved := finding{class: config.Unresolved, code: config.CodeUnserved, reason: "Pending"}
+	if len(spec.Routes) > 0 {
+		c.add(o, path+".routes", unserved, "routes is not served yet: routes to this backend answer 500")
+		return nil
+	}
+	p := &llm.Provider{Name: name}
+	var auth *v1alpha1.AuthToken
+	switch {
+	case spec.OpenAI != nil:
+		p.Vendor, p.Model, auth = llm.OpenAI, spec.OpenAI.Model, &spec.OpenAI.AuthToken
+		path += ".openai"
+	default:
+		c.add(o, path, unserved, "%s is not served yet: routes to this backend answer 500", blockOf(spec))
+		return nil
+	}
+	c.providerCredential(o, path+".authToken", auth, p)
+	if h := spec.AuthHeader; h != nil {
+		p.Credential.Header, p.Credential.Prefix = h.HeaderName, h.Prefix
+	}
+	if spec.Path != nil {
+		p.Path = spec.Path.Full
+	}
+	host, port := p.Vendor.Host(), int32(443)
+	if spec.Host != "" {
+		host, port = spec.Host, spec.Port
+	}
+	p.Host = host
+	if port != 443 {
+		p.Host = hostPort(host, port)
+	}
+	p.RoundTripper = c.providerPool(host, port)
+	p.Health = c.health(fmt.Sprintf("%s/%s/%d/%s:%d%s", o, name, p.Vendor, host, port, p.Path))
+	return p
+}
+
+// blockOf returns the name of the vendor's block in a provider that is not served.
+func blockOf(spec *v1alpha1.LLMProvider) string {
+	switch {
+	case spec.Anthropic != nil:
+		return "anthropic"
+	case spec.Gemini != nil:
+		return "gemini"
+	case spec.VertexAI != nil:
+		return "vertexAI"
+	case spec.AzureOpenAI != nil:
+		return "azureOpenAI"
+	default:
+		return "bedrock"
+	}
+}
+
+// providerPool returns the pool of a host, which all providers there share: by https on
+// port 443, in plain text on others.
+func (c *compiler) providerPool(host string, port int32) *upstream.Pool {
+	address := hostPort(host, port)
+	if port != 443 {
+		return c.pool("LLM/"+address, upstream.HTTP1, []string{address})
+	}
+	return c.poolOf("LLM/tls/"+address, upstream.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}}, []string{address})
+}
+
+// providerCredential sets what a provider is shown; without it nothing is sent.
+func (c *compiler) providerCredential(o object, path string, auth *v1alpha1.AuthToken, p *llm.Provider) {
+	switch {
+	case auth.Kind == v1alpha1.AuthTokenPassthrough:
+		p.Credential.Passthrough = true
+		c.add(o, path+".kind", finding{class: config.Warning, code: config.CodePassthrough}, "the provider gets the credential of the client")
+	case auth.SecretRef != nil:
+		p.Credential.Token = c.secretToken(o, path, auth.SecretRef.Name)
+		if p.Credential.Token.IsZero() {
+			p.Fault = withoutCredential
+		}
+	default:
+		p.Credential.Token = tokenOf(auth.Inline.Secret().Reveal())
+		if p.Credential.Token.IsZero() {
+			c.add(o, path+".inline", finding{class: config.Invalid, code: config.CodeUnresolvedSecret}, "the token is empty")
+			p.Fault = withoutCredential
+		}
+	}
+}
+
+// secretToken returns the token in a Secret, or reports that there is none.
+func (c *compiler) secretToken(o object, path, secretName string) secret.Value {
+	name := types.NamespacedName{Namespace: o.name.Namespace, Name: secretName}
+	s := c.secrets[name]
+	if s == nil {
+		c.secretNotFound(o, path+".secretRef.name", name, "Invalid")
+		return secret.Value{}
+	}
+	token := tokenOf(string(s.Data["Authorization"]))
+	if token.IsZero() {
+		c.add(o, path+".secretRef.name", finding{
+			class: config.Unresolved, code: config.CodeUnresolvedSecret, help: "the token stands under the key Authorization",
+		}, "Secret %q has no usable key Authorization", name.Name)
+	}
+	return token
+}
+
+// health returns what is known of a provider of that identity.
+func (c *compiler) health(identity string) *llm.Health {
+	h := c.rt.health(identity)
+	c.snapshot.health[identity] = h
+	return h
+}

@@ -1,0 +1,295 @@
+package llm
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm/dialect"
+)
+
+// An attempt is one query at one provider.
+type attempt struct {
+	*query
+	provider *Provider
+	vendor   vendor
+	speaks   form   // in which the provider is asked
+	named    string // the model that it is asked for
+	same     bool   // bytes are passed: both sides speak the same dialect
+	hide     bool   // the usage that the client did not ask for
+
+	dialect providerDialect
+	sent    time.Time
+	refused *dialect.Error // the provider's no, which the client got
+	broken  bool           // the answer broke after the client had a part of it
+}
+
+// prepare returns the body to send. Its errors are for the client.
+func (a *attempt) prepare() ([]byte, error) {
+	a.named = cmp.Or(a.provider.Model, a.model)
+	if a.named == "" {
+		return nil, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
+	}
+	a.dialect = a.speaks.codec()
+	if a.same = a.speaks == a.form && !a.body.HasForeign(); a.same {
+		a.dropped(nil)
+		return a.patch(), nil
+	}
+	r, err := a.canonical()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	c := dialect.Carry(r, a.named, a.vendor.name())
+	body, err := a.dialect.EncodeRequest(c)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	dropped := c.Dropped()
+	if len(dropped) > 0 && a.cfg.Strict {
+		return nil, invalid(dialect.Invalid(dropped[0], "the provider can't express "+strings.Join(dropped[:min(len(dropped), 10)], ", ")))
+	}
+	a.dropped(dropped)
+	return body, nil
+}
+
+// invalid returns an error of the request as a fault.
+func invalid(err error) error {
+	return fault.Wrap(fault.BadRequest, err, "the request is invalid")
+}
+
+// patch returns the client's bytes with the little that must change.
+func (a *attempt) patch() []byte {
+	var patches []dialect.Patch
+	if a.named != a.model {
+		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
+	}
+	if a.speaks == chat && a.stream {
+		if v, asked := withUsage(a.body.Get("stream_options")); !asked {
+			patches = append(patches, dialect.Patch{Name: "stream_options", Value: v})
+			a.hide = true
+		}
+	}
+	return a.body.Patched(patches...)
+}
+
+// withUsage returns the options of a stream with include_usage, and whether the client had
+// asked for it.
+func withUsage(options jsontext.Value) (v jsontext.Value, asked bool) {
+	var out dialect.Object
+	dialect.Members(options, func(name string, v jsontext.Value) {
+		if name == "include_usage" {
+			asked = v.Kind() == 't'
+			return
+		}
+		out.Set(name, v)
+	})
+	out.Set("include_usage", jsontext.Value("true"))
+	return out.Value(), asked
+}
+
+// send sends the body and answers the client.
+func (a *attempt) send(body []byte) (*failure, error) {
+	ctx, cancel := context.WithCancelCause(a.ctx)
+	defer cancel(nil)
+	r, err := a.request(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	limit, slow := a.cfg.Clocks.Total, errTotal
+	if a.stream {
+		limit, slow = a.cfg.Clocks.FirstContent, errFirstContent
+	}
+	a.sent = time.Now()
+	clock := time.AfterFunc(limit, func() { cancel(slow) })
+	defer clock.Stop()
+	resp, err := a.provider.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return a.lost(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // all that can be learned was learned by reading
+	if resp.StatusCode != http.StatusOK {
+		return a.no(resp)
+	}
+	if e := resp.Header.Get("Content-Encoding"); e != "" {
+		return failed(fmt.Errorf("the answer has Content-Encoding %q, which was not asked for", e)), nil
+	}
+	if !a.stream {
+		return a.whole(resp)
+	}
+	if typ, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); typ != "text/event-stream" {
+		return failed(fmt.Errorf("the answer has Content-Type %q, not text/event-stream", resp.Header.Get("Content-Type"))), nil
+	}
+	s := stream{attempt: a, clock: clock, cancel: cancel}
+	return s.pass(resp)
+}
+
+// request returns the request to the provider.
+func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, error) {
+	p := a.provider
+	target := a.vendor.target(p, a.speaks, a.named, a.stream)
+	if p.Path != "" {
+		target = p.Path
+	}
+	u, err := url.Parse("http://" + p.Host + target)
+	if err != nil {
+		return nil, fault.Wrap(fault.Misconfigured, err, "the configuration of this provider is invalid")
+	}
+	h := http.Header{
+		"Content-Type": {"application/json"},
+		"Accept":       {"application/json"},
+	}
+	if a.stream {
+		h["Accept"] = []string{"text/event-stream"}
+	}
+	pass(h, a.header, "User-Agent", "Accept-Language", "Traceparent", "Tracestate", "Idempotency-Key", "X-Request-Id")
+	if h["User-Agent"] == nil {
+		h["User-Agent"] = []string{""} // or net/http sends its own
+	}
+	for name, values := range a.header {
+		if strings.HasPrefix(name, "X-Stainless-") { // what the official clients say of themselves
+			h[name] = values
+		}
+	}
+	a.vendor.headers(p, h, a.header)
+	token := p.Credential.Token.Reveal()
+	if p.Credential.Passthrough {
+		if token = clientToken(a.header); token == "" {
+			return nil, fault.New(fault.Unauthenticated, "send your API key of the provider in the header Authorization: Bearer KEY")
+		}
+	}
+	header, prefix := a.vendor.credential(token)
+	if p.Credential.Header != "" {
+		header = http.CanonicalHeaderKey(p.Credential.Header)
+	}
+	if p.Credential.Prefix != nil {
+		prefix = *p.Credential.Prefix
+	}
+	h[header] = []string{prefix + token}
+	r := (&http.Request{
+		Method: http.MethodPost, URL: u, Host: p.Host, Header: h, ContentLength: int64(len(body)),
+		Body:    io.NopCloser(bytes.NewReader(body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}).WithContext(ctx)
+	return r, nil
+}
+
+// pass copies headers of the client.
+func pass(out, in http.Header, names ...string) {
+	for _, n := range names {
+		if v, ok := in[n]; ok {
+			out[n] = v
+		}
+	}
+}
+
+// clientToken returns the credential that a client shows, in whichever header its dialect
+// has it.
+func clientToken(h http.Header) string {
+	if v := h.Get("Authorization"); len(v) > 7 && strings.EqualFold(v[:7], "Bearer ") {
+		return strings.TrimSpace(v[7:])
+	}
+	for _, name := range []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
+		if v := h.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// lost says what an error of the connection means: the client's own end of it ends the
+// query, anything else is the provider's failure.
+func (a *attempt) lost(err error) (*failure, error) {
+	if a.ctx.Err() != nil {
+		return nil, context.Cause(a.ctx)
+	}
+	f := fault.Of(err)
+	switch f.Code {
+	case fault.UpstreamUnreachable:
+		return &failure{err: err, unreachable: true}, nil
+	case fault.UpstreamTimeout:
+		return &failure{err: err}, nil
+	default:
+		return failed(err), nil
+	}
+}
+
+var errTooLarge = errors.New("the answer is larger than the gateway holds")
+
+// readAll reads a body up to limit bytes.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = errTooLarge
+	}
+	return b, err
+}
+
+// whole answers with an answer that is not streamed.
+func (a *attempt) whole(resp *http.Response) (*failure, error) {
+	body, err := readAll(resp.Body, maxAnswer)
+	if err != nil {
+		return a.lost(err)
+	}
+	r, err := a.dialect.DecodeResponse(body)
+	if err != nil {
+		var e *dialect.Error
+		if errors.As(err, &e) {
+			return a.says(e, resp.Header, body)
+		}
+		return failed(fmt.Errorf("reading the answer: %w", err)), nil
+	}
+	if !a.same {
+		if body, err = a.codec.EncodeResponse(r, a.vendor.name()); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "internal error")
+		}
+	}
+	a.note(r.Model, r.Usage)
+	if len(r.Choices) > 0 {
+		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
+	}
+	answerHeaders(a.out.w.Header(), resp.Header)
+	a.out.w.Header()["Content-Type"] = []string{"application/json"}
+	a.out.w.WriteHeader(http.StatusOK)
+	if _, err := a.out.w.Write(body); err != nil {
+		return nil, gone(err)
+	}
+	return nil, nil
+}
+
+// note keeps for the record what an answer says about itself.
+func (a *attempt) note(model string, u dialect.Usage) {
+	if model != "" {
+		a.rec.LLM.ResponseModel = model
+	}
+	if u.Known {
+		a.rec.LLM.Usage.Known = true
+		a.rec.LLM.Usage.Input, a.rec.LLM.Usage.Output = u.Input, u.Output
+		a.rec.LLM.Usage.CacheRead, a.rec.LLM.Usage.CacheWrite, a.rec.LLM.Usage.Reasoning = u.CacheRead, u.CacheWrite, u.Reasoning
+	}
+}
+
+// answerHeaders passes on what a provider says beside its answer.
+func answerHeaders(out, in http.Header) {
+	for name, values := range in {
+		switch {
+		case name == "Retry-After", name == "Retry-After-Ms", name == "Request-Id",
+			strings.HasPrefix(name, "X-Ratelimit-"), strings.HasPrefix(name, "Anthropic-Ratelimit-"), strings.HasPrefix(name, "Openai-"):
+			out[name] = values
+		}
+	}
+}
+
+func gone(err error) error {
+	return fault.Wrap(fault.ClientGone, err, "the client closed the request")
+}

@@ -1,0 +1,389 @@
+package llm_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	"github.com/google/go-cmp/cmp"
+	"github.com/openai/openai-go/v3"
+	"golang.org/x/tools/txtar"
+	"google.golang.org/genai"
+
+	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/llm"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// A cell is one case of one client dialect at one provider: what the client sends, what
+// the provider gets and replies, and what the client reads.
+type cell struct {
+	path   string
+	client string // the client's dialect, from the folder's name
+	vendor llm.Vendor
+	*txtar.Archive
+}
+
+// vendors are the providers by the names of folders.
+var vendors = map[string]llm.Vendor{"openai": llm.OpenAI}
+
+func cells(t *testing.T) []cell {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/*-*/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	var out []cell
+	for _, path := range paths {
+		a, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, provider, _ := strings.Cut(filepath.Base(filepath.Dir(path)), "-")
+		vendor, ok := vendors[provider]
+		if !ok {
+			t.Fatalf("%s: there is no vendor %s", path, provider)
+		}
+		out = append(out, cell{path, client, vendor, a})
+	}
+	return out
+}
+
+func (c *cell) section(name string) []byte {
+	for _, f := range c.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	return nil
+}
+
+func (c *cell) set(name string, data []byte) {
+	for i := range c.Files {
+		if c.Files[i].Name == name {
+			c.Files[i].Data = data
+			return
+		}
+	}
+	c.Files = append(c.Files, txtar.File{Name: name, Data: data})
+}
+
+// A standIn is a provider that replies what it is told. It refuses a request that the
+// vendor's own types do not have.
+type standIn struct {
+	vendor llm.Vendor
+	status int
+	header http.Header
+	reply  io.Reader
+
+	path string
+	sent http.Header
+	body []byte
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *standIn) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	s.path, s.sent, s.body = r.URL.RequestURI(), r.Header, body
+	return &http.Response{StatusCode: s.status, Header: s.header, Body: io.NopCloser(s.reply), Request: r}, nil
+}
+
+// provider returns the stand-in of a cell, which replies by way of reply.
+func (c *cell) provider(reply io.Reader) *standIn {
+	s := &standIn{vendor: c.vendor, status: 200, header: http.Header{"Content-Type": {"application/json"}}, reply: reply}
+	if raw := c.section("reply"); bytes.HasPrefix(raw, []byte("data:")) || bytes.HasPrefix(raw, []byte("event:")) {
+		s.header.Set("Content-Type", "text/event-stream; charset=utf-8")
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(c.section("reply head"))), "\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			s.header.Set(name, value)
+		} else if i == 0 && line != "" {
+			s.status, _ = strconv.Atoi(line)
+		}
+	}
+	return s
+}
+
+// paths are where the clients of the dialects send their requests.
+var paths = map[string]string{
+	"chat":     "/llm/v1/chat/completions",
+	"messages": "/llm/v1/messages",
+	"gemini":   "/llm/v1beta/models/asked-model:generateContent",
+	"geminis":  "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
+}
+
+// run sends the client's request through a backend that has the one provider.
+func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRecorder, *telemetry.Record) {
+	t.Helper()
+	b := llm.New(llm.Config{
+		Name: "default/model", Logger: slog.New(slog.DiscardHandler), Strict: strings.Contains(string(c.Comment), "[strict]"),
+		Groups: [][]*llm.Provider{{{
+			Vendor: c.vendor, RoundTripper: s, Host: "provider.test", Health: new(llm.Health),
+			Credential: llm.Credential{Token: secret.New("k-1")},
+		}}},
+	})
+	path := paths[c.client]
+	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {
+		path = paths["geminis"]
+	}
+	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
+	return serve(t, b, r)
+}
+
+// serve hands a request to a backend as the gateway does.
+func serve(t testing.TB, b *llm.Backend, r *http.Request) (*httptest.ResponseRecorder, *telemetry.Record) {
+	t.Helper()
+	rec := &telemetry.Record{Request: r}
+	r = r.WithContext(telemetry.NewContext(r.Context(), rec))
+	w := httptest.NewRecorder()
+	if err := b.Serve(w, r); err != nil {
+		b.WriteError(w, r, err)
+	}
+	return w, rec
+}
+
+// answer is what the client got, as the golden files show it.
+func answer(w *httptest.ResponseRecorder) []byte {
+	var out bytes.Buffer
+	if w.Code != 200 {
+		fmt.Fprintf(&out, "%d\n", w.Code)
+	}
+	for _, name := range []string{"Retry-After", "X-Mcpgw-Dropped"} {
+		if v := w.Header().Get(name); v != "" {
+			fmt.Fprintf(&out, "%s: %s\n", name, v)
+		}
+	}
+	if out.Len() > 0 {
+		out.WriteByte('\n')
+	}
+	out.Write(times.ReplaceAll(w.Body.Bytes(), []byte(`"created":1`)))
+	return ended(out.Bytes())
+}
+
+// ended returns b with a line break at the end, as files have it.
+func ended(b []byte) []byte {
+	if len(b) > 0 && b[len(b)-1] != '\n' {
+		return append(b, '\n')
+	}
+	return b
+}
+
+// usageLine is what the record says of the answer.
+func usageLine(rec *telemetry.Record) []byte {
+	l := &rec.LLM
+	u := l.Usage
+	return fmt.Appendf(nil, "model %s, %s, finish %q, input %d (read %d, written %d), output %d (reasoning %d), error %q\n",
+		l.ResponseModel, l.Provider, l.FinishReason, u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning, rec.ErrorType)
+}
+
+// Every cell comes out as its file says.
+func TestCells(t *testing.T) {
+	for _, c := range cells(t) {
+		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
+			s := c.provider(bytes.NewReader(c.section("reply")))
+			w, rec := c.run(t, s, c.section("client"))
+			got := map[string][]byte{"answer": answer(w), "record": usageLine(rec)}
+			if s.body != nil {
+				got["upstream"] = append([]byte(s.path+"\n"), pretty(t, s.body)...)
+				checkUpstream(t, c.vendor, s.body)
+			}
+			for _, name := range []string{"upstream", "answer", "record"} {
+				if *update {
+					c.set(name, got[name])
+				} else if diff := cmp.Diff(string(c.section(name)), string(got[name])); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+			if *update {
+				if err := os.WriteFile(c.path, txtar.Format(c.Archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.Code == 200 {
+				checkAnswer(t, c.client, w)
+			}
+		})
+	}
+}
+
+// However a stream is cut into reads, the client reads the same.
+func TestCellsSplit(t *testing.T) {
+	for _, c := range cells(t) {
+		reply := c.section("reply")
+		if !bytes.HasPrefix(reply, []byte("data:")) && !bytes.HasPrefix(reply, []byte("event:")) {
+			continue
+		}
+		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
+			w, _ := c.run(t, c.provider(bytes.NewReader(reply)), c.section("client"))
+			want := string(answer(w))
+			w, _ = c.run(t, c.provider(iotest.OneByteReader(bytes.NewReader(reply))), c.section("client"))
+			if diff := cmp.Diff(want, string(answer(w))); diff != "" {
+				t.Fatalf("byte by byte (-want +got):\n%s", diff)
+			}
+			for i := range reply {
+				parts := io.MultiReader(bytes.NewReader(reply[:i]), bytes.NewReader(reply[i:]))
+				w, _ := c.run(t, c.provider(parts), c.section("client"))
+				if got := string(answer(w)); got != want {
+					t.Fatalf("cut at %d (-want +got):\n%s", i, cmp.Diff(want, got))
+				}
+			}
+		})
+	}
+}
+
+// A stream that is cut anywhere is never taken for a whole one.
+func TestCellsCut(t *testing.T) {
+	for _, c := range cells(t) {
+		reply := c.section("reply")
+		stream := bytes.HasPrefix(reply, []byte("data:")) || bytes.HasPrefix(reply, []byte("event:"))
+		if !stream || bytes.Contains(c.section("record"), []byte(`error "u`)) {
+			continue
+		}
+		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
+			broken := 0
+			for i := range reply {
+				w, rec := c.run(t, c.provider(bytes.NewReader(reply[:i])), c.section("client"))
+				if rec.ErrorType == "" {
+					if rest := reply[i:]; !harmless(rest) {
+						t.Fatalf("cut at %d of %d, before %q, it is a clean end:\n%s", i, len(reply), rest[:min(len(rest), 60)], w.Body)
+					}
+					continue
+				}
+				broken++
+				if w.Code == 200 {
+					if err := readStream(c.client, w.Body.Bytes()); err == nil {
+						t.Fatalf("cut at %d, the client takes it for whole:\n%s", i, w.Body)
+					}
+				}
+			}
+			if broken == 0 {
+				t.Error("no cut broke it")
+			}
+		})
+	}
+}
+
+// harmless reports whether a stream is complete without what stands in rest: the mark of
+// the end, when everything was said, and usage.
+func harmless(rest []byte) bool {
+	return !bytes.Contains(rest, []byte("\"finish_reason\":\"")) && !bytes.Contains(rest, []byte("message_stop")) && !bytes.Contains(rest, []byte("finishReason"))
+}
+
+func pretty(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		t.Fatalf("the upstream body is not JSON: %v\n%s", err, b)
+	}
+	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
+}
+
+// checkUpstream holds a body against the vendor's own types: what they do not have is a
+// mistake, unless the client wrote it so.
+func checkUpstream(t *testing.T, v llm.Vendor, body []byte) {
+	t.Helper()
+	var typed any
+	switch v {
+	case llm.OpenAI:
+		typed = new(openai.ChatCompletionNewParams)
+	default:
+		t.Fatalf("no types for %s", v)
+	}
+	if err := json.Unmarshal(body, typed); err != nil {
+		t.Errorf("the vendor's types can't hold what it gets: %v\n%s", err, body)
+	}
+}
+
+// checkAnswer reads what the client got with the types of its dialect's own vendor.
+func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
+	t.Helper()
+	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+		if err := readStream(client, w.Body.Bytes()); err != nil && !errors.Is(err, errSaid) {
+			t.Errorf("the client can't read the stream: %v\n%s", err, w.Body)
+		}
+		return
+	}
+	var typed any
+	switch client {
+	case "chat":
+		typed = new(openai.ChatCompletion)
+	case "messages":
+		typed = new(anthropic.Message)
+	case "gemini":
+		typed = new(genai.GenerateContentResponse)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), typed); err != nil {
+		t.Errorf("the client can't read the answer: %v\n%s", err, w.Body)
+	}
+}
+
+// errSaid is an error that the stream itself tells.
+var errSaid = errors.New("the stream ends with an error")
+
+// readStream reads a stream as the client's own types have it, to its end.
+func readStream(client string, body []byte) error {
+	var datas [][]byte
+	for _, event := range bytes.Split(bytes.TrimSpace(body), []byte("\n\n")) {
+		for _, line := range bytes.Split(event, []byte("\n")) {
+			if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+				datas = append(datas, data)
+			}
+		}
+	}
+	if len(datas) == 0 {
+		return errors.New("there are no events")
+	}
+	if slices.ContainsFunc(datas, func(d []byte) bool {
+		return bytes.HasPrefix(d, []byte(`{"error":`)) || bytes.HasPrefix(d, []byte(`{"type":"error"`))
+	}) {
+		return errSaid
+	}
+	switch client {
+	case "chat":
+		return readChat(datas)
+	default:
+		return fmt.Errorf("nobody reads the streams of %s", client)
+	}
+}
+
+func readChat(datas [][]byte) error {
+	var acc openai.ChatCompletionAccumulator
+	for i, d := range datas {
+		if string(d) == "[DONE]" {
+			if i != len(datas)-1 {
+				return errors.New("the stream goes on after [DONE]")
+			}
+			if len(acc.Choices) == 0 || acc.Choices[0].FinishReason == "" {
+				return errors.New("[DONE] without a finish_reason")
+			}
+			return nil
+		}
+		var chunk openai.ChatCompletionChunk
+		if err := json.Unmarshal(d, &chunk); err != nil {
+			return err
+		}
+		if !acc.AddChunk(chunk) {
+			return fmt.Errorf("the chunk does not fit: %s", d)
+		}
+	}
+	return errors.New("the stream has no [DONE]")
+}

@@ -1,0 +1,68 @@
+package dialect
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Carrier is one [Request] on its way to one provider, with the account of what is
+// left behind. It belongs to one goroutine; the Request is only read.
+type Carrier struct {
+	*Request
+	Model  string // to ask for
+	Origin string // whose signatures the provider takes
+
+	taken   []bool // of Request.Fields
+	dropped []string
+}
+
+// Carry returns a Carrier for r, to be sent to a provider as model.
+func Carry(r *Request, model, origin string) *Carrier {
+	return &Carrier{Request: r, Model: model, Origin: origin, taken: make([]bool, len(r.Fields))}
+}
+
+// Take returns the value of the field of that name and counts it as carried; nil
+// when there is none. A null counts as none.
+func (c *Carrier) Take(name string) jsontext.Value {
+	for i := range c.Fields {
+		if c.Fields[i].Name == name {
+			c.taken[i] = true
+			if c.Fields[i].Value.Kind() == 'n' {
+				return nil
+			}
+			return c.Fields[i].Value
+		}
+	}
+	return nil
+}
+
+// Drop notes that what stands at path in the client's request is not carried.
+func (c *Carrier) Drop(path string) {
+	if path != "" && !slices.Contains(c.dropped, path) {
+		c.dropped = append(c.dropped, path)
+	}
+}
+
+// Owns reports whether the provider made the signature of p. Others are not sent:
+// the part is noted as dropped.
+func (c *Carrier) Owns(p *Part) bool {
+	if p.Signature != "" && p.Origin == c.Origin {
+		return true
+	}
+	c.Drop(p.Path)
+	return false
+}
+
+// Dropped returns the paths of all that is not carried, sorted.
+func (c *Carrier) Dropped() []string {
+	out := slices.Clone(c.dropped)
+	for i, f := range c.Fields {
+		if !c.taken[i] && f.Value.Kind() != 'n' {
+			out = append(out, f.Path)
+		}
+	}
+	slices.SortFunc(out, strings.Compare)
+	return slices.Compact(out)
+}

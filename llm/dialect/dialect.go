@@ -1,0 +1,273 @@
+// Package dialect is the canonical form of what LLM clients and providers say to
+// each other: requests, answers, streams, errors and usage, in no vendor's words.
+//
+// A dialect is a wire format. Each has a package beside this one (openai, anthropic,
+// gemini) that reads its wire into this form and writes it out; package llm joins
+// any two of them. What a dialect does not understand of a [Request] is kept as raw
+// JSON in [Request.Fields] with the place where it stood, and a [Carrier] accounts for
+// what of a Request reached the provider: what nobody took is reported, so that
+// nothing is lost in silence.
+//
+// Where client and provider speak the same dialect nothing is translated: a [Body]
+// is checked, and patched where it must be.
+//
+// Nothing here does I/O. It is a leaf: it imports no package of this module.
+package dialect
+
+import (
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Request asks a model for an answer.
+type Request struct {
+	Model  string // as the client wrote it
+	Stream bool   // the client wants events
+	// Usage says that the client of a stream asked for the usage, in dialects
+	// where that is a question.
+	Usage bool
+
+	Messages  []Message
+	Tools     []Tool
+	Choice    Choice    // of tools
+	Output    Output    // structured output
+	Reasoning Reasoning // thinking before the answer
+
+	// Fields are the other things that the request says, in its order: those with
+	// one of the names below, and those that its dialect does not understand.
+	Fields []Field
+}
+
+// Names of fields that several dialects have. Values are as OpenAI's chat
+// completions write them.
+const (
+	MaxTokens        = "max_tokens"
+	Temperature      = "temperature"
+	TopP             = "top_p"
+	TopK             = "top_k"
+	Stop             = "stop" // an array of strings
+	Seed             = "seed"
+	PresencePenalty  = "presence_penalty"
+	FrequencyPenalty = "frequency_penalty"
+	Candidates       = "n"
+	LogProbs         = "logprobs"
+	TopLogProbs      = "top_logprobs"
+	User             = "user"
+	ServiceTier      = "service_tier"
+	ParallelTools    = "parallel_tool_calls"
+)
+
+// A Field is a member of a request that is not part of its structure.
+type Field struct {
+	// Name is one of the names above, or the member's own when it stands at the
+	// top and is not known; "" when it stands deeper.
+	Name  string
+	Path  string // where the client wrote it: messages[0].name
+	Value jsontext.Value
+}
+
+// A Role says whose words a message holds.
+type Role uint8
+
+// The roles. The zero value is FromUser: results of tools are part of what the user
+// says.
+const (
+	FromUser Role = iota
+	FromSystem
+	FromAssistant
+)
+
+// A Message is a turn of the conversation.
+type Message struct {
+	Role  Role
+	Path  string
+	Parts []Part
+}
+
+// A Kind says what a [Part] is.
+type Kind uint8
+
+// The kinds of parts.
+const (
+	Text       Kind = iota
+	Thinking        // what the model thought, with the provider's signature
+	Redacted        // the same, readable by the provider alone
+	Refusal         // the model's words for not answering
+	Image           // Media
+	Audio           // Media
+	Document        // Media
+	ToolCall        // ID, Name, Text: the arguments
+	ToolResult      // ID, Name, Parts
+	Opaque          // what only the dialect it came from understands
+)
+
+// A Part is a piece of a message.
+type Part struct {
+	Kind Kind
+	Path string // where the client wrote it; "" in answers
+
+	// Text of Text, Thinking and Refusal; the data of Redacted; of a ToolCall the
+	// arguments as JSON text, as they were written.
+	Text  string
+	Media Media
+
+	ID     string // of a ToolCall, and of the call that a ToolResult answers
+	Name   string // of the tool
+	Parts  []Part // of a ToolResult: text, images and documents
+	Failed bool   // the ToolResult says that the tool failed
+
+	// Signature is what the provider wants back with the part, unchanged; on
+	// Thinking and ToolCall. Origin is who made it: no other provider may see
+	// it. In answers, "" is the provider that answers.
+	Signature string
+	Origin    string
+
+	// Cache is an Anthropic cache_control, {"type":"ephemeral"}: the prompt up to
+	// here is worth keeping. Nil: it is not said.
+	Cache jsontext.Value
+}
+
+// Media is an image, a sound or a document.
+type Media struct {
+	Type   string // media type, "" when it is not known
+	Data   string // base64
+	URL    string // where it is, when Data is empty
+	File   string // the provider's id of it, when both are empty
+	Name   string // file name, "" when it has none
+	Detail string // OpenAI's detail of an image: low, high, auto; "" when it is not said
+}
+
+// A Tool is a function that the model may call.
+type Tool struct {
+	Path        string
+	Name        string
+	Description string
+	Schema      jsontext.Value // JSON Schema of the arguments; nil: none
+	Strict      *bool
+	Cache       jsontext.Value // see [Part.Cache]
+}
+
+// A ChoiceMode says whether the model is to call tools.
+type ChoiceMode uint8
+
+// The modes. The zero value leaves it to the provider's default.
+const (
+	ChoiceDefault ChoiceMode = iota
+	ChoiceAuto
+	ChoiceNone
+	ChoiceRequired // any tool
+	ChoiceNamed    // the tool of that name
+)
+
+// A Choice is the choice of tools that a request leaves to the model.
+type Choice struct {
+	Mode ChoiceMode
+	Name string // with ChoiceNamed
+	Path string
+}
+
+// An OutputFormat says what the answer's text is.
+type OutputFormat uint8
+
+// The formats. The zero value is prose.
+const (
+	Prose      OutputFormat = iota
+	JSONObject              // any JSON object
+	JSONSchema              // JSON that conforms to a schema
+)
+
+// An Output is the form in which a request wants the answer's text.
+type Output struct {
+	Format      OutputFormat
+	Path        string
+	Name        string
+	Description string
+	Schema      jsontext.Value
+	Strict      *bool
+}
+
+// A Reasoning says how much the model is to think before it answers. The zero
+// value leaves it to the provider.
+type Reasoning struct {
+	Path   string // "" when the request says nothing
+	Off    bool
+	Effort string // none, minimal, low, medium, high, xhigh, max; "" when a budget is set, or nothing is said
+	Budget int64  // tokens; 0 when only an effort is said
+	Hidden bool   // the client does not want to see it
+}
+
+// efforts are the efforts with the tokens that stand for them where a dialect
+// counts tokens.
+var efforts = [...]struct {
+	name   string
+	budget int64
+}{{"minimal", 1024}, {"low", 1024}, {"medium", 2048}, {"high", 4096}, {"xhigh", 8192}, {"max", 16384}}
+
+// Tokens returns the budget, or the one that stands for the effort.
+func (r *Reasoning) Tokens() int64 {
+	if r.Budget > 0 {
+		return r.Budget
+	}
+	for _, e := range efforts {
+		if e.name == r.Effort {
+			return e.budget
+		}
+	}
+	return 0
+}
+
+// Level returns the effort, or the one of low, medium and high that stands for the
+// budget; "" when nothing is said.
+func (r *Reasoning) Level() string {
+	switch {
+	case r.Off:
+		return "none"
+	case r.Effort != "" || r.Budget == 0:
+		return r.Effort
+	case r.Budget <= 1024:
+		return "low"
+	case r.Budget <= 2048:
+		return "medium"
+	default:
+		return "high"
+	}
+}
+
+// foreign begins a signature that stands in a field of another vendor's dialect. It
+// says whose it is, so that it comes back to that vendor and to nobody else.
+const foreign = "mcpgw:signature:"
+
+// Foreign returns the form in which a client keeps a signature of origin that its
+// dialect has no place for: it comes back as it is, and [Signature] reads it.
+func Foreign(origin, signature string) string { return foreign + origin + ":" + signature }
+
+// Signature returns a signature as a client sent it, and whose it is: that of
+// native, the vendor of the client's dialect, unless it says otherwise.
+func Signature(s, native string) (origin, signature string) {
+	rest, ok := strings.CutPrefix(s, foreign)
+	if !ok {
+		return native, s
+	}
+	origin, signature, _ = strings.Cut(rest, ":")
+	return origin, signature
+}
+
+// PackID returns the id of a tool call with the signature that has to come back with
+// it, for dialects in which nothing else of a call does.
+func PackID(id, origin, signature string) string {
+	if signature == "" {
+		return id
+	}
+	return id + "." + Foreign(origin, signature)
+}
+
+// UnpackID is the inverse of [PackID]. The signature of an id without one is "".
+func UnpackID(packed string) (id, origin, signature string) {
+	id, rest, ok := strings.Cut(packed, "."+foreign)
+	if !ok {
+		return packed, "", ""
+	}
+	origin, signature, _ = strings.Cut(rest, ":")
+	return id, origin, signature
+}

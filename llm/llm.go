@@ -1,0 +1,187 @@
+// Package llm is the LLM engine: backends that take requests in the dialect of the
+// client, send them to one of several providers in the provider's, and answer in the
+// client's again.
+//
+// Its central type is [Backend], which package gateway makes of a Backend resource of
+// type AI and hands requests to. Where client and provider speak the same dialect, bytes
+// are checked, patched and passed; where they don't, the packages llm/openai,
+// llm/anthropic and llm/gemini translate by way of the canonical form of llm/dialect.
+// Nothing is sent to the client before the first content of an answer, so that until then
+// any failure of a provider is made good by the next one; after it, a stream that breaks
+// ends with an error in the client's dialect, never as if it were whole.
+//
+// The package knows providers as http.RoundTrippers. It never reads configuration, and
+// keeps credentials, and the signatures that providers put into answers, to whom they
+// belong to.
+package llm
+
+import (
+	"cmp"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// Limits on what is held in memory.
+const (
+	maxBody   = 32 << 20 // of a request; the largest that a provider takes
+	maxAnswer = 64 << 20 // of an answer that is not streamed
+	maxEvent  = 16 << 20 // of one event of a stream
+	maxError  = 1 << 20  // of a provider's error
+	maxHeld   = 1 << 20  // of what comes before the first content
+	maxNamed  = 4 << 10  // of the header that names dropped fields
+)
+
+// Clocks bound how long a request waits. A zero field means its default.
+type Clocks struct {
+	// FirstContent bounds the time until the first content of a stream, from when the
+	// request is sent to a provider; default 2 minutes. Then the next one is asked.
+	FirstContent time.Duration
+	// Idle bounds the time between two events of a stream; default 2 minutes.
+	Idle time.Duration
+	// Total bounds an answer that is not streamed, from when the request is sent to a
+	// provider; default 10 minutes, which is what the providers' own clients wait. A
+	// stream has no total of its own: the route's timeout bounds it.
+	Total time.Duration
+	// Silence is how long the client of a stream waits before it is told that the
+	// request is being served: 200 and a comment; default 10 seconds.
+	Silence time.Duration
+	// Comment is the time between two comments to the client of a silent stream;
+	// default 15 seconds.
+	Comment time.Duration
+}
+
+func (c Clocks) withDefaults() Clocks {
+	c.FirstContent = cmp.Or(c.FirstContent, 2*time.Minute)
+	c.Idle = cmp.Or(c.Idle, 2*time.Minute)
+	c.Total = cmp.Or(c.Total, 10*time.Minute)
+	c.Silence = cmp.Or(c.Silence, 10*time.Second)
+	c.Comment = cmp.Or(c.Comment, 15*time.Second)
+	return c
+}
+
+// A Config says what a [Backend] is.
+type Config struct {
+	// Name is namespace/name.
+	Name string
+	// Groups are the providers, most preferred group first. There is at least one.
+	Groups [][]*Provider
+	// Strict refuses a request that holds what a provider can't express.
+	Strict bool
+	Clocks Clocks
+
+	// Logger gets what operators should know; default [slog.Default].
+	Logger *slog.Logger
+	// Metrics, when set, counts.
+	Metrics *telemetry.Metrics
+}
+
+// A Provider is one LLM API with the credential for it. It is not changed once a Backend
+// has it.
+type Provider struct {
+	// Name is what logs call it in its priority group; "" without one.
+	Name   string
+	Vendor Vendor
+	// RoundTripper sends requests; it replaces scheme and host of their URLs.
+	RoundTripper http.RoundTripper
+	// Host is what the provider's requests say in Host.
+	Host string
+	// Path replaces the path of the vendor's API.
+	Path string
+	// Model replaces the model that the client asks for.
+	Model      string
+	APIVersion string // see the field of that name
+	Credential Credential
+	// Fault, when set, is why nothing can be sent to it.
+	Fault *fault.Fault
+	// Health is what is known of it; it outlives the Provider.
+	Health *Health
+}
+
+// A Credential is what a provider is shown.
+type Credential struct {
+	// Passthrough sends what the client shows instead of Token.
+	Passthrough bool
+	Token       secret.Value
+	// Header and Prefix replace where the vendor wants it. A nil Prefix is the
+	// vendor's.
+	Header string
+	Prefix *string
+}
+
+// label returns what metrics call the provider.
+func (p *Provider) label() string { return cmp.Or(p.Name, p.Vendor.String()) }
+
+// A Backend answers requests to language models. It is safe for concurrent use and keeps
+// nothing between requests but what is in the [Health] of its providers.
+type Backend struct {
+	cfg Config
+}
+
+// New returns a backend for cfg.
+func New(cfg Config) *Backend {
+	cfg.Clocks = cfg.Clocks.withDefaults()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Backend{cfg: cfg}
+}
+
+// next returns the provider to ask next: of the first group that has one which was not
+// asked yet and is not out, the less busy of two random ones. When all are out the one
+// that has been out for longest in the first group is asked, if nobody was yet. It
+// returns nil when there is nobody left.
+func (b *Backend) next(tried []*Provider) *Provider {
+	now := time.Now()
+	for _, group := range b.cfg.Groups {
+		from := make([]*Provider, 0, len(group))
+		for _, p := range group {
+			if !contains(tried, p) && p.Health.available(now) {
+				from = append(from, p)
+			}
+		}
+		for len(from) > 0 {
+			i := leastOfTwo(from)
+			if from[i].Health.claim(now) {
+				return from[i]
+			}
+			from = append(from[:i], from[i+1:]...)
+		}
+	}
+	if len(tried) > 0 {
+		return nil
+	}
+	var first *Provider
+	for _, p := range b.cfg.Groups[0] {
+		if first == nil || p.Health.returns().Before(first.Health.returns()) {
+			first = p
+		}
+	}
+	return first
+}
+
+func leastOfTwo(from []*Provider) int {
+	if len(from) == 1 {
+		return 0
+	}
+	i := rand.IntN(len(from))
+	j := (i + 1 + rand.IntN(len(from)-1)) % len(from)
+	if from[j].Health.active.Load() < from[i].Health.active.Load() {
+		return j
+	}
+	return i
+}
+
+func contains(list []*Provider, p *Provider) bool {
+	for _, q := range list {
+		if q == p {
+			return true
+		}
+	}
+	return false
+}

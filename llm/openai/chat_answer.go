@@ -1,0 +1,201 @@
+package openai
+
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/mcpgw/mcpgw/llm/dialect"
+)
+
+// The wire of an answer, whole and in chunks.
+type (
+	chatResponse struct {
+		ID      string           `json:"id"`
+		Object  string           `json:"object"`
+		Created int64            `json:"created"`
+		Model   string           `json:"model"`
+		Choices []chatCompletion `json:"choices"`
+		Usage   *chatUsage       `json:"usage,omitzero"`
+		Error   *errorObject     `json:"error,omitzero"` // what ends a broken stream
+	}
+	chatCompletion struct {
+		Index        int            `json:"index"`
+		Message      *chatSaid      `json:"message,omitzero"`
+		Delta        *chatSaid      `json:"delta,omitzero"`
+		LogProbs     jsontext.Value `json:"logprobs,omitzero"`
+		FinishReason *string        `json:"finish_reason"`
+	}
+	// A chatSaid is what the model says: a message, or what a chunk adds to it.
+	chatSaid struct {
+		Role             string          `json:"role,omitzero"`
+		Content          *string         `json:"content,omitzero"`
+		Refusal          *string         `json:"refusal,omitzero"`
+		ReasoningContent string          `json:"reasoning_content,omitzero"`
+		Reasoning        string          `json:"reasoning,omitzero"` // vLLM's and OpenRouter's name for it
+		ReasoningDetails []chatReasoning `json:"reasoning_details,omitzero"`
+		ToolCalls        []chatToolCall  `json:"tool_calls,omitzero"`
+	}
+	chatUsage struct {
+		PromptTokens     int64              `json:"prompt_tokens"`
+		CompletionTokens int64              `json:"completion_tokens"`
+		TotalTokens      int64              `json:"total_tokens"`
+		PromptDetails    *chatPromptDetails `json:"prompt_tokens_details,omitzero"`
+		OutputDetails    *chatOutputDetails `json:"completion_tokens_details,omitzero"`
+	}
+	chatPromptDetails struct {
+		CachedTokens int64 `json:"cached_tokens"`
+	}
+	chatOutputDetails struct {
+		ReasoningTokens int64 `json:"reasoning_tokens"`
+	}
+)
+
+func (u *chatUsage) canonical() dialect.Usage {
+	if u == nil {
+		return dialect.Usage{}
+	}
+	out := dialect.Usage{Known: true, Input: u.PromptTokens, Output: u.CompletionTokens}
+	if u.PromptDetails != nil {
+		out.CacheRead = u.PromptDetails.CachedTokens
+	}
+	if u.OutputDetails != nil {
+		out.Reasoning = u.OutputDetails.ReasoningTokens
+	}
+	return out
+}
+
+func chatUsageOf(u dialect.Usage) *chatUsage {
+	if !u.Known {
+		return nil
+	}
+	return &chatUsage{
+		PromptTokens: u.Input, CompletionTokens: u.Output, TotalTokens: u.Total(),
+		PromptDetails: &chatPromptDetails{u.CacheRead}, OutputDetails: &chatOutputDetails{u.Reasoning},
+	}
+}
+
+// chatReason reads a finish_reason.
+func chatReason(s string) dialect.StopReason {
+	switch s {
+	case "length":
+		return dialect.StopLength
+	case "tool_calls", "function_call":
+		return dialect.StopTools
+	case "content_filter":
+		return dialect.StopFilter
+	default: // stop, and what servers like it invent
+		return dialect.StopEnd
+	}
+}
+
+func chatReasonOf(r dialect.StopReason) string {
+	switch r {
+	case dialect.StopLength, dialect.StopContext:
+		return "length"
+	case dialect.StopTools:
+		return "tool_calls"
+	case dialect.StopFilter:
+		return "content_filter"
+	default:
+		return "stop"
+	}
+}
+
+// DecodeResponse reads a provider's answer.
+func (Chat) DecodeResponse(body []byte) (*dialect.Response, error) {
+	var wire chatResponse
+	if err := json.Unmarshal(body, &wire); err != nil {
+		return nil, err
+	}
+	if wire.Error != nil { // some say so with status 200
+		e := &dialect.Error{Status: statusOf(wire.Error)}
+		fillError(e, wire.Error)
+		return nil, e
+	}
+	if len(wire.Choices) == 0 {
+		return nil, errNoChoice
+	}
+	r := &dialect.Response{ID: wire.ID, Model: wire.Model, Created: wire.Created, Usage: wire.Usage.canonical()}
+	for i := range wire.Choices {
+		c := &wire.Choices[i]
+		if c.Message == nil {
+			return nil, errNoChoice
+		}
+		a := dialect.Answer{Index: c.Index, Reason: dialect.StopEnd}
+		if c.FinishReason != nil {
+			a.Reason = chatReason(*c.FinishReason)
+		}
+		a.Parts = chatParts(c.Message)
+		r.Choices = append(r.Choices, a)
+	}
+	return r, nil
+}
+
+func chatParts(m *chatSaid) (parts []dialect.Part) {
+	if t := m.ReasoningContent + m.Reasoning; t != "" {
+		parts = append(parts, dialect.Part{Kind: dialect.Thinking, Text: t})
+	}
+	if m.Content != nil && *m.Content != "" {
+		parts = append(parts, dialect.Part{Kind: dialect.Text, Text: *m.Content})
+	}
+	if m.Refusal != nil && *m.Refusal != "" {
+		parts = append(parts, dialect.Part{Kind: dialect.Refusal, Text: *m.Refusal})
+	}
+	for _, call := range m.ToolCalls {
+		if call.Function != nil {
+			parts = append(parts, dialect.Part{Kind: dialect.ToolCall, ID: call.ID, Name: call.Function.Name, Text: call.Function.Arguments})
+		}
+	}
+	return parts
+}
+
+// EncodeResponse writes an answer to a client. origin is whose the signatures in it
+// are.
+func (Chat) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+	wire := chatResponse{ID: r.ID, Object: "chat.completion", Created: now(r.Created), Model: r.Model, Usage: chatUsageOf(r.Usage)}
+	for i := range r.Choices {
+		a := &r.Choices[i]
+		said := &chatSaid{Role: "assistant"}
+		var text string
+		spoken := false
+		for j := range a.Parts {
+			p := &a.Parts[j]
+			switch p.Kind {
+			case dialect.Text:
+				text, spoken = text+p.Text, true
+			case dialect.Refusal:
+				said.Refusal = &p.Text
+			case dialect.Thinking:
+				said.ReasoningContent += p.Text
+				d := chatReasoning{Type: "reasoning.text", Text: p.Text, Index: len(said.ReasoningDetails)}
+				if p.Signature != "" {
+					d.Signature = foreign(origin, p.Signature)
+				}
+				said.ReasoningDetails = append(said.ReasoningDetails, d)
+			case dialect.Redacted:
+				said.ReasoningDetails = append(said.ReasoningDetails, chatReasoning{
+					Type: "reasoning.encrypted", Data: foreign(origin, p.Text), Index: len(said.ReasoningDetails),
+				})
+			case dialect.ToolCall:
+				said.ToolCalls = append(said.ToolCalls, chatToolCall{
+					ID: dialect.PackID(p.ID, origin, p.Signature), Type: "function",
+					Function: &chatFunction{Name: p.Name, Arguments: arguments(p.Text)},
+				})
+			}
+		}
+		if spoken || len(said.ToolCalls) == 0 && said.Refusal == nil {
+			said.Content = &text
+		}
+		reason := chatReasonOf(a.Reason)
+		wire.Choices = append(wire.Choices, chatCompletion{Index: a.Index, Message: said, FinishReason: &reason})
+	}
+	return json.Marshal(wire)
+}
+
+// foreign returns a signature as a client of this dialect keeps it.
+func foreign(origin, signature string) string {
+	if origin == vendor {
+		return signature
+	}
+	return dialect.Foreign(origin, signature)
+}

@@ -1,0 +1,46 @@
+package llm
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+)
+
+// An operation is what a request asks for, as its path tells.
+type operation struct {
+	form   form
+	models bool // the list of models
+	fault  *fault.Fault
+}
+
+// operationOf returns what r asks for, by the end of its path: a backend stands under any
+// prefix. What is none of the well-known paths is a chat completion.
+func operationOf(r *http.Request) operation {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	op := operation{form: chat}
+	method := http.MethodPost
+	switch {
+	case strings.HasSuffix(path, "/v1/models"):
+		op.models, method = true, http.MethodGet
+	default:
+		for _, end := range unserved {
+			if strings.HasSuffix(path, end) {
+				op.fault = fault.New(fault.NotImplemented, "%s is not served yet", end)
+				return op
+			}
+		}
+	}
+	if r.Method != method {
+		op.fault = &fault.Fault{Code: fault.MethodNotAllowed, Message: "use " + method, Header: http.Header{"Allow": {method}}}
+	}
+	return op
+}
+
+// unserved are the ends of paths that are well known and lead nowhere yet: none of them
+// is a chat completion.
+var unserved = [...]string{
+	"/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
+	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":generateContent", ":streamGenerateContent", ":countTokens",
+	":embedContent",
+}

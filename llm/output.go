@@ -1,0 +1,138 @@
+package llm
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/events"
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm/dialect"
+)
+
+// An output is the answer to the client of a query. While a stream is silent it sends
+// comments, so that nobody on the way gives up.
+type output struct {
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	clocks *Clocks
+
+	mu    sync.Mutex  // held while something is written
+	timer *time.Timer // of a stream, from watch to end
+	began bool        // the head of a stream was sent
+	ended bool
+	last  time.Time // when something was sent last
+}
+
+// watch begins to watch the silence of a stream.
+func (o *output) watch() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = time.Now()
+	o.timer = time.AfterFunc(o.clocks.Silence, o.comment)
+}
+
+// comment breaks the silence.
+func (o *output) comment() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return
+	}
+	if since := time.Since(o.last); o.began && since < o.clocks.Comment {
+		o.timer.Reset(o.clocks.Comment - since)
+		return
+	}
+	if o.write([]byte(events.Keepalive)) == nil { // otherwise the request ends by itself
+		o.timer.Reset(o.clocks.Comment)
+	}
+}
+
+// write sends a part of a stream; mu is held.
+func (o *output) write(b []byte) error {
+	if !o.began {
+		o.began = true
+		o.w.Header()["Content-Type"] = []string{"text/event-stream"}
+		o.w.Header()["Cache-Control"] = []string{"no-cache"}
+		o.w.WriteHeader(http.StatusOK)
+	}
+	o.last = time.Now()
+	if _, err := o.w.Write(b); err != nil {
+		return gone(err)
+	}
+	if err := o.rc.Flush(); err != nil {
+		return gone(err)
+	}
+	return nil
+}
+
+// send sends a part of a stream.
+func (o *output) send(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.write(b)
+}
+
+// open reports whether the head of a stream was sent.
+func (o *output) open() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.began
+}
+
+// head calls f with the header of the answer, if it was not sent yet.
+func (o *output) head(f func(http.Header)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.began {
+		f(o.w.Header())
+	}
+}
+
+// end stops watching. Nothing is written afterwards.
+func (o *output) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+}
+
+// fail answers q with a failure: as an answer of its own, or as the end of a stream that
+// has begun.
+func (o *output) fail(q *query, f *failure) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e, h := f.says, http.Header(nil)
+	if e == nil {
+		e, h = canonicalError(ofProvider(f.err))
+	}
+	q.rec.Err = f.err
+	if q.rec.ErrorType = fault.Of(f.err).Code.String(); f.says != nil {
+		q.rec.ErrorType = code(e)
+	}
+	switch {
+	case o.began:
+		return o.write(q.codec.NewWriter(dialect.WriterOptions{}).Error(nil, e))
+	case f.body != nil:
+		answerHeaders(o.w.Header(), f.header)
+		o.w.Header()["Content-Type"] = []string{"application/json"}
+		o.w.WriteHeader(e.Status)
+		if _, err := o.w.Write(f.body); err != nil {
+			return gone(err)
+		}
+	default:
+		answerHeaders(o.w.Header(), f.header)
+		writeError(o.w, q.codec, e, h)
+	}
+	return nil
+}
+
+// ofProvider returns an error of the connection to a provider as the client may read it.
+func ofProvider(err error) error {
+	if f := fault.Of(err); f.Code != fault.Internal {
+		return f
+	}
+	return fault.Wrap(fault.UpstreamFailed, err, "the provider failed")
+}

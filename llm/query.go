@@ -1,0 +1,182 @@
+package llm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// A query is one request of a client on its way to an answer.
+type query struct {
+	*Backend
+	ctx    context.Context
+	header http.Header // of the client's request
+	rec    *telemetry.Record
+	form   form // of the client
+	codec  codec
+
+	body   *dialect.Body
+	model  string // that the client asks for
+	stream bool
+	usage  bool             // the client of a stream asked for the usage
+	read   *dialect.Request // the body in canonical form, once it was needed
+
+	out output
+}
+
+// Serve answers a request. Errors before the first byte are returned and rendered by
+// [Backend.WriteError]; what goes wrong afterwards is said in the answer.
+func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
+	op := operationOf(r)
+	if op.fault != nil {
+		return op.fault
+	}
+	rec := telemetry.FromContext(r.Context())
+	rec.LLM.Operation = op.form.operation()
+	if op.models {
+		return b.serveModels(w)
+	}
+	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.form.codec()}
+	if err := q.readBody(w, r, op); err != nil {
+		return err
+	}
+	rec.LLM.RequestModel, rec.LLM.Stream = q.model, q.stream
+	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks}
+	if q.stream {
+		q.out.watch()
+	}
+	defer q.out.end()
+	err := q.answer()
+	if err != nil && q.out.open() && fault.Of(err).Code != fault.ClientGone {
+		return q.out.fail(q, failed(err))
+	}
+	return err
+}
+
+// readBody reads and checks the body of a request.
+func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) error {
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return fault.New(fault.UnsupportedMedia, "the Content-Encoding %q is not served: send the body as it is", e)
+	}
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return fault.New(fault.TooLarge, "the request is larger than %d MiB", maxBody>>20)
+	case err != nil && q.ctx.Err() != nil:
+		return context.Cause(q.ctx)
+	case err != nil:
+		var f *fault.Fault
+		if errors.As(err, &f) {
+			return f
+		}
+		return fault.Wrap(fault.BadRequest, err, "the request body could not be read")
+	}
+	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools"); err != nil {
+		return fault.New(fault.BadRequest, "%s", err)
+	}
+	q.model, q.stream = q.body.String("model"), q.body.True("stream")
+	return nil
+}
+
+// answer asks one provider after the other until one answers.
+func (q *query) answer() error {
+	var tried []*Provider
+	var last *failure
+	for p := q.next(nil); p != nil; p = q.next(tried) {
+		tried = append(tried, p)
+		f, err := q.ask(p)
+		if f == nil {
+			return err
+		}
+		last = f
+		if out := p.Health.fail(f, time.Now()); out {
+			q.cfg.Logger.Warn("LLM provider left out", "backend", q.cfg.Name, "provider", p.label(), "reason", f.err)
+		}
+	}
+	return q.giveUp(last)
+}
+
+// ask sends the query to one provider and answers the client with what comes. It returns
+// a failure when another provider may be asked, for nothing was sent to the client yet.
+func (q *query) ask(p *Provider) (*failure, error) {
+	rec := q.rec
+	rec.LLM.Provider, rec.LLM.Name = p.Vendor.String(), p.Name
+	if p.Fault != nil {
+		return &failure{err: p.Fault, unreachable: true}, nil
+	}
+	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
+	a.speaks = a.vendor.speaks(q.form)
+	body, err := a.prepare()
+	if err != nil {
+		p.Health.unclaim()
+		return nil, err
+	}
+	rec.LLM.SentModel = a.named
+	rec.Attempts++
+	rec.UpstreamHost = p.Host
+	p.Health.active.Add(1)
+	defer p.Health.active.Add(-1)
+	f, err := a.send(body)
+	switch {
+	case f != nil:
+		q.cfg.Metrics.LLMAttempt(q.cfg.Name, p.label(), "failed")
+	case err == nil && a.refused != nil:
+		p.Health.answered()
+		q.cfg.Metrics.LLMAttempt(q.cfg.Name, p.label(), "refused")
+	case err == nil && a.broken:
+		q.cfg.Metrics.LLMAttempt(q.cfg.Name, p.label(), "broken")
+	case err == nil:
+		p.Health.answered()
+		q.cfg.Metrics.LLMAttempt(q.cfg.Name, p.label(), "answered")
+	default:
+		p.Health.unclaim()
+	}
+	return f, err
+}
+
+// canonical returns the request in canonical form.
+func (q *query) canonical() (*dialect.Request, error) {
+	if q.read != nil {
+		return q.read, nil
+	}
+	r, err := q.codec.DecodeRequest(q.body.Raw)
+	if err != nil {
+		return nil, err
+	}
+	r.Model, r.Stream = q.model, q.stream
+	q.read, q.usage = r, r.Usage
+	return r, nil
+}
+
+// dropped tells the client what of its request does not reach the provider.
+func (q *query) dropped(paths []string) {
+	named, size := []string{}, 0
+	for _, p := range paths {
+		p = strings.Map(func(r rune) rune { // a member's name may be anything
+			if r <= ' ' || r > '~' || r == ',' {
+				return '_'
+			}
+			return r
+		}, p)
+		if size += len(p) + 2; size > maxNamed {
+			named = append(named, "...")
+			break
+		}
+		named = append(named, p)
+	}
+	q.rec.LLM.Dropped = strings.Join(named, ",")
+	q.out.head(func(h http.Header) {
+		delete(h, "X-Mcpgw-Dropped")
+		if len(named) > 0 {
+			h["X-Mcpgw-Dropped"] = []string{strings.Join(named, ", ")}
+		}
+	})
+}

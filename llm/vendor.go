@@ -1,0 +1,76 @@
+package llm
+
+import (
+	"net/http"
+
+	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/openai"
+)
+
+// A Vendor says whose API a provider is.
+type Vendor uint8
+
+// The vendors.
+const (
+	OpenAI Vendor = iota
+)
+
+// String returns the vendor's gen_ai.provider.name.
+func (v Vendor) String() string { return vendorOf(v).name() }
+
+// Host returns the host at which the vendor's API is, which is reached by https on port
+// 443.
+func (v Vendor) Host() string { return vendorOf(v).host() }
+
+// A vendor is what package llm has to know of a [Vendor], a file each.
+type vendor interface {
+	name() string // gen_ai.provider.name, and whose signatures it makes
+	host() string
+	// speaks returns the dialect in which it is asked what a client asks in another.
+	speaks(client form) form
+	// target returns path and query of an operation.
+	target(p *Provider, f form, model string, stream bool) string
+	// credential returns the header of a credential and what stands before it.
+	credential(token string) (header, prefix string)
+	// headers sets the further headers of a request, given the client's.
+	headers(p *Provider, out, in http.Header)
+}
+
+// vendorOf returns the vendor of that number.
+func vendorOf(Vendor) vendor { return openAI{} }
+
+// A form is a dialect in which an answer is asked for.
+type form uint8
+
+// The forms.
+const (
+	chat form = iota // OpenAI's chat completions
+)
+
+// A clientDialect is the side of a dialect that clients see.
+type clientDialect interface {
+	DecodeRequest(body []byte) (*dialect.Request, error)
+	EncodeResponse(r *dialect.Response, origin string) ([]byte, error)
+	NewWriter(o dialect.WriterOptions) dialect.StreamWriter
+	EncodeError(e *dialect.Error) []byte
+}
+
+// A providerDialect is the side that providers see.
+type providerDialect interface {
+	EncodeRequest(c *dialect.Carrier) ([]byte, error)
+	DecodeResponse(body []byte) (*dialect.Response, error)
+	NewReader() dialect.StreamReader
+	DecodeError(status int, body []byte) *dialect.Error
+}
+
+// A codec is both sides of a dialect.
+type codec interface {
+	clientDialect
+	providerDialect
+}
+
+// codec returns what speaks f.
+func (f form) codec() codec { return openai.Chat{} }
+
+// operation returns the gen_ai.operation.name.
+func (f form) operation() string { return "chat" }
