@@ -122,9 +122,9 @@ func (b *Backend) forwardOf(r *http.Request) session.Forward {
 }
 
 // private reports whether what a target answers may depend on who asks, because
-// it gets credentials or headers of the caller.
+// it gets credentials or headers of the caller, or is a process of the caller's own.
 func (b *Backend) private(cfg *session.TargetConfig) bool {
-	return cfg.Passthrough || len(b.cfg.ForwardHeaders) > 0
+	return cfg.Passthrough || len(b.cfg.ForwardHeaders) > 0 || cfg.Transport == session.Stdio && !cfg.Command.PerSession
 }
 
 // isolationOf returns the isolation key of the caller: its principal, and a hash

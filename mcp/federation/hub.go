@@ -48,6 +48,8 @@ type Hub struct {
 	keepAlive, writeTimeout  time.Duration // see newSSE
 	resumeCall, resumeStream time.Duration // see trail.go
 
+	relisten time.Duration // after a target could not be listened to
+
 	// base ends when Run does; what the hub starts ends with it.
 	base context.Context
 	stop context.CancelFunc
@@ -106,6 +108,7 @@ func NewHub(opts HubOptions) *Hub {
 		keepAlive: keepAlive, writeTimeout: writeTimeout,
 		resumeCall: resumeCall, resumeStream: resumeStream,
 		maxShelf:    maxShelf,
+		relisten:    minBackoff,
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},
 		streams:     map[*stream]struct{}{},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,11 +29,11 @@ type scripted struct {
 	mu       sync.Mutex
 	on       map[string]func(*exchange) string
 	got      []string // "method params", in order
-	headers  map[string]http.Header
 	answers  map[string]chan string
 	push     chan string // to the GET stream
 	streams  int
 	sessions int
+	lost     int // how many of the sessions are lost
 	asked    int
 }
 
@@ -51,7 +52,7 @@ type exchange struct {
 // newScripted returns a server with the capabilities, a JSON object.
 func newScripted(t *testing.T, name string, modern bool, capabilities string) *scripted {
 	s := &scripted{t: t, modern: modern, capabilities: capabilities, on: map[string]func(*exchange) string{},
-		headers: map[string]http.Header{}, answers: map[string]chan string{}, push: make(chan string, 100)}
+		answers: map[string]chan string{}, push: make(chan string, 100)}
 	s.raw = newRaw(t, s.serve)
 	s.target = session.TargetConfig{Name: name, Transport: session.StreamableHTTP, URL: s.URL, RoundTripper: s.transport,
 		Timeout: 5 * time.Second, Identity: name + s.URL}
@@ -89,10 +90,11 @@ func (s *scripted) reached(method string) []string {
 	return out
 }
 
-func (s *scripted) headerOf(method string) http.Header {
+// forget makes the server lose its sessions.
+func (s *scripted) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.headers[method]
+	s.lost = s.sessions
 }
 
 func (s *scripted) serve(w http.ResponseWriter, r *http.Request) {
@@ -127,10 +129,14 @@ func (s *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.got = append(s.got, m.Method+" "+string(m.Params))
-	s.headers[m.Method] = r.Header.Clone()
 	f := s.on[m.Method]
+	n, _ := strconv.Atoi(strings.TrimPrefix(r.Header.Get("Mcp-Session-Id"), "session-"))
+	lost := n > 0 && n <= s.lost
 	s.mu.Unlock()
 	switch {
+	case lost:
+		w.WriteHeader(404)
+		return
 	case m.Method == "":
 		s.mu.Lock()
 		c := s.answers[string(m.ID)]

@@ -281,16 +281,30 @@ func (l *listening) follow(b *Backend) {
 	}
 }
 
-// listen passes on what one target says outside of calls.
+// listen passes on what one target says outside of calls. A target that is not there
+// is tried again.
 func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int, t *session.Target) {
-	leg, err := l.sess.Leg(ctx, t, l.forward)
-	if err != nil {
-		return // the next call tries again
+	var leg *session.Leg
+	for pause := b.hub.relisten; leg == nil; pause = min(2*pause, maxBackoff) {
+		var err error
+		if leg, err = l.sess.Leg(ctx, t, l.forward); err == nil {
+			break
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-l.sess.Done():
+			timer.Stop()
+			return
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
 	}
 	client := l.sess.Client()
 	heard := &voice{b: b, live: l.stream.live, client: &client, view: v, leg: leg, target: target,
 		forward: l.forward, send: l.stream.sse.event}
-	err = leg.Listen(ctx, l.forward, nil, func(m *protocol.Message) error {
+	err := leg.Listen(ctx, l.forward, nil, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {
 			_, err := heard.request(ctx, m)
 			return err
