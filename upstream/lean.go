@@ -167,9 +167,7 @@ func (l *lean) exchange(r *http.Request, address string, replay bool) (resp *htt
 	}
 	reused = c.reused // once the body has ended the connection is somebody else's
 	b := &leanBody{conn: c}
-	if ctx.Done() != nil {
-		b.stop = context.AfterFunc(ctx, c.abort)
-	}
+	b.follow(ctx)
 	n, err := c.Conn.Write(*buf)
 	if err == nil {
 		err = b.head(r)

@@ -2,11 +2,14 @@ package upstream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
+
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // A framing says how the end of a body is known (RFC 9112 section 6.3).
@@ -43,7 +46,25 @@ type leanBody struct {
 
 	mu    sync.Mutex
 	ended bool
-	stop  func() bool // nil when the request can't be cancelled
+	hook  lifetime.Hook // on the context of the request, if it is a lifetime
+	stop  func() bool   // on another; nil when there is none, or it can't end
+}
+
+// follow has the connection fail once ctx ends.
+func (b *leanBody) follow(ctx context.Context) {
+	if l, ok := ctx.(*lifetime.Lifetime); ok {
+		l.Hook(&b.hook, b.conn.abort)
+	} else if ctx.Done() != nil {
+		b.stop = context.AfterFunc(ctx, b.conn.abort)
+	}
+}
+
+// unfollow ends what follow began, and reports whether the connection was failed.
+func (b *leanBody) unfollow() (failed bool) {
+	if b.stop != nil {
+		return !b.stop()
+	}
+	return !b.hook.Stop() && b.hook.Set()
 }
 
 // Read implements io.Reader.
@@ -203,7 +224,7 @@ func (b *leanBody) end(good bool) {
 	}
 	b.ended = true
 	c := b.conn
-	aborted := b.stop != nil && !b.stop()
+	aborted := b.unfollow()
 	if good && !aborted && c.pos == c.end {
 		c.release()
 		c.client.put(c)

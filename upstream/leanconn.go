@@ -22,6 +22,7 @@ type leanConn struct {
 	buf      []byte // buf[pos:end] was read and is not used yet; nil at rest
 	pos, end int
 	poll     func(fd uintptr) bool // what await reads with
+	abort    func()                // makes whatever is going on on the connection fail at once
 	polled   error                 // what it met
 }
 
@@ -32,6 +33,7 @@ var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 func newLeanConn(conn net.Conn, client *lean, address string) (*leanConn, error) {
 	c := &leanConn{Conn: conn, client: client, address: address}
+	c.abort = func() { _ = conn.SetDeadline(time.Unix(1, 0)) } // on a closed connection there is nothing to end
 	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return c, nil
@@ -40,9 +42,6 @@ func newLeanConn(conn net.Conn, client *lean, address string) (*leanConn, error)
 	c.raw, err = s.SyscallConn()
 	return c, err
 }
-
-// abort makes whatever is going on on the connection fail at once.
-func (c *leanConn) abort() { _ = c.SetDeadline(time.Unix(1, 0)) } // on a closed connection there is nothing to end
 
 // buffered returns what was read and is not used yet.
 func (c *leanConn) buffered() []byte { return c.buf[c.pos:c.end] }

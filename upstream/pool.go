@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // Limits and times that every Pool has.
@@ -176,7 +177,7 @@ type pinKey struct{}
 
 // WithPin returns a context whose requests are tied by pin.
 func WithPin(ctx context.Context, pin *Pin) context.Context {
-	return context.WithValue(ctx, pinKey{}, pin)
+	return lifetime.WithValue(ctx, pinKey{}, pin)
 }
 
 // RoundTrip picks an endpoint, sends r and reports the outcome. It implements

@@ -309,8 +309,8 @@ func (t *Target) probe(ctx context.Context, scope string, c Client, f Forward) (
 func (t *Target) askHTTP(ctx context.Context, c Client, f Forward) (*Discovery, error) {
 	w := &modernHTTP{t: t, client: &c, revision: protocol.LatestModern}
 	r := t.discoverRequest(c, f)
-	ctx, end := t.begin(ctx, r)
-	defer end()
+	ctx = t.begin(ctx, r)
+	defer r.end()
 	resp, err := t.do(ctx, http.MethodPost, nil,
 		protocol.AppendRequest(nil, r.id, r.method, r.params), f, w.header(r.method, r.params))
 	if err != nil {

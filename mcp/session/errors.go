@@ -103,6 +103,9 @@ func (t *Target) statusFault(e *statusError) error {
 
 // unreachable reports whether err says that nothing was sent.
 func unreachable(err error) bool {
+	if err == nil {
+		return false
+	}
 	var f *fault.Fault
 	if errors.As(err, &f) {
 		return f.Code == fault.UpstreamUnreachable

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
-	"time"
 
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
@@ -56,8 +56,9 @@ type request struct {
 	level  int  // the least severity of those that are; 0 passes all
 	leg    *Leg // nil for requests of the gateway itself
 
-	timer *time.Timer
-	idle  time.Duration
+	life    lifetime.Lifetime
+	closing lifetime.Hook
+	silence lifetime.Watch
 }
 
 // An emitError is what the caller's Emit returned: it ends the call and is
@@ -71,33 +72,37 @@ var errClosed = errors.New("the target was closed")
 
 // begin starts the clock of r: the returned context ends when the target is
 // silent for too long or is closed. end must be called.
-func (t *Target) begin(ctx context.Context, r *request) (_ context.Context, end func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(t.ctx, func() { cancel(errClosed) })
-	r.idle = t.cfg.Idle
-	r.timer = time.AfterFunc(r.idle, func() {
-		// Time in which the target waited for an answer of the client does not
-		// count.
-		if r.leg != nil {
-			if left := r.idle - r.leg.sinceAnswer(); left > 0 {
-				r.timer.Reset(left)
-				return
-			}
+func (t *Target) begin(ctx context.Context, r *request) context.Context {
+	r.life.Begin(ctx)
+	r.life.EndWith(&r.closing, &t.life)
+	t.silence.Start(&r.silence, r.silent)
+	return &r.life
+}
+
+// silent ends r, of which nothing was heard for too long. Time in which the target
+// waited for an answer of the client does not count.
+func (r *request) silent() {
+	if r.leg != nil {
+		if left := r.silence.After() - r.leg.sinceAnswer(); left > 0 {
+			r.silence.ResetTo(left)
+			return
 		}
-		cancel(errIdle)
-	})
-	return ctx, func() {
-		r.timer.Stop()
-		stop()
-		cancel(nil)
 	}
+	r.life.End(errIdle)
+}
+
+// end ends what begin began.
+func (r *request) end() {
+	r.silence.Stop()
+	r.closing.Stop()
+	r.life.End(nil)
 }
 
 // deliver takes one message that came before the response of r, which belongs
 // to r alone. reply answers a request of the target.
 func (r *request) deliver(t *Target, m *protocol.Message, asker wire, reply func([]byte)) error {
-	r.timer.Stop() // the silence of a caller that is slow to take it is not the target's
-	defer r.timer.Reset(r.idle)
+	r.silence.Stop() // the silence of a caller that is slow to take it is not the target's
+	defer r.silence.Reset()
 	switch {
 	case m.Kind == protocol.Response:
 		t.drop("an answer to no request", m)

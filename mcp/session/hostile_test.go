@@ -176,7 +176,7 @@ func TestBadAnswers(t *testing.T) {
 				tg := target(t, serve(t, f).URL, func(c *TargetConfig) { c.MaxMessage = 1 << 20 })
 				l := open(t, tg, client("a"))
 				if test.want == timeout {
-					tg.cfg.Idle = time.Second
+					tg.silence.After = time.Second
 				}
 				_, err := l.Call(t.Context(), &Call{Method: "tools/call", Params: params("bad", "")})
 				if got := fault.Of(err); err == nil || got.Code != test.want {
@@ -186,7 +186,7 @@ func TestBadAnswers(t *testing.T) {
 					t.Errorf("executed %d times", n)
 				}
 				if test.want == timeout { // a busy machine could take that long for a good answer
-					tg.cfg.Idle = time.Minute
+					tg.silence.After = time.Minute
 				}
 				if got := call(t, l, "good", ""); got != "good" {
 					t.Errorf("got %q", got)

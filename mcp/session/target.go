@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -148,9 +149,10 @@ type Target struct {
 	onHealth func(*TargetConfig, bool)
 	health   atomic.Int32 // 0 not known, 1 up, -1 down
 
-	ctx       context.Context // ends with Close
-	cancel    context.CancelFunc
-	spawnMu   sync.Mutex // guards closed against tasks.Add
+	life      lifetime.Lifetime // ends with Close
+	ctx       context.Context   // of life
+	silence   lifetime.Watchdog // over the calls under way
+	spawnMu   sync.Mutex        // guards closed against tasks.Add
 	closed    bool
 	tasks     sync.WaitGroup
 	inFlight  atomic.Int64
@@ -182,7 +184,8 @@ func NewTarget(cfg TargetConfig, opts Options) *Target {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.log = t.log.With("backend", cfg.Backend, "target", cfg.Name)
-	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.life.Begin(context.Background())
+	t.ctx, t.silence.After = &t.life, t.cfg.Idle
 	switch cfg.Transport {
 	case StreamableHTTP, SSE:
 		u, err := url.Parse(cfg.URL)
@@ -227,7 +230,7 @@ func (t *Target) Close() {
 	t.spawnMu.Lock()
 	t.closed = true
 	t.spawnMu.Unlock()
-	t.cancel()
+	t.life.End(errClosed)
 	t.tasks.Wait()
 }
 

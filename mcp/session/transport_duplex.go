@@ -35,8 +35,8 @@ func asks(method string) bool {
 }
 
 func (w *duplexWire) call(ctx context.Context, r *request) (*protocol.Message, error) {
-	ctx, end := w.t.begin(ctx, r)
-	defer end()
+	ctx = w.t.begin(ctx, r)
+	defer r.end()
 	m, err := w.exchange(ctx, r)
 	if err == nil {
 		if r.token != nil && madeTask(r, m) && !w.shared {

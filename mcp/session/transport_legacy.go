@@ -68,8 +68,8 @@ func (w *legacyHTTP) do(ctx context.Context, method string, body []byte, f Forwa
 }
 
 func (w *legacyHTTP) call(ctx context.Context, r *request) (*protocol.Message, error) {
-	ctx, end := w.t.begin(ctx, r)
-	defer end()
+	ctx = w.t.begin(ctx, r)
+	defer r.end()
 	if r.token != nil {
 		w.track(r.id, r.token)
 		defer w.track(r.id, nil)
@@ -353,8 +353,8 @@ func (w *legacyHTTP) close(ctx context.Context) {
 func (t *Target) initializeHTTP(ctx context.Context, c Client, f Forward) (*legacyHTTP, *Discovery, error) {
 	w := &legacyHTTP{t: t}
 	r := &request{id: nextID(), method: "initialize", params: t.initializeParams(c), f: f}
-	ctx, end := t.begin(ctx, r)
-	defer end()
+	ctx = t.begin(ctx, r)
+	defer r.end()
 	pin := new(upstream.Pin)
 	resp, err := t.do(ctx, http.MethodPost, pin,
 		protocol.AppendRequest(nil, r.id, r.method, r.params), f, w.header(bothTypes))

@@ -46,8 +46,8 @@ func (w *modernHTTP) header(method string, params []byte) http.Header {
 }
 
 func (w *modernHTTP) call(ctx context.Context, r *request) (*protocol.Message, error) {
-	ctx, end := w.t.begin(ctx, r)
-	defer end()
+	ctx = w.t.begin(ctx, r)
+	defer r.end()
 	m, err := w.exchange(ctx, r)
 	if err != nil {
 		return nil, w.t.fault(ctx, err)
