@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -43,6 +44,8 @@ type front struct {
 // An exchange is all that the stations keep of one request.
 type exchange struct {
 	rec     telemetry.Record
+	life    lifetime.Lifetime // begins once it is living
+	living  bool
 	writer  responseWriter
 	body    requestBody
 	request policy.Request
@@ -132,6 +135,9 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 	if x.cancel != nil {
 		x.cancel()
 	}
+	if x.living {
+		x.life.End(nil)
+	}
 	if x.rec.Status == 0 && !abort {
 		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
 	}
@@ -176,7 +182,9 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return fault.New(fault.NotFound, "route not found")
 	}
 	x.rec.Route, x.rec.Rule, x.rec.Path = m.rule.route, m.rule.name, m.written()
-	ctx, err := m.rule.policy.Admit(telemetry.NewContext(r.Context(), &x.rec), &x.request)
+	x.life.Begin(r.Context())
+	x.living = true
+	ctx, err := m.rule.policy.Admit(telemetry.NewContext(&x.life, &x.rec), &x.request)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // Rules are the compiled rule sets of one Backend. They are immutable and safe for
@@ -43,7 +44,7 @@ func WithBackend(ctx context.Context, rules *Rules) context.Context {
 	}
 	a := *admitted
 	a.backend, a.attached = rules, rules.rules.begin()
-	return context.WithValue(ctx, admissionKey{}, &a)
+	return lifetime.WithValue(ctx, admissionKey{}, &a)
 }
 
 // Authorize decides one operation under the policy that admitted ctx and the rules of its

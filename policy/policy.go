@@ -17,6 +17,8 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // A Request is what a decision may look at. It is filled in by the accept station
@@ -121,7 +123,7 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 	a := &admission{request: req}
 	if len(p.rules.sets) == 0 {
 		a.settled = true
-		return context.WithValue(ctx, admissionKey{}, a), nil
+		return lifetime.WithValue(ctx, admissionKey{}, a), nil
 	}
 	a.rules = p.rules.begin()
 	verdict, err := a.rules.decide(ctx, newScope(req, nil, nil), "", usesMCP|usesBackend)
@@ -129,7 +131,7 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 		return nil, err
 	}
 	a.settled = verdict == permitted
-	return context.WithValue(ctx, admissionKey{}, a), nil
+	return lifetime.WithValue(ctx, admissionKey{}, a), nil
 }
 
 // Principal returns who the request that was admitted as ctx comes from, "anonymous" when

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // A Record is the account of one request. It belongs to the goroutine that
@@ -66,7 +68,7 @@ type recordKey struct{}
 
 // NewContext returns a context that carries r.
 func NewContext(ctx context.Context, r *Record) context.Context {
-	return context.WithValue(ctx, recordKey{}, r)
+	return lifetime.WithValue(ctx, recordKey{}, r)
 }
 
 // FromContext returns the Record of the request that ctx belongs to, or a fresh

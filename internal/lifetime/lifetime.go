@@ -12,6 +12,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Lifetime is a context that ends with its parent, or by [Lifetime.End]. Its Err is the cause
@@ -20,6 +21,7 @@ import (
 type Lifetime struct {
 	context.Context // the parent: values and deadline
 
+	apart  bool                            // see BeginApart
 	values [slots]struct{ key, value any } // see WithValue
 
 	stop func() bool // of parents from package context
@@ -48,6 +50,18 @@ func (l *Lifetime) Begin(parent context.Context) {
 	if parent.Done() != nil {
 		l.stop = context.AfterFunc(parent, l.follow)
 	}
+}
+
+// BeginApart begins a lifetime that has the values of parent, and does not end with it: as
+// [context.WithoutCancel] of parent would.
+func (l *Lifetime) BeginApart(parent context.Context) { l.Context, l.apart = parent, true }
+
+// Deadline implements [context.Context].
+func (l *Lifetime) Deadline() (deadline time.Time, ok bool) {
+	if l.apart {
+		return time.Time{}, false
+	}
+	return l.Context.Deadline()
 }
 
 // follow ends the lifetime as that of the parent has.
@@ -160,6 +174,16 @@ func (l *Lifetime) AfterFunc(f func()) (stop func() bool) {
 func (l *Lifetime) EndWith(h *Hook, other *Lifetime) {
 	h.child = l
 	other.add(h)
+}
+
+// AfterFunc has f called as with [Lifetime.Hook] when ctx ends, whatever context it is. h serves where
+// that is a lifetime. stop is as [context.AfterFunc] returns it.
+func AfterFunc(ctx context.Context, h *Hook, f func()) (stop func() bool) {
+	if l, ok := ctx.(*Lifetime); ok {
+		l.Hook(h, f)
+		return h.Stop
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // A Hook is a function that is called when a [Lifetime] ends. The zero Hook is ready for

@@ -43,6 +43,18 @@ func TestLifetime(t *testing.T) {
 				if full == context.Context(&l) || full.Value("more") != 1 || full.Value(0) != 0 || full.Value(2) != 2 || l.Value("more") != nil || l.Value(key{}) == nil {
 					t.Error("values are not as they were set")
 				}
+				var apart Lifetime
+				timed, stop := context.WithTimeout(&l, time.Hour)
+				defer stop()
+				apart.BeginApart(timed)
+				if _, ok := apart.Deadline(); ok || apart.Value(0) != 0 {
+					t.Error("a lifetime apart has the values of its parent, and no deadline")
+				}
+				defer func() {
+					if apart.Err() != nil {
+						t.Error("a lifetime apart has ended with its parent")
+					}
+				}()
 				var joined Lifetime
 				var h Hook
 				joined.Begin(context.Background())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
@@ -28,19 +29,20 @@ type sse struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController
 
-	silence  time.Duration // after which a comment is sent
-	patience time.Duration // with a client that does not read
+	silence  *lifetime.Watchdog // after which a comment is sent
+	patience time.Duration      // with a client that does not read
 
 	mu      sync.Mutex
 	started bool
 	ended   bool
 	buf     []byte
-	timer   *time.Timer
+	kept    bool // see keep
+	watch   lifetime.Watch
 	trail   *trail // nil when a client that loses the stream can't take it up again
 }
 
 func (h *Hub) newSSE(w http.ResponseWriter) *sse {
-	return &sse{w: w, rc: http.NewResponseController(w), silence: h.keepAlive, patience: h.writeTimeout}
+	return &sse{w: w, rc: http.NewResponseController(w), silence: &h.silence, patience: h.writeTimeout}
 }
 
 // start begins the stream. The caller holds the lock.
@@ -130,8 +132,8 @@ func (s *sse) write(b []byte) error {
 	if cap(s.buf) > 64<<10 {
 		s.buf = nil
 	}
-	if s.timer != nil {
-		s.timer.Reset(s.silence)
+	if s.kept {
+		s.watch.Reset()
 	}
 	return nil
 }
@@ -141,8 +143,12 @@ func (s *sse) write(b []byte) error {
 func (s *sse) keep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(s.silence, func() { _ = s.comment() })
+	s.kept = true
+	s.silence.Start(&s.watch, s.fill)
 }
+
+// fill breaks the silence.
+func (s *sse) fill() { _ = s.comment() } // the next write says so, too
 
 // finish stops what keep began. Nothing is written after it.
 func (s *sse) finish() {
@@ -153,9 +159,8 @@ func (s *sse) finish() {
 		s.trail = nil
 	}
 	s.ended = true
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.kept = false
+	s.watch.Stop()
 	if s.started {
 		_ = s.rc.SetWriteDeadline(time.Time{})
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
@@ -33,6 +34,8 @@ type request struct {
 	answer  *answer
 	sess    *session.Session       // of legacy clients
 	live    *live                  // of legacy clients
+	life    lifetime.Lifetime      // of legacy clients: of the call that it is
+	left    lifetime.Hook          // on the client's connection
 	view    *view                  // once it is needed
 	began   func(*session.Session) // is told of the session that initialize makes; may be nil
 }

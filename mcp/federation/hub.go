@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -45,7 +46,8 @@ type Hub struct {
 	opts HubOptions
 	now  func() time.Time
 
-	keepAlive, writeTimeout  time.Duration // see newSSE
+	silence                  lifetime.Watchdog // see newSSE
+	writeTimeout             time.Duration
 	resumeCall, resumeStream time.Duration // see trail.go
 
 	relisten time.Duration // after a target could not be listened to
@@ -103,9 +105,9 @@ func NewHub(opts HubOptions) *Hub {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
-		opts:      opts,
-		now:       time.Now,
-		keepAlive: keepAlive, writeTimeout: writeTimeout,
+		opts:    opts,
+		now:     time.Now,
+		silence: lifetime.Watchdog{After: keepAlive}, writeTimeout: writeTimeout,
 		resumeCall: resumeCall, resumeStream: resumeStream,
 		maxShelf:    maxShelf,
 		relisten:    minBackoff,

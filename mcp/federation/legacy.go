@@ -94,19 +94,19 @@ func (q *request) message(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := q.outlive(ctx)
-	defer cancel()
-	done, err := q.live.begin(q.msg.ID, cancel)
-	if err != nil {
+	end := q.outlive(ctx)
+	defer end()
+	if err := q.live.begin(q.msg.ID, &q.life); err != nil {
 		return err
 	}
-	defer done()
-	defer q.tellHome(ctx, cancel)()
+	defer q.live.done(q.msg.ID)
+	defer q.tellHome(&q.life, end)()
 	if !q.answer.batch && !q.answer.shared {
 		q.answer.keep()
 	}
-	if err = q.serve(ctx); errors.Is(err, session.ErrAtHome) {
-		return h.away(ctx, q.sess.Home(), errNoSession)
+	err := q.serve(&q.life)
+	if err != nil && errors.Is(err, session.ErrAtHome) {
+		return h.away(&q.life, q.sess.Home(), errNoSession)
 	}
 	return err
 }

@@ -62,7 +62,7 @@ func TestKeepAlive(t *testing.T) {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "done"}}}, nil, nil
 	})
 	g := newGateway(t, Config{Targets: targets(s)})
-	g.hub.keepAlive = 20 * time.Millisecond
+	g.hub.silence.After = 20 * time.Millisecond
 	sid := g.initialize("2025-11-25")
 	read := func(method, body string, comments int) (io.ReadCloser, string) {
 		r, _ := http.NewRequestWithContext(t.Context(), method, g.url, strings.NewReader(body))
@@ -132,22 +132,19 @@ func TestStreamLimit(t *testing.T) {
 
 func TestSessionLimits(t *testing.T) {
 	l := new(live)
-	var last func()
 	for i := range maxCalls {
-		done, err := l.begin(protocol.IntID(int64(i)), func() {})
-		if err != nil {
+		if err := l.begin(protocol.IntID(int64(i)), nil); err != nil {
 			t.Fatal(err)
 		}
-		last = done
 	}
-	if _, err := l.begin("-1", func() {}); err == nil {
+	if err := l.begin("-1", nil); err == nil {
 		t.Error("a call over the limit")
 	}
-	last()
-	if _, err := l.begin("0", func() {}); err == nil {
+	l.done(protocol.IntID(maxCalls - 1))
+	if err := l.begin("0", nil); err == nil {
 		t.Error("an id that is in use")
 	}
-	if _, err := l.begin("-1", func() {}); err != nil {
+	if err := l.begin("-1", nil); err != nil {
 		t.Error(err)
 	}
 	m := &protocol.Message{Kind: protocol.Request, ID: "1", Method: "ping"}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
 )
@@ -41,8 +42,8 @@ type live struct {
 
 // A call is a request of the client that is being served.
 type call struct {
-	id     protocol.ID
-	cancel context.CancelFunc
+	id   protocol.ID
+	life *lifetime.Lifetime
 }
 
 // An ask is a request of a target to the client.
@@ -60,27 +61,30 @@ type progressToken struct {
 	raw []byte // the target's
 }
 
-// begin notes a request that is being served, so that it can be cancelled by id;
-// done ends that.
-func (l *live) begin(id protocol.ID, cancel context.CancelFunc) (done func(), err error) {
+// begin notes a request that is being served, so that it can be cancelled by id,
+// until done is called.
+func (l *live) begin(id protocol.ID, life *lifetime.Lifetime) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.calls) >= maxCalls {
-		return nil, &fault.Fault{Code: fault.Overloaded, Message: "too many requests of this session are being served", RetryAfter: time.Second}
+		return &fault.Fault{Code: fault.Overloaded, Message: "too many requests of this session are being served", RetryAfter: time.Second}
 	}
 	if l.call(id) >= 0 {
-		return nil, protocol.Errorf(protocol.CodeInvalidRequest, "a request with this id is being served")
+		return protocol.Errorf(protocol.CodeInvalidRequest, "a request with this id is being served")
 	}
-	l.calls = append(l.calls, call{id, cancel})
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		i := l.call(id)
-		l.calls = slices.Delete(l.calls, i, i+1)
-		if len(l.calls) == 0 && cap(l.calls) > 4 {
-			l.calls = nil
-		}
-	}, nil
+	l.calls = append(l.calls, call{id, life})
+	return nil
+}
+
+// done ends what begin began.
+func (l *live) done(id protocol.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := l.call(id)
+	l.calls = slices.Delete(l.calls, i, i+1)
+	if len(l.calls) == 0 && cap(l.calls) > 4 {
+		l.calls = nil
+	}
 }
 
 // call returns the index of the call with that id, -1 if there is none. The
@@ -93,15 +97,15 @@ func (l *live) call(id protocol.ID) int {
 // does for it. It reports false when no such request is known.
 func (l *live) cancel(id protocol.ID) bool {
 	l.mu.Lock()
-	var cancel context.CancelFunc
+	var life *lifetime.Lifetime
 	if i := l.call(id); i >= 0 {
-		cancel = l.calls[i].cancel
+		life = l.calls[i].life
 	}
 	l.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if life != nil {
+		life.End(nil)
 	}
-	return cancel != nil
+	return life != nil
 }
 
 // ask notes a request of a target and returns it as the client gets it, under an
@@ -274,14 +278,11 @@ func (l *live) send(raw []byte) error {
 func (l *live) end() {
 	l.mu.Lock()
 	s := l.stream
-	cancels := make([]context.CancelFunc, 0, len(l.calls))
-	for _, c := range l.calls {
-		cancels = append(cancels, c.cancel)
-	}
+	calls := slices.Clone(l.calls)
 	clear(l.subs)
 	l.mu.Unlock()
-	for _, cancel := range cancels {
-		cancel()
+	for _, c := range calls {
+		c.life.End(nil)
 	}
 	if s != nil {
 		s.end()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
@@ -384,19 +385,18 @@ func (h *Hub) peerCall(ctx context.Context, n peerNote) int {
 	defer h.leave(l)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cancelled := make(chan struct{})
-	var once sync.Once
-	done, err := l.begin(n.Call, func() { once.Do(func() { close(cancelled) }) })
-	if err != nil {
+	var life lifetime.Lifetime
+	life.BeginApart(ctx)
+	if err := l.begin(n.Call, &life); err != nil {
 		return http.StatusConflict
 	}
-	defer done()
+	defer l.done(n.Call)
 	defer context.AfterFunc(h.drained, cancel)()
 	if h.wasCancelled(n.Session, n.Call) {
 		return http.StatusOK
 	}
 	select {
-	case <-cancelled:
+	case <-life.Done():
 		return http.StatusOK
 	case <-ctx.Done():
 		return http.StatusNoContent

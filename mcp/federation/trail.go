@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
 )
@@ -436,27 +437,29 @@ func (s *sse) replay(events [][]byte) error {
 	return s.write(slices.Concat(events...))
 }
 
-// outlive returns a context for the call that the answer belongs to. It goes on
+// outlive begins the life of the call that the answer belongs to, until end is called. It goes on
 // for a while when the client's connection breaks once it has got a part of the
 // answer, since that is no cancellation (2025-11-25, Transports, Sending Messages).
 // Whatever else ends ctx ends the call.
-func (q *request) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+func (q *request) outlive(ctx context.Context) (end func()) {
 	if q.answer.batch || q.answer.shared || !resumable(q.client.Version) {
-		return context.WithCancel(ctx)
+		q.life.Begin(ctx)
+		return func() { q.life.End(nil) }
 	}
-	call, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	q.life.BeginApart(ctx)
 	s := q.answer.sse
 	w := s.w
-	stop := context.AfterFunc(ctx, func() {
+	stop := lifetime.AfterFunc(ctx, &q.left, func() {
 		if !clientLeft(ctx) || !s.lose(w) {
-			cancel(context.Cause(ctx))
+			q.life.End(context.Cause(ctx))
 		}
 	})
-	q.b.hub.trails.trail(s, q.sess, q.msg.ID, q.b.hub.resumeCall, func() { cancel(context.Canceled) })
-	return call, func() {
+	end = func() {
 		stop()
-		cancel(context.Canceled)
+		q.life.End(nil)
 	}
+	q.b.hub.trails.trail(s, q.sess, q.msg.ID, q.b.hub.resumeCall, end)
+	return end
 }
 
 // linger returns a context for the GET stream out of a session: it goes on for a
