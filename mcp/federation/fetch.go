@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -51,6 +50,7 @@ type fetched struct {
 	*list
 	ttl  time.Duration // how long it may be taken for what the target has
 	poll time.Duration // how long by those who would otherwise hear of changes
+	keep time.Duration // how long the target lets clients keep it; 0 if it does not say
 	// problems counts what was left out.
 	problems int
 }
@@ -82,6 +82,13 @@ func (l *lister) fetch(ctx context.Context, k kind) (*fetched, error) {
 	out := &fetched{list: new(list), ttl: defaultTTL, poll: defaultTTL}
 	d, leg, err := l.lease(ctx, f, timeout)
 	l.breaker.heard(err)
+	if err == nil && leg == nil {
+		// That it has no such list is kept as long as what else it says about itself: in
+		// the legacy era, for good.
+		if out.keep = maxTTL; d.Era == protocol.Modern {
+			out.keep = min(time.Until(d.Fresh), maxTTL)
+		}
+	}
 	if err != nil || leg == nil {
 		return out, err
 	}
@@ -112,9 +119,11 @@ func (l *lister) fetch(ctx context.Context, k kind) (*fetched, error) {
 		if result == nil {
 			break // the method is not there
 		}
-		if ttl := ttlOf(result); page == 0 || ttl < out.ttl {
-			out.ttl = ttl
+		ttl, keep := ttlOf(result)
+		if page == 0 {
+			out.ttl, out.keep = ttl, keep
 		}
+		out.ttl, out.keep = min(out.ttl, ttl), min(out.keep, keep)
 		full := false
 		elements := protocol.Get(result, f.member)
 		if len(elements) == 0 || elements[0] != '[' {
@@ -213,16 +222,14 @@ func timeoutOf(t *session.Target) time.Duration {
 	return 5 * time.Second
 }
 
-func ttlOf(result []byte) time.Duration {
-	raw := protocol.Get(result, "ttlMs")
-	if raw == nil {
-		return defaultTTL
+// ttlOf returns how long a list is believed, and how long its target lets clients
+// keep it.
+func ttlOf(result []byte) (ttl, keep time.Duration) {
+	ttl, ok := protocol.TTL(result)
+	if !ok {
+		return defaultTTL, 0
 	}
-	ms, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || ms > int64(maxTTL/time.Millisecond) {
-		return maxTTL
-	}
-	return max(time.Duration(ms)*time.Millisecond, minTTL)
+	return min(max(ttl, minTTL), maxTTL), min(ttl, maxTTL)
 }
 
 // unambiguous returns the items whose client-visible name no other of them has,

@@ -211,3 +211,60 @@ func TestLogLevelOfLateTargets(t *testing.T) {
 		}
 	}
 }
+
+// A list may be kept for what is left of the time that its targets give.
+func TestListHints(t *testing.T) {
+	list := func(name string, modern bool, hints ...string) *scripted {
+		s := newScripted(t, name, modern, `{"tools":{"listChanged":true}}`)
+		s.handle("tools/list", func(x *exchange) string {
+			cursor, _ := protocol.GetString([]byte(x.params), "cursor")
+			page, _ := strconv.Atoi(cursor)
+			next := ""
+			if page+1 < len(hints) {
+				next = fmt.Sprintf(`,"nextCursor":"%d"`, page+1)
+			}
+			return fmt.Sprintf(`"result":{"tools":[{"name":"t%d","inputSchema":{"type":"object"}}]%s%s}`, page, next, hints[page])
+		})
+		return s
+	}
+	ttl := func(n int) string { return fmt.Sprintf(`,"resultType":"complete","ttlMs":%d,"cacheScope":"public"`, n) }
+	const long, short = 900_000, 300_000
+	down := list("down", true, ttl(long))
+	down.target.URL = "http://127.0.0.1:1"
+	for _, tt := range []struct {
+		what    string
+		targets []*scripted
+		most    int // of the ttlMs, and almost that
+	}{
+		{"one", []*scripted{list("a", true, ttl(long))}, long},
+		{"two", []*scripted{list("a", true, ttl(long)), list("b", true, ttl(short))}, short},
+		{"pages", []*scripted{list("a", true, ttl(long), ttl(short), ttl(long))}, short},
+		{"one without the list", []*scripted{list("a", true, ttl(long)), newScripted(t, "b", false, `{"prompts":{}}`)}, long},
+		{"one that says nothing", []*scripted{list("a", true, ttl(long)), list("b", true, "")}, 0},
+		{"a legacy one", []*scripted{list("a", true, ttl(long)), list("b", false, "")}, 0},
+		{"stale at once", []*scripted{list("a", true, ttl(0))}, 0},
+		{"rubbish", []*scripted{list("a", true, `,"ttlMs":"x"`)}, 0},
+		{"one that is down", []*scripted{list("a", true, ttl(long)), down}, 0},
+		{"for years", []*scripted{list("a", true, ttl(int(maxTTL/time.Millisecond)*1000))}, int(maxTTL / time.Millisecond)},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			g := newGateway(t, Config{Targets: scripts(tt.targets...)})
+			c := g.caller("2026-07-28", `{}`)
+			_, got := c.do("tools/list", "", "", "")
+			if ttl := ttlOfAnswer(t, got); ttl > tt.most || ttl < tt.most-60_000 || !strings.Contains(got, `"cacheScope":"private"`) {
+				t.Errorf("%s", got)
+			}
+			if tt.most == 0 {
+				return
+			}
+			half := time.Duration(tt.most/2) * time.Millisecond
+			g.hub.now = func() time.Time { return time.Now().Add(half) }
+			if _, got := c.do("tools/list", "", "", ""); ttlOfAnswer(t, got) > tt.most/2 || ttlOfAnswer(t, got) < tt.most/2-60_000 {
+				t.Errorf("later: %s", got)
+			}
+			if n := len(tt.targets[0].reached("tools/list")); n > 3 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
@@ -52,7 +53,9 @@ func (q *request) list(ctx context.Context, k kind) error {
 	out := make([]byte, 0, size+512)
 	out = append(out, '{')
 	if q.era == protocol.Modern {
-		out = append(out, `"resultType":"complete","ttlMs":0,"cacheScope":"private",`...)
+		// What a caller sees is what its rules let through.
+		out = append(out, `"resultType":"complete","cacheScope":"private","ttlMs":`...)
+		out = append(strconv.AppendInt(out, v.keep(k, m).Milliseconds(), 10), ',')
 	}
 	out = append(out, '"')
 	out = append(out, f.member...)

@@ -16,6 +16,7 @@ type good struct {
 	*list
 	until time.Time // from then on who asks has it fetched anew
 	poll  time.Time // from then on it is fetched anew for those who only listen
+	keep  time.Time // until then the target lets clients keep it
 }
 
 // A slot is one list of an entry: the last good one, and what is known of how true
@@ -150,6 +151,16 @@ func (e *entry) get(ctx context.Context, k kind) (*list, error) {
 	}
 }
 
+// keep returns how long clients may keep the list l, which is served now: not at all
+// when it is not the one that is believed.
+func (e *entry) keep(k kind, l *list) time.Duration {
+	g := e.slots[k].fresh.Load()
+	if g == nil || g.list != l {
+		return 0
+	}
+	return max(g.keep.Sub(e.hub.now()), 0)
+}
+
 // changed reports whether the list in memory is known to be old.
 func (e *entry) changed(k kind) bool {
 	s := &e.slots[k]
@@ -226,6 +237,7 @@ func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 	s.mu.Lock()
 	covers := s.changes
 	s.mu.Unlock()
+	asked := e.hub.now()
 	got, err := e.lister.fetch(ctx, k)
 	e.hub.opts.Metrics.Listed(e.key.target.Config().Backend, e.key.target.Config().Name, err == nil)
 	var l *list
@@ -245,7 +257,7 @@ func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 		if s.good != nil {
 			replaced = s.good.list
 		}
-		s.good = &good{list: l, until: now.Add(got.ttl), poll: now.Add(got.poll)}
+		s.good = &good{list: l, until: now.Add(got.ttl), poll: now.Add(got.poll), keep: asked.Add(got.keep)}
 		s.covered = covers
 		s.failures, s.failed, s.retryAt = 0, nil, time.Time{}
 	}

@@ -146,6 +146,19 @@ func (v *view) wait(ctx context.Context, k kind, flying map[int]inquiry, lists [
 	return nil
 }
 
+// keep returns how long clients may keep a merged list: as long as what each target
+// says of its part has yet to last.
+func (v *view) keep(k kind, m *merged) time.Duration {
+	if len(v.entries) == 0 {
+		return 0
+	}
+	least := maxTTL
+	for i, e := range v.entries {
+		least = min(least, e.keep(k, m.lists[i]))
+	}
+	return least
+}
+
 // merge returns the union of the lists, from memory when they are the same as
 // the last time.
 func (v *view) merge(k kind, lists []*list) *merged {
