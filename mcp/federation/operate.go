@@ -441,6 +441,11 @@ func (q *request) peerError(r *relayed, e *protocol.Error) error {
 		// In the legacy era it may also say that the task can't be cancelled any more.
 		return q.unknown(task, r.name)
 	case q.era == protocol.Legacy:
+		for one := range protocol.Elements(protocol.Get(e.Data, "elicitations")) {
+			if id, ok := protocol.GetString(one, "elicitationId"); ok && q.live != nil {
+				q.live.elicit(id)
+			}
+		}
 		return q.refuse(http.StatusOK, e)
 	case e.Code == protocol.CodeMissingClientCapability:
 		return q.refuse(http.StatusBadRequest, e)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,13 @@ func full(s *mcp.Server, modern bool, file string) {
 		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: r.Params.URI, Text: "t"}}}, nil
 	})
 	if !modern {
+		add("pay", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
+			res, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Mode: "url", ElicitationID: "e-1", URL: "https://a.example/x", Message: "m"})
+			if err != nil {
+				return "", err
+			}
+			return res.Action, r.Session.NotifyElicitationComplete(ctx, &mcp.ElicitationCompleteParams{ElicitationID: "e-1"})
+		})
 		add("ask", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
 			res, err := r.Session.CreateMessage(ctx, &mcp.CreateMessageParams{MaxTokens: 1, Messages: []*mcp.SamplingMessage{{Role: "user", Content: &mcp.TextContent{Text: "?"}}}})
 			if err != nil {
@@ -210,6 +218,46 @@ func TestFeaturesOverTransports(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// That an elicitation is complete is told to the session that was asked, of those that
+// share a child, too.
+func TestElicitationCompleteIsTheSessions(t *testing.T) {
+	old := newServer(t, "old", false, nil)
+	full(old.Server, false, "")
+	g := newGateway(t, Config{Targets: append(targets(old), stdioTarget(t, "child", "legacy", false, ""))})
+	type client struct {
+		*mcp.ClientSession
+		complete, changed atomic.Int64
+	}
+	connect := func() *client {
+		c := new(client)
+		c.ClientSession = g.connect("2025-11-25", &mcp.ClientOptions{
+			Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+			ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+				return &mcp.ElicitResult{Action: "accept"}, nil
+			},
+			ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) { c.complete.Add(1) },
+			ToolListChangedHandler:     func(context.Context, *mcp.ToolListChangedRequest) { c.changed.Add(1) },
+		})
+		return c
+	}
+	one, two := connect(), connect()
+	for n, target := range []string{"old", "child"} {
+		r, err := one.CallTool(t.Context(), &mcp.CallToolParams{Name: target + "_pay"})
+		if err != nil || text(r) != "accept" {
+			t.Fatalf("%s: %s %v", target, text(r), err)
+		}
+		eventually(t, target+": it is complete", func() bool { return one.complete.Load() == int64(n+1) })
+		before := two.changed.Load()
+		eventually(t, target+": the other session hears of what comes after", func() bool {
+			_, _ = two.CallTool(t.Context(), &mcp.CallToolParams{Name: target + "_change"})
+			return two.changed.Load() > before
+		})
+		if two.complete.Load() > 0 {
+			t.Errorf("%s: another session was told", target)
+		}
 	}
 }
 
