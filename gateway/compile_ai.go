@@ -57,6 +57,9 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	case spec.OpenAI != nil:
 		p.Vendor, p.Model, auth = llm.OpenAI, spec.OpenAI.Model, &spec.OpenAI.AuthToken
 		path += ".openai"
+	case spec.Anthropic != nil:
+		p.Vendor, p.Model, p.APIVersion, auth = llm.Anthropic, spec.Anthropic.Model, spec.Anthropic.APIVersion, &spec.Anthropic.AuthToken
+		path += ".anthropic"
 	default:
 		c.add(o, path, unserved, "%s is not served yet: routes to this backend answer 500", blockOf(spec))
 		return nil
@@ -84,8 +87,6 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 // blockOf returns the name of the vendor's block in a provider that is not served.
 func blockOf(spec *v1alpha1.LLMProvider) string {
 	switch {
-	case spec.Anthropic != nil:
-		return "anthropic"
 	case spec.Gemini != nil:
 		return "gemini"
 	case spec.VertexAI != nil:

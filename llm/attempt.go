@@ -241,6 +241,9 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	if err != nil {
 		return a.lost(err)
 	}
+	if a.speaks == count {
+		return a.counted(resp, body)
+	}
 	r, err := a.dialect.DecodeResponse(body)
 	if err != nil {
 		var e *dialect.Error
@@ -258,13 +261,27 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	if len(r.Choices) > 0 {
 		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
 	}
-	answerHeaders(a.out.w.Header(), resp.Header)
+	return nil, a.respond(resp.Header, body)
+}
+
+// counted answers with a count of tokens, which is the provider's as it is.
+func (a *attempt) counted(resp *http.Response, body []byte) (*failure, error) {
+	b, err := dialect.ParseBody(body)
+	if err != nil || b.Get("input_tokens").Kind() != '0' {
+		return failed(errors.New("the answer is no count of tokens")), nil
+	}
+	return nil, a.respond(resp.Header, body)
+}
+
+// respond sends an answer that is not streamed.
+func (a *attempt) respond(h http.Header, body []byte) error {
+	answerHeaders(a.out.w.Header(), h)
 	a.out.w.Header()["Content-Type"] = []string{"application/json"}
 	a.out.w.WriteHeader(http.StatusOK)
 	if _, err := a.out.w.Write(body); err != nil {
-		return nil, gone(err)
+		return gone(err)
 	}
-	return nil, nil
+	return nil
 }
 
 // note keeps for the record what an answer says about itself.

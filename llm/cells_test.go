@@ -41,7 +41,7 @@ type cell struct {
 }
 
 // vendors are the providers by the names of folders.
-var vendors = map[string]llm.Vendor{"openai": llm.OpenAI}
+var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic}
 
 func cells(t *testing.T) []cell {
 	t.Helper()
@@ -305,6 +305,8 @@ func checkUpstream(t *testing.T, v llm.Vendor, body []byte) {
 	switch v {
 	case llm.OpenAI:
 		typed = new(openai.ChatCompletionNewParams)
+	case llm.Anthropic:
+		typed = new(anthropic.MessageNewParams)
 	default:
 		t.Fatalf("no types for %s", v)
 	}
@@ -360,6 +362,8 @@ func readStream(client string, body []byte) error {
 	switch client {
 	case "chat":
 		return readChat(datas)
+	case "messages":
+		return readMessage(datas)
 	default:
 		return fmt.Errorf("nobody reads the streams of %s", client)
 	}
@@ -386,4 +390,24 @@ func readChat(datas [][]byte) error {
 		}
 	}
 	return errors.New("the stream has no [DONE]")
+}
+
+func readMessage(datas [][]byte) error {
+	var m anthropic.Message
+	for i, d := range datas {
+		var e anthropic.MessageStreamEventUnion
+		if err := json.Unmarshal(d, &e); err != nil {
+			return err
+		}
+		if err := m.Accumulate(e); err != nil {
+			return err
+		}
+		if e.Type == "message_stop" {
+			if m.StopReason == "" || i != len(datas)-1 {
+				return errors.New("message_stop comes too early")
+			}
+			return nil
+		}
+	}
+	return errors.New("the stream has no message_stop")
 }

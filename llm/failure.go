@@ -20,6 +20,7 @@ type failure struct {
 	header      http.Header    // beside it
 	body        []byte         // its words, when the client speaks its dialect
 	unreachable bool           // nothing was sent
+	unable      bool           // it was not asked: it can't answer such a question
 	limited     bool           // it has too many requests
 	retryAfter  time.Duration  // until it may be asked again; 0 when it does not say
 }

@@ -9,7 +9,7 @@ func (openAI) name() string { return "openai" }
 
 func (openAI) host() string { return "api.openai.com" }
 
-func (openAI) speaks(form) form { return chat }
+func (openAI) speaks(client form) (form, bool) { return chat, client != count }
 
 func (openAI) target(*Provider, form, string, bool) string { return "/v1/chat/completions" }
 

@@ -23,6 +23,10 @@ func operationOf(r *http.Request) operation {
 	switch {
 	case strings.HasSuffix(path, "/v1/models"):
 		op.models, method = true, http.MethodGet
+	case strings.HasSuffix(path, "/v1/messages"):
+		op.form = messages
+	case strings.HasSuffix(path, "/v1/messages/count_tokens"):
+		op.form = count
 	default:
 		for _, end := range unserved {
 			if strings.HasSuffix(path, end) {
@@ -40,7 +44,7 @@ func operationOf(r *http.Request) operation {
 // unserved are the ends of paths that are well known and lead nowhere yet: none of them
 // is a chat completion.
 var unserved = [...]string{
-	"/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
+	"/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
 	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":generateContent", ":streamGenerateContent", ":countTokens",
 	":embedContent",
 }

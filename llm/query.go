@@ -96,7 +96,9 @@ func (q *query) answer() error {
 		if f == nil {
 			return err
 		}
-		last = f
+		if last = f; f.unable {
+			continue
+		}
 		if out := p.Health.fail(f, time.Now()); out {
 			q.cfg.Logger.Warn("LLM provider left out", "backend", q.cfg.Name, "provider", p.label(), "reason", f.err)
 		}
@@ -113,7 +115,11 @@ func (q *query) ask(p *Provider) (*failure, error) {
 		return &failure{err: p.Fault, unreachable: true}, nil
 	}
 	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
-	a.speaks = a.vendor.speaks(q.form)
+	var ok bool
+	if a.speaks, ok = a.vendor.speaks(q.form); !ok {
+		p.Health.unclaim()
+		return &failure{err: fault.New(fault.NotImplemented, "the provider has no such operation"), unable: true}, nil
+	}
 	body, err := a.prepare()
 	if err != nil {
 		p.Health.unclaim()

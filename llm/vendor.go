@@ -3,6 +3,7 @@ package llm
 import (
 	"net/http"
 
+	"github.com/mcpgw/mcpgw/llm/anthropic"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/openai"
 )
@@ -13,6 +14,7 @@ type Vendor uint8
 // The vendors.
 const (
 	OpenAI Vendor = iota
+	Anthropic
 )
 
 // String returns the vendor's gen_ai.provider.name.
@@ -26,8 +28,9 @@ func (v Vendor) Host() string { return vendorOf(v).host() }
 type vendor interface {
 	name() string // gen_ai.provider.name, and whose signatures it makes
 	host() string
-	// speaks returns the dialect in which it is asked what a client asks in another.
-	speaks(client form) form
+	// speaks returns the dialect in which it is asked what a client asks in another;
+	// ok is false when it can't be asked.
+	speaks(client form) (f form, ok bool)
 	// target returns path and query of an operation.
 	target(p *Provider, f form, model string, stream bool) string
 	// credential returns the header of a credential and what stands before it.
@@ -37,14 +40,23 @@ type vendor interface {
 }
 
 // vendorOf returns the vendor of that number.
-func vendorOf(Vendor) vendor { return openAI{} }
+func vendorOf(v Vendor) vendor {
+	switch v {
+	case Anthropic:
+		return anthropicAPI{}
+	default:
+		return openAI{}
+	}
+}
 
 // A form is a dialect in which an answer is asked for.
 type form uint8
 
 // The forms.
 const (
-	chat form = iota // OpenAI's chat completions
+	chat     form = iota // OpenAI's chat completions
+	messages             // Anthropic's Messages
+	count                // Anthropic's count of the tokens of a message
 )
 
 // A clientDialect is the side of a dialect that clients see.
@@ -70,7 +82,19 @@ type codec interface {
 }
 
 // codec returns what speaks f.
-func (f form) codec() codec { return openai.Chat{} }
+func (f form) codec() codec {
+	switch f {
+	case messages, count:
+		return anthropic.Messages{}
+	default:
+		return openai.Chat{}
+	}
+}
 
 // operation returns the gen_ai.operation.name.
-func (f form) operation() string { return "chat" }
+func (f form) operation() string {
+	if f == count {
+		return "count_tokens"
+	}
+	return "chat"
+}

@@ -59,7 +59,7 @@ type EventKind uint8
 
 // The kinds of events, in the order in which a stream has them: Start; for each
 // choice blocks, each a BlockStart, Deltas and a BlockEnd, one after the other and
-// never two at once; a Finish for each choice; End. Usage may come anywhere between
+// never two at once, and never a ToolCall without arguments; a Finish for each choice; End. Usage may come anywhere between
 // Start and End; the last one counts.
 const (
 	Start      EventKind = iota // Response: ID, Model, Created

@@ -38,6 +38,16 @@ func (c *Carrier) Take(name string) jsontext.Value {
 	return nil
 }
 
+// TakeDefault counts the field of that name as carried if its value is the one that the
+// provider goes by anyway.
+func (c *Carrier) TakeDefault(name string, value string) {
+	for i := range c.Fields {
+		if c.Fields[i].Name == name && string(c.Fields[i].Value) == value {
+			c.taken[i] = true
+		}
+	}
+}
+
 // Drop notes that what stands at path in the client's request is not carried.
 func (c *Carrier) Drop(path string) {
 	if path != "" && !slices.Contains(c.dropped, path) {

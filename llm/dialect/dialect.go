@@ -187,14 +187,34 @@ type Output struct {
 	Strict      *bool
 }
 
+// Titled returns the schema with the name and the description of the output in it, for
+// dialects that have no other place for them. Those that it has itself stay.
+func (o *Output) Titled() jsontext.Value {
+	if o.Schema.Kind() != '{' {
+		return o.Schema
+	}
+	has := map[string]bool{}
+	Members(o.Schema, func(name string, _ jsontext.Value) { has[name] = true })
+	var out Object
+	if o.Name != "" && !has["title"] {
+		out.Set("title", String(o.Name))
+	}
+	if o.Description != "" && !has["description"] {
+		out.Set("description", String(o.Description))
+	}
+	Members(o.Schema, out.Set)
+	return out.Value()
+}
+
 // A Reasoning says how much the model is to think before it answers. The zero
 // value leaves it to the provider.
 type Reasoning struct {
-	Path   string // "" when the request says nothing
-	Off    bool
-	Effort string // none, minimal, low, medium, high, xhigh, max; "" when a budget is set, or nothing is said
-	Budget int64  // tokens; 0 when only an effort is said
-	Hidden bool   // the client does not want to see it
+	Path     string // "" when the request says nothing
+	Off      bool
+	Adaptive bool   // the model decides, guided by the effort
+	Effort   string // none, minimal, low, medium, high, xhigh, max; "" when a budget is set, or nothing is said
+	Budget   int64  // tokens; 0 when only an effort is said
+	Hidden   bool   // the client does not want to see it
 }
 
 // efforts are the efforts with the tokens that stand for them where a dialect

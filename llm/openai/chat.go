@@ -210,7 +210,7 @@ func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error
 	for i := range wire.ToolCalls {
 		call := &wire.ToolCalls[i]
 		at := path + ".tool_calls[" + strconv.Itoa(i) + "]"
-		if call.Function == nil {
+		if call.Function == nil || call.Type != "function" && call.Type != "" {
 			m.Parts = append(m.Parts, dialect.Part{Kind: dialect.Opaque, Path: at})
 			continue
 		}
@@ -315,7 +315,7 @@ func urlOf(m *dialect.Media) string {
 }
 
 func decodeChatTool(r *dialect.Request, wire *chatTool, path string) {
-	if wire.Function == nil {
+	if wire.Function == nil || wire.Type != "function" {
 		r.Note("", path, jsontext.Value("{}")) // a tool of the provider's own
 		return
 	}
@@ -348,7 +348,7 @@ func decodeChatChoice(r *dialect.Request, choice jsontext.Value) error {
 		if err := json.Unmarshal(choice, &wire); err != nil {
 			return dialect.Misread(err)
 		}
-		if wire.Function == nil {
+		if wire.Function == nil || wire.Type != "function" {
 			r.Note("", path, choice) // allowed_tools, custom
 			return nil
 		}

@@ -40,7 +40,7 @@ func (Chat) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 			Name: name, Description: o.Description, Schema: o.Schema, Strict: o.Strict,
 		}}
 	}
-	wire.ReasoningEffort = c.Reasoning.Level()
+	wire.ReasoningEffort = encodeEffort(c)
 	var rest dialect.Object
 	for _, f := range [...][2]string{
 		{"max_completion_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP},
@@ -55,6 +55,22 @@ func (Chat) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 	}
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)
+}
+
+// encodeEffort returns the effort of a request. What else is said of thinking is lost.
+func encodeEffort(c *dialect.Carrier) string {
+	r := &c.Reasoning
+	level := r.Level()
+	if level == "" {
+		c.Drop(r.Path) // that the model decides is what it does anyway, if it can think
+	}
+	if r.Budget > 0 && r.Effort != "" {
+		c.Drop(r.Path + ".budget_tokens")
+	}
+	if r.Hidden {
+		c.Drop(r.Path + ".display")
+	}
+	return level
 }
 
 func encodeChatChoice(choice *dialect.Choice) jsontext.Value {

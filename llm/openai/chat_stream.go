@@ -46,6 +46,7 @@ type chatState struct {
 type chatCall struct {
 	index        int // as the provider counts
 	begun, ended bool
+	said         bool // arguments were sent
 	name, id     string
 	waiting      strings.Builder // arguments that came while another block was open
 	json         jsonScanner
@@ -167,7 +168,10 @@ func (r *chatReader) close(s *chatState, choice int) {
 	}
 	s.open = false
 	if s.kind == dialect.ToolCall {
-		s.calls[s.call].ended = true
+		call := s.calls[s.call]
+		if call.ended = true; !call.said {
+			r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: "{}"})
+		}
 	}
 	r.out = append(r.out, dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
 }
@@ -240,6 +244,7 @@ func (r *chatReader) next(s *chatState, choice, i int) {
 		}})
 	}
 	if call.waiting.Len() > 0 {
+		call.said = true
 		r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: call.waiting.String()})
 		call.waiting.Reset()
 	}

@@ -1,0 +1,44 @@
+package llm
+
+import (
+	"cmp"
+	"net/http"
+	"strings"
+)
+
+// anthropicAPI is the API of Anthropic.
+type anthropicAPI struct{}
+
+func (anthropicAPI) name() string { return "anthropic" }
+
+func (anthropicAPI) host() string { return "api.anthropic.com" }
+
+func (anthropicAPI) speaks(client form) (form, bool) {
+	if client == count {
+		return count, true
+	}
+	return messages, true
+}
+
+func (anthropicAPI) target(_ *Provider, f form, _ string, _ bool) string {
+	if f == count {
+		return "/v1/messages/count_tokens"
+	}
+	return "/v1/messages"
+}
+
+// credential tells API keys from the OAuth tokens of subscriptions.
+func (anthropicAPI) credential(token string) (header, prefix string) {
+	if strings.HasPrefix(token, "sk-ant-oat") {
+		return "Authorization", "Bearer "
+	}
+	return "X-Api-Key", ""
+}
+
+// anthropicVersion is the one version of the API that there is.
+const anthropicVersion = "2023-06-01"
+
+func (anthropicAPI) headers(p *Provider, out, in http.Header) {
+	pass(out, in, "Anthropic-Beta")
+	out["Anthropic-Version"] = []string{cmp.Or(p.APIVersion, in.Get("Anthropic-Version"), anthropicVersion)}
+}
