@@ -44,6 +44,11 @@ const (
 	CodeExpressionWarning = "MG0202"
 	CodePassthrough       = "MG0203"
 	CodeOpenToAll         = "MG0204"
+	CodeOverridden        = "MG0205"
+	CodeAudience          = "MG0206"
+	CodeNoClaims          = "MG0207"
+	CodeKeys              = "MG0208"
+	CodeAPIKey            = "MG0209"
 
 	CodeUnresolvedBackend   = "MG0301"
 	CodeUnresolvedService   = "MG0302"
@@ -111,7 +116,12 @@ func Codes() []Code {
 		{CodeExpressionWarning, "a CEL expression is surely not meant", "The expression is legal, but can never be true, or compares what can't be equal."},
 		{CodePassthrough, "a client's credential is sent on", "kind: Passthrough sends the client's Authorization header to the target. Do so only when the target and the gateway accept the same tokens."},
 
-		{CodeOpenToAll, "a Gateway is open to all", "The Gateway listens on all addresses of the machine, and at least one of its routes is covered by no policy: whoever reaches the port may use it. Cover it with a TrafficPolicy, or keep others away from the port. Without a Gateway object, mcpgw listens on loopback only."},
+		{CodeOpenToAll, "a Gateway is open to all", "The Gateway listens on all addresses of the machine, and at least one of its routes is covered by no policy that keeps anybody out: whoever reaches the port may use it. Authenticate clients by a TrafficPolicy, or restrict them by rbac, or keep others away from the port. Without a Gateway object, mcpgw listens on loopback only."},
+		{CodeOverridden, "a field of a policy has no effect", "Two policies of the same level cover the same and have the same field. Fields are not merged inside: the older policy's counts, then that whose name is first. The rules of rbac are the exception, they add up."},
+		{CodeAudience, "tokens are not bound to the gateway", "A token names in its claim aud for whom it was made. Without audiences a token that a client got for another service is good here, too, and whoever runs that service can use it. Where audiences follow from the URL of the route, that has to be fixed: by a hostname of the listener or the route, or by resourceMetadata.resource."},
+		{CodeNoClaims, "a rule looks at what nobody fills in", "jwt, apiKey and basicAuth are empty unless a TrafficPolicy authenticates clients in that way."},
+		{CodeKeys, "keys of an issuer can't be used", "The key set must be a JSON Web Key Set with public keys: RSA of 2048 to 8192 bits, EC on P-256, P-384 or P-521, or Ed25519. Private and symmetric keys are refused, since whoever reads them can make tokens."},
+		{CodeAPIKey, "an entry of a Secret is no credential", "Each entry of a Secret with API keys is a key, or a JSON object with key and metadata; an htpasswd file has a line USER:HASH for each user. What can't be used is left out: nobody gets in by it."},
 
 		{CodeUnresolvedBackend, "a Backend is not there", "A route refers to a Backend that does not exist, or that can't be used. Its share of the requests answers 500."},
 		{CodeUnresolvedService, "a Service is not there", "A reference leads to a Service or port that does not exist. Its share of the requests answers 500 until it does."},

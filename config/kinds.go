@@ -263,6 +263,9 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 func (l *loader) inlineSecrets(w *written, ref ObjectRef, m map[string]any, path string) {
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		at := child(path, k)
+		if k == "jwks" {
+			continue // keys that are public
+		}
 		switch v := m[k].(type) {
 		case string:
 			if k == "inline" && v != "" {

@@ -17,7 +17,8 @@ const redacted = "[redacted]"
 func isSecretKey(key string) bool {
 	switch fold(key) {
 	case "inline", "authtoken", "token", "accesstoken", "bearertoken", "password", "passwd", "apikey", "secretkey", "accesskey",
-		"sessiontoken", "clientsecret", "privatekey", "stringdata":
+		"sessiontoken", "clientsecret", "privatekey", "stringdata",
+		"users": // of basicAuthentication: hashes of passwords
 		return true
 	}
 	return isSecretHeader(key)

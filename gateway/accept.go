@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -182,13 +183,44 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return fault.New(fault.NotFound, "route not found")
 	}
 	x.rec.Route, x.rec.Rule, x.rec.Path = m.rule.route, m.rule.name, m.written()
+	x.request.Endpoint = m.endpoint
+	if m.rule.metadata != nil {
+		return m.rule.metadata.Serve(&x.writer, &x.request)
+	}
 	x.life.Begin(r.Context())
 	x.living = true
-	ctx, err := m.rule.policy.Admit(telemetry.NewContext(&x.life, &x.rec), &x.request)
+	ctx := telemetry.NewContext(&x.life, &x.rec)
+	if isPreflight(r) && m.rule.mcp() {
+		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
+	}
+	admitted, err := m.rule.policy.Admit(ctx, &x.request)
+	if x.request.Principal != anonymous {
+		x.rec.Principal = x.request.Principal
+	}
 	if err != nil {
+		m.rule.crossOrigin(x.writer.Header(), r)
 		return err
 	}
-	return x.forward(ctx, m, p, r)
+	return x.forward(admitted, m, p, r)
+}
+
+const anonymous = "anonymous"
+
+// isPreflight reports whether a browser asks by r if a page may send a request (Fetch,
+// CORS-preflight request).
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && len(r.Header["Access-Control-Request-Method"]) > 0
+}
+
+// crossOrigin lets a page of an origin that may use the MCP backends of the rule read why its
+// request is refused: a client in a browser needs the challenge.
+func (r *rule) crossOrigin(h http.Header, req *http.Request) {
+	if !r.mcp() {
+		return
+	}
+	if b, ok := r.backends[0].to.backend.(*federation.Backend); ok {
+		b.AllowOrigin(h, req)
+	}
 }
 
 // accept checks the head of the request and notes what is known of it.
@@ -213,7 +245,7 @@ func (x *exchange) accept(r *http.Request, grace time.Duration) error {
 	if !ok {
 		return fault.New(fault.BadRequest, "the Host header is malformed")
 	}
-	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: "anonymous"}
+	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = requestBody{ReadCloser: r.Body, rec: &x.rec, w: x.writer.ResponseWriter, grace: grace}
 		r.Body = &x.body

@@ -12,10 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/llm"
-	"github.com/mcpgw/mcpgw/policy"
 )
 
 // Compile resolves res and returns what the data plane serves from it, with a report
@@ -28,6 +28,7 @@ import (
 func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c := newCompiler(res, rt)
 	c.compilePolicies()
+	c.checkClaims()
 	c.compileGateways()
 	c.compileTracing()
 	c.compileRoutes()
@@ -52,12 +53,12 @@ type compiler struct {
 	gateways   map[types.NamespacedName]*gatewayv1.Gateway
 	namespaces map[string]labels.Set
 
-	attached     map[attachment][]policy.RuleSet
+	attached     map[attachment][]attachedPolicy
 	listening    map[object][]attachment // what HTTPListenerPolicies cover
 	covered      map[attachment]bool     // by a BackendConfigPolicy that protects and is not served
-	shows        map[attachment][]string // fingerprints of what is attached
 	mcps         []mcpPlan
-	policies     map[string]*policy.Policy
+	coverings    map[string]*covering
+	noted        map[string]bool // problems that were told already
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
 	destinations map[string]*destination
@@ -77,15 +78,15 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		gateways:     index(res.Gateways),
 		slices:       map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 		namespaces:   map[string]labels.Set{},
-		attached:     map[attachment][]policy.RuleSet{},
+		attached:     map[attachment][]attachedPolicy{},
 		listening:    map[object][]attachment{},
 		covered:      map[attachment]bool{},
-		shows:        map[attachment][]string{},
-		policies:     map[string]*policy.Policy{},
+		coverings:    map[string]*covering{},
+		noted:        map[string]bool{},
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
-		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}},
+		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}, keys: map[string]*authn.RemoteKeys{}},
 	}
 	for _, s := range res.EndpointSlices {
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}

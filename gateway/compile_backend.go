@@ -55,8 +55,8 @@ func (c *compiler) compileBackendRefs(o object, path string, spec *gatewayv1.HTT
 	}
 }
 
-// broken is the destination of a reference that leads nowhere.
-func broken(name types.NamespacedName) *destination {
+// nowhere is the destination of a reference that leads nowhere.
+func nowhere(name types.NamespacedName) *destination {
 	return &destination{name: name.String(), fault: misconfigured}
 }
 
@@ -80,7 +80,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 		}
 		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "InvalidKind", help: help},
 			"requests can't be sent to kind %s of group %q", kind, group)
-		return broken(name)
+		return nowhere(name)
 	}
 	if kind == v1alpha1.KindBackend {
 		c.routed[name] = true
@@ -88,7 +88,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 	grant := reference{from: "HTTPRoute", fromGroup: gatewayv1.GroupName, to: kind, toGroup: group}
 	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
 		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
-		return broken(name)
+		return nowhere(name)
 	}
 	if kind == "Service" {
 		return c.resolveService(o, path, name, ref.Port)
@@ -100,7 +100,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 			class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "BackendNotFound",
 			help: didYouMean(name.Name, candidates, listing("Backend in namespace "+name.Namespace, candidates)),
 		}, "Backend %q is not there", name.Name)
-		return broken(name)
+		return nowhere(name)
 	}
 	return c.backend(b)
 }
@@ -112,11 +112,11 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	case strings.Contains(name.Name, "."):
 		unsupported.help = "name the Service alone; for a DNS name use a Backend of type Static"
 		c.add(o, path+".name", unsupported, "%q is not the name of a Service", name.Name)
-		return broken(name)
+		return nowhere(name)
 	case number == nil:
 		unsupported.help = "add the port of the Service"
 		c.add(o, path, unsupported, "a reference to a Service needs a port")
-		return broken(name)
+		return nowhere(name)
 	}
 	key := fmt.Sprintf("Service/%s:%d", name, *number)
 	if d := c.destinations[key]; d != nil && d.fault == nil {
@@ -124,7 +124,7 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	}
 	s, p := c.servicePort(o, path, name, int32(*number))
 	if p == nil {
-		return broken(name)
+		return nowhere(name)
 	}
 	d := &destination{name: name.String(), kind: "Service", rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
 	if c.covered[attachment{kind: "Service", name: name}] {
@@ -249,7 +249,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.AI != nil:
 		info.Protocol = "llm"
 	}
-	sets := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
+	sets := ruleSets(c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}])
 	d.rules = policy.NewBackendRules(info, sets)
 	d.guarded = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target == "" })
 	switch {

@@ -11,7 +11,6 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config"
-	"github.com/mcpgw/mcpgw/policy"
 )
 
 // ControllerName is the controllerName of the GatewayClasses that this gateway serves.
@@ -81,7 +80,7 @@ func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
 	if t := g.Spec.TLS; t != nil && t.Frontend != nil {
 		c.add(o, "spec.tls.frontend", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue"},
 			"client certificates are not served yet: the Gateway answers 500, rather than going on without them")
-		c.attach(attachment{kind: "Gateway", name: o.name}, policy.RuleSet{Source: o.String(), Broken: true})
+		c.attach(attachment{kind: "Gateway", name: o.name}, broken(o))
 	}
 	if t := g.Spec.TLS; t != nil && t.Backend != nil {
 		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: config.CodeUnserved},
@@ -93,7 +92,7 @@ func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
 		c.add(o, "spec.addresses", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedAddress",
 			help: "leave them out, and keep the port away from others"},
 			"addresses are not served yet: the Gateway answers 500, rather than others on all addresses")
-		c.attach(attachment{kind: "Gateway", name: o.name}, policy.RuleSet{Source: o.String(), Broken: true})
+		c.attach(attachment{kind: "Gateway", name: o.name}, broken(o))
 	default: // those of its Service
 		c.add(o, "spec.addresses", finding{class: config.Warning, code: config.CodeUnserved, reason: "UnsupportedAddress"},
 			"addresses are not served: the Gateway listens on all of them")
@@ -282,7 +281,7 @@ func (c *compiler) finish() *Snapshot {
 			warned[l.object.name] = true
 			c.add(l.object, l.path, finding{
 				class: config.Warning, code: config.CodeOpenToAll,
-				help: "restrict callers by a TrafficPolicy with rbac, or keep the port away from others",
+				help: "authenticate clients by a TrafficPolicy, with jwtAuthentication say, or restrict them by rbac, or keep the port away from others",
 			}, "the Gateway listens on all addresses, and not all of its routes are restricted by a policy")
 		}
 	}

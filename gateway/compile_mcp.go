@@ -106,7 +106,10 @@ func (c *compiler) makeMCP() {
 	for i := range c.mcps {
 		p := &c.mcps[i]
 		namespace, name, _ := strings.Cut(p.cfg.Name, "/")
-		own := c.shows[attachment{kind: v1alpha1.KindBackend, name: types.NamespacedName{Namespace: namespace, Name: name}}]
+		var own []string
+		for _, a := range c.attached[attachment{kind: v1alpha1.KindBackend, name: types.NamespacedName{Namespace: namespace, Name: name}}] {
+			own = append(own, a.shows)
+		}
 		p.cfg.PolicyFingerprint = fingerprint(slices.Sorted(maps.Keys(p.to.shows)), own)
 		backend := p.rt.mcp(p.cfg)
 		p.to.backend = backend

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,6 +26,18 @@ type attachment struct {
 	section string
 }
 
+// An attachedPolicy is a policy as it covers something.
+type attachedPolicy struct {
+	object  object
+	created time.Time
+	// rules are those of rbac, which add up, and what is broken; nil without.
+	rules *policy.RuleSet
+	// auth is how clients are authenticated; nil when the policy says nothing about it.
+	auth *authentication
+	// shows tells apart what clients see by the policy.
+	shows string
+}
+
 // A compiledExpression is the outcome of compiling one expression.
 type compiledExpression struct {
 	expression *policy.Expression
@@ -36,15 +49,18 @@ type compiledExpression struct {
 func (c *compiler) compilePolicies() {
 	for _, p := range c.res.TrafficPolicies {
 		o := objectOf(v1alpha1.KindTrafficPolicy, p)
+		a := attachedPolicy{object: o, created: p.CreationTimestamp.Time, auth: c.authentication(o, p)}
 		set, ok := c.ruleSet(o, p)
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
-		if !ok {
+		if !ok && a.auth == nil {
 			continue
 		}
-		shows := fingerprint(p.Spec.RBAC, set.Broken)
+		if ok {
+			a.rules = &set
+		}
+		a.shows = fingerprint(p.Spec.RBAC, set.Broken, a.auth.fingerprint())
 		for _, t := range targets {
-			c.attach(t, set)
-			c.shows[t.whole()] = append(c.shows[t.whole()], t.part()+shows)
+			c.attach(t, a)
 		}
 	}
 	for _, p := range c.res.HTTPListenerPolicies {
@@ -53,7 +69,7 @@ func (c *compiler) compilePolicies() {
 		c.listening[o] = targets
 		if protects(p) {
 			for _, t := range targets {
-				c.attach(t, policy.RuleSet{Source: o.String(), Broken: true})
+				c.attach(t, broken(o))
 			}
 		}
 	}
@@ -96,11 +112,33 @@ func (t attachment) part() string {
 	return ""
 }
 
-func (c *compiler) attach(t attachment, set policy.RuleSet) {
+// broken is what makes all that it is attached to answer 500.
+func broken(o object) attachedPolicy {
+	return attachedPolicy{object: o, rules: &policy.RuleSet{Source: o.String(), Broken: true}}
+}
+
+func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
+		if p.rules == nil { // it authenticates, which a Backend is too late for
+			p = broken(p.object)
+		}
+		set := *p.rules
 		set.Target = t.section
+		set.Broken = set.Broken || p.auth != nil
+		p.rules = &set
 	}
-	c.attached[t.whole()] = append(c.attached[t.whole()], set)
+	p.shows = t.part() + p.shows
+	c.attached[t.whole()] = append(c.attached[t.whole()], p)
+}
+
+// ruleSets returns the rules of policies that cover the same.
+func ruleSets(policies []attachedPolicy) (out []policy.RuleSet) {
+	for _, p := range policies {
+		if p.rules != nil {
+			out = append(out, *p.rules)
+		}
+	}
+	return out
 }
 
 // ruleSet compiles what a TrafficPolicy restricts; ok is false when it restricts nothing.
@@ -267,34 +305,104 @@ func (c *compiler) selectTargets(namespace string, s v1alpha1.PolicyTargetSelect
 	return out
 }
 
-// policyFor returns the policy of a rule as attached to a listener: the rule sets of
-// Gateway, listener, route and rule add up. shows tells apart what clients see by them.
-func (c *compiler) policyFor(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) (p *policy.Policy, shows string, restricted bool) {
-	var sets []policy.RuleSet
-	var key strings.Builder
-	var shown []string
-	collect := func(a attachment) {
-		if found := c.attached[a]; len(found) > 0 {
-			fmt.Fprintf(&key, "%v\x00", a)
-			sets = append(sets, found...)
-			shown = append(shown, c.shows[a]...)
-		}
-	}
-	collect(attachment{kind: "Gateway", name: gateway})
-	collect(attachment{kind: "Gateway", name: gateway, section: listener})
-	collect(attachment{kind: "HTTPRoute", name: route})
-	if rule != "" {
-		collect(attachment{kind: "HTTPRoute", name: route, section: rule})
-	}
-	p, ok := c.policies[key.String()]
-	if !ok {
-		p = policy.New(nil, sets)
-		c.policies[key.String()] = p
-	}
-	return p, strings.Join(shown, ","), len(sets) > 0
+// A covering is what covers a rule as attached to a listener.
+type covering struct {
+	policy *policy.Policy
+	// shows tells apart what clients see by it.
+	shows string
+	// restricted says that it keeps somebody out.
+	restricted bool
+	// jwt is the policy that authenticates by tokens; nil without.
+	jwt *attachedPolicy
 }
 
-func contains(in []string, s string) bool {
+// covering returns what covers a rule as attached to a listener: the rule sets of Gateway, listener,
+// route and rule add up, and of each other field one policy's applies.
+func (c *compiler) covering(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) *covering {
+	var all []attachedPolicy
+	var fields []policy.Attachment
+	var key strings.Builder
+	collect := func(level policy.Level, a attachment) {
+		for _, p := range c.attached[a] {
+			fmt.Fprintf(&key, "%v\x00", a)
+			all = append(all, p)
+			fields = append(fields, policy.Attachment{Name: p.object.name.String(), Created: p.created, Level: level, Fields: p.fields()})
+		}
+	}
+	collect(policy.GatewayLevel, attachment{kind: "Gateway", name: gateway})
+	collect(policy.ListenerLevel, attachment{kind: "Gateway", name: gateway, section: listener})
+	collect(policy.RouteLevel, attachment{kind: "HTTPRoute", name: route})
+	if rule != "" {
+		collect(policy.RuleLevel, attachment{kind: "HTTPRoute", name: route, section: rule})
+	}
+	if known, ok := c.coverings[key.String()]; ok {
+		return known
+	}
+	out := &covering{}
+	sets := ruleSets(all)
+	out.restricted = len(sets) > 0
+	for _, p := range all {
+		out.shows += p.shows + ","
+	}
+	effective := policy.Merge(fields)
+	var checks []policy.Check
+	for _, field := range authenticationFields() {
+		for _, i := range effective.Fields[field] {
+			check := all[i].auth.checks[field]
+			if check.check == nil {
+				continue // switched off
+			}
+			checks = append(checks, check.check)
+			out.restricted = out.restricted || check.strict
+			if field == jwtField {
+				out.jwt = &all[i]
+			}
+		}
+	}
+	c.overridden(all, fields, effective)
+	out.policy = policy.New(checks, sets)
+	c.coverings[key.String()] = out
+	return out
+}
+
+// fields returns the fields of a policy that are merged, each as a whole.
+func (p *attachedPolicy) fields() []string {
+	var out []string
+	if p.rules != nil {
+		out = append(out, "rbac")
+	}
+	for _, field := range authenticationFields() {
+		if p.auth.fields()[field] != nil {
+			out = append(out, field)
+		}
+	}
+	return out
+}
+
+// overridden reports the fields that have no effect, since another policy of the same level has them.
+func (c *compiler) overridden(all []attachedPolicy, fields []policy.Attachment, effective policy.Effective) {
+	for i, standing := range effective.Standings {
+		if standing == policy.Attached {
+			continue
+		}
+		for _, field := range fields[i].Fields {
+			winners := effective.Fields[field]
+			if contains(winners, i) || fields[winners[0]].Level > fields[i].Level {
+				continue
+			}
+			loser, winner := all[i].object, all[winners[0]].object
+			if note := loser.String() + " " + field + " " + winner.String(); !c.noted[note] {
+				c.noted[note] = true
+				c.add(loser, "spec."+field, finding{
+					class: config.Warning, code: config.CodeOverridden, reason: standing.String(),
+					help: "of policies on the same object, the older one counts, then the one whose name is first: join them, or cover another section",
+				}, "%s has %s, too, and covers the same: this one has no effect there", winner, field)
+			}
+		}
+	}
+}
+
+func contains[T comparable](in []T, s T) bool {
 	for _, v := range in {
 		if v == s {
 			return true

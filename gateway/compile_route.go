@@ -54,17 +54,23 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 	}
 	index := 0
 	for i := range rules {
-		policy, shows, restricted := c.policyFor(a.listener.object.name, a.listener.name, route, rules[i].section)
+		covering := c.covering(a.listener.object.name, a.listener.name, route, rules[i].section)
 		rule := rules[i].rule
-		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, policy
-		a.listener.open = a.listener.open || !restricted && !rule.guarded()
+		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, covering.policy
+		a.listener.open = a.listener.open || !covering.restricted && !rule.guarded()
 		for _, w := range rule.backends {
-			w.to.shownBy(shows)
+			w.to.shownBy(covering.shows)
 		}
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
+			m.endpoint = endpointAt(a.listener, &m)
 			index++
 			a.listener.matches = append(a.listener.matches, &m)
+			if r := c.resource(o, covering, a.listener, &m); r != nil {
+				r.index = index
+				index++
+				a.listener.matches = append(a.listener.matches, r)
+			}
 		}
 	}
 }

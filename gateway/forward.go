@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/policy"
 )
@@ -28,6 +30,11 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if m.pathType == pathPrefix {
 		matched = len(m.path)
 	}
+	b := rule.choose()
+	if x.peer {
+		b = rule.backend(x.backend)
+	}
+	r = b.withoutCredentials(r, x.request.Consumed)
 	r = modifyRequest(rule.filters.request, r)
 	switch {
 	case rule.redirect != nil:
@@ -36,10 +43,6 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		return nil
 	case rule.direct != nil:
 		return rule.direct.write(&x.writer)
-	}
-	b := rule.choose()
-	if x.peer {
-		b = rule.backend(x.backend)
 	}
 	if b == nil {
 		return fault.New(fault.Misconfigured, "no backend for this route")
@@ -74,6 +77,23 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 		}
 	}
 	return b.to.backend.Serve(&x.writer, r.WithContext(ctx))
+}
+
+// withoutCredentials returns r without the headers whose credential was for the gateway. Backends that send
+// on only what they are told to get it, since Passthrough may ask for it: those of type MCP all of it,
+// as another replica has to authenticate, too, and those of type AI what stands in Authorization.
+func (w *weighted) withoutCredentials(r *http.Request, consumed []string) *http.Request {
+	if len(consumed) == 0 || w != nil && w.to.mcp {
+		return r
+	}
+	r = r.WithContext(r.Context())
+	r.Header = maps.Clone(r.Header)
+	for _, name := range consumed {
+		if w == nil || w.to.kind != string(v1alpha1.BackendAI) || name != "Authorization" {
+			delete(r.Header, name)
+		}
+	}
+	return r
 }
 
 // untilDrain returns a context that ends when the drain begins.

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/policy"
 )
 
 // A router finds the rule for a request among those attached to one listener. It
@@ -40,7 +42,8 @@ type match struct {
 	owner string
 	index int
 
-	rule *rule
+	endpoint policy.Endpoint // what a request is matched to by it
+	rule     *rule
 }
 
 // written returns what the match says of the path.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -49,6 +50,7 @@ type Runtime struct {
 	opts        RuntimeOptions
 	hub         *federation.Hub
 	expressions *policy.Compiler
+	verified    *authn.Memory
 
 	client *replica.Client // to other replicas; nil without Peers
 
@@ -57,6 +59,15 @@ type Runtime struct {
 	providers map[string]*llm.Health
 	tracers   map[string]*telemetry.Tracer
 	ending    sync.WaitGroup // tracers that send what they still have
+	keys      map[string]runningKeys
+	// fetching waits for the keys that are being fetched.
+	fetching sync.WaitGroup
+}
+
+// A runningKeys are keys of an issuer that are kept fresh until stop is called.
+type runningKeys struct {
+	*authn.RemoteKeys
+	stop context.CancelFunc
 }
 
 // NewRuntime returns an empty Runtime.
@@ -72,9 +83,11 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 	rt := &Runtime{
 		opts:        opts,
 		expressions: policy.NewCompiler(opts.Metrics),
+		verified:    authn.NewMemory(),
 		pools:       map[string]*upstream.Pool{},
 		tracers:     map[string]*telemetry.Tracer{},
 		providers:   map[string]*llm.Health{},
+		keys:        map[string]runningKeys{},
 	}
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
 	if opts.Peers != nil {
@@ -148,6 +161,52 @@ func (rt *Runtime) health(identity string) *llm.Health {
 // mcp returns the backend for cfg.
 func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend { return rt.hub.Backend(cfg) }
 
+// memory returns what was verified lately; nil for a nil Runtime.
+func (rt *Runtime) memory() *authn.Memory {
+	if rt == nil {
+		return nil
+	}
+	return rt.verified
+}
+
+// metrics returns the metrics; nil for a nil Runtime.
+func (rt *Runtime) metrics() *telemetry.Metrics {
+	if rt == nil {
+		return nil
+	}
+	return rt.opts.Metrics
+}
+
+// remoteKeys returns the keys of that identity: those in use, or new ones, which are fetched once
+// a snapshot with them is committed.
+func (rt *Runtime) remoteKeys(identity string, opts authn.RemoteOptions) *authn.RemoteKeys {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if k, ok := rt.keys[identity]; ok {
+		return k.RemoteKeys
+	}
+	opts.Logger, opts.Metrics = rt.opts.Logger, rt.opts.Metrics
+	return authn.NewRemoteKeys(opts)
+}
+
+// fetchKeys fetches the keys that the snapshot has, from now on, and no others. The caller holds mu.
+func (rt *Runtime) fetchKeys(s *Snapshot) {
+	for identity, k := range rt.keys {
+		if _, ok := s.keys[identity]; !ok {
+			delete(rt.keys, identity)
+			k.stop()
+		}
+	}
+	for identity, k := range s.keys {
+		if _, ok := rt.keys[identity]; ok {
+			continue
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		rt.keys[identity] = runningKeys{k, stop}
+		rt.fetching.Go(func() { k.Run(ctx) })
+	}
+}
+
 // prepare gives the pools of a snapshot the endpoints that it has for them, and its
 // listeners their tracers, just before it is served.
 func (rt *Runtime) prepare(s *Snapshot) {
@@ -213,6 +272,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 		}
 	}
 	rt.endTracers(traced)
+	rt.fetchKeys(s)
 	rt.mu.Unlock()
 	rt.hub.Commit(s.backends)
 }
@@ -228,9 +288,11 @@ func (rt *Runtime) run(ctx context.Context) error {
 // drain ends the streams of MCP clients.
 func (rt *Runtime) drain() { rt.hub.Drain() }
 
-// close gives back idle connections, and sends the spans that wait.
+// close ends what runs, gives back idle connections, and sends the spans that wait.
 func (rt *Runtime) close() {
 	rt.mu.Lock()
+	rt.fetchKeys(&Snapshot{})
+	rt.fetching.Wait()
 	for _, p := range rt.pools {
 		p.Close()
 	}

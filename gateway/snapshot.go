@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
@@ -23,6 +24,7 @@ type Snapshot struct {
 	backends []*federation.Backend
 	pools    map[string]poolPlan
 	health   map[string]*llm.Health // of LLM providers, by identity
+	keys     map[string]*authn.RemoteKeys
 
 	listeners []*listener
 }
@@ -73,6 +75,9 @@ type rule struct {
 	fault *fault.Fault
 	// timeout bounds a request from its receipt to the last byte; 0 is no bound.
 	timeout time.Duration
+
+	// metadata, when set, is all that the rule serves, to everybody.
+	metadata *authn.Metadata
 
 	filters  filters
 	redirect *redirect
@@ -129,6 +134,16 @@ func (r *rule) backend(name string) *weighted {
 		}
 	}
 	return nil
+}
+
+// mcp reports whether all that the rule leads to is MCP.
+func (r *rule) mcp() bool {
+	for i := range r.backends {
+		if !r.backends[i].to.mcp || r.backends[i].to.backend == nil {
+			return false
+		}
+	}
+	return len(r.backends) > 0
 }
 
 // choose returns one of the rule's backends, in proportion to their weights, or

@@ -18,7 +18,9 @@ const (
 	usesMethod
 	usesArguments
 	usesBackend
-	usesClaims
+	usesJWT
+	usesAPIKey
+	usesBasic
 )
 
 // usesOf finds what e speaks of. A local variable of a comprehension that hides a
@@ -33,8 +35,12 @@ func usesOf(e ast.Expr) uses {
 				out |= usesMCP
 			case "backend":
 				out |= usesBackend
-			case "jwt", "apiKey":
-				out |= usesClaims
+			case "jwt":
+				out |= usesJWT
+			case "apiKey":
+				out |= usesAPIKey
+			case "basicAuth":
+				out |= usesBasic
 			}
 		case ast.SelectKind:
 			out |= usesOfField(e.AsSelect().FieldName())
@@ -61,11 +67,11 @@ func usesOfField(name string) uses {
 	return 0
 }
 
-// analyse refuses what compiles but can't be served, and returns warnings.
-func analyse(checked *cel.Ast) ([]string, error) {
+// analyse refuses what compiles but can't be served.
+func analyse(checked *cel.Ast) error {
 	native := checked.NativeRep()
 	if out := checked.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
-		return nil, &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
+		return &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
 	}
 	operands := map[int64]bool{} // what stands before a dot
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -92,12 +98,9 @@ func analyse(checked *cel.Ast) ([]string, error) {
 		}
 	}))
 	if refusal != nil {
-		return nil, refusal
+		return refusal
 	}
-	if usesOf(native.Expr())&usesClaims != 0 {
-		return []string{"jwt and apiKey are empty: no authentication is configured that fills them"}, nil
-	}
-	return nil, nil
+	return nil
 }
 
 // objectIn returns the name of the object type that t is or holds, or "".

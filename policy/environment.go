@@ -22,6 +22,7 @@ const (
 	toolType     = "mcpgw.Tool"
 	promptType   = "mcpgw.Prompt"
 	resourceType = "mcpgw.Resource"
+	basicType    = "mcpgw.BasicAuth"
 )
 
 // A variable is one name at the top of the environment.
@@ -39,6 +40,7 @@ func variables() []variable {
 		{"mcp", cel.ObjectType(mcpType)},
 		{"jwt", cel.MapType(cel.StringType, cel.DynType)},
 		{"apiKey", cel.MapType(cel.StringType, cel.DynType)},
+		{"basicAuth", cel.ObjectType(basicType)},
 	}
 }
 
@@ -89,6 +91,7 @@ func objects() map[string][]field {
 		},
 		promptType:   {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
 		resourceType: {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
+		basicType:    {{"username", text, basicUser, hasUser}},
 	}
 }
 

@@ -68,8 +68,18 @@ func (e *Expression) SpeaksOfMCP() bool { return e.uses&usesMCP != 0 }
 // then be undecided while tools are listed.
 func (e *Expression) SpeaksOfArguments() bool { return e.uses&usesArguments != 0 }
 
+// SpeaksOfJWT, SpeaksOfAPIKey and SpeaksOfBasicAuth report whether the expression uses jwt.*,
+// apiKey.* or basicAuth.*, which only authentication of that kind fills.
+func (e *Expression) SpeaksOfJWT() bool { return e.uses&usesJWT != 0 }
+
+// SpeaksOfAPIKey: see [Expression.SpeaksOfJWT].
+func (e *Expression) SpeaksOfAPIKey() bool { return e.uses&usesAPIKey != 0 }
+
+// SpeaksOfBasicAuth: see [Expression.SpeaksOfJWT].
+func (e *Expression) SpeaksOfBasicAuth() bool { return e.uses&usesBasic != 0 }
+
 // CompileExpression compiles source to a condition: a CEL expression of type bool over
-// the variables request, source, backend, mcp, jwt and apiKey. Its error is an
+// the variables request, source, backend, mcp, jwt, apiKey and basicAuth. Its error is an
 // *[ExpressionError]. A [Compiler] keeps what it has compiled.
 func CompileExpression(source string) (*Expression, error) {
 	if n := utf8.RuneCountInString(source); n > maxExpression {
@@ -88,12 +98,11 @@ func CompileExpression(source string) (*Expression, error) {
 	if issues.Err() != nil {
 		return nil, explain(source, issues)
 	}
-	found, err := analyse(checked)
-	if err != nil {
+	if err := analyse(checked); err != nil {
 		return nil, err
 	}
 	c := &compilation{env: env}
-	e := &Expression{source: source, warnings: append(warnings, found...)}
+	e := &Expression{source: source, warnings: warnings}
 	if c.whole, err = cel.AstToCheckedExpr(checked); err != nil {
 		return nil, &ExpressionError{Message: err.Error()}
 	}

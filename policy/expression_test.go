@@ -27,7 +27,7 @@ func TestMistakes(t *testing.T) {
 		{`mcp.tool.args.x == 'x'`, `args`, `unknown field args; mcp.tool has name, target, arguments`},
 		{`mcp.prompt.arguments.x == 'x'`, `arguments`, `unknown field arguments; mcp.prompt has name, target`},
 		{`'ü' == 'ü' && requests.path == '/'`, `requests`, `unknown name requests; did you mean request?`},
-		{`tool.name == 'x'`, `tool`, `unknown name tool; the variables are request, source, backend, mcp, jwt, apiKey`},
+		{`tool.name == 'x'`, `tool`, `unknown name tool; the variables are request, source, backend, mcp, jwt, apiKey, basicAuth`},
 		{`Request.path == '/'`, `Request`, `unknown name Request; did you mean request?`},
 		{`request.body == b''`, `body`, `request.body is not available: rules decide before the body is read; use mcp.tool.arguments`},
 		{`response.code == 200`, `response`, `response is not available: a rule decides before there is a response`},
@@ -83,9 +83,8 @@ func TestWarnings(t *testing.T) {
 		`!(source.address in ['10.0.0.0/8', request.host])`:  {`source.address is compared with the CIDR "10.0.0.0/8", which is read as containment; cidr('10.0.0.0/8').containsIP(source.address) says so`},
 		`source.address == 'localhost'`:                      {`source.address is never "localhost": it is an IP address`},
 		`source.address != '10.0.0.0/33'`:                    {`source.address is never "10.0.0.0/33": it is an IP address`},
-		`jwt.sub == 'x'`:                                     {`jwt and apiKey are empty: no authentication is configured that fills them`},
 		`[1].exists(source, source == 1)`:                    nil,
-		`has(apiKey.group) || source.address == '300.0.0.1'`: {`source.address is never "300.0.0.1": it is an IP address`, `jwt and apiKey are empty: no authentication is configured that fills them`},
+		`has(apiKey.group) || source.address == '300.0.0.1'`: {`source.address is never "300.0.0.1": it is an IP address`},
 	} {
 		if diff := cmp.Diff(want, compile(t, expression)[0].Warnings()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", expression, diff)

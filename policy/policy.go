@@ -21,14 +21,30 @@ import (
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
-// A Request is what a decision may look at. It is filled in by the accept station
-// and read-only afterwards; decisions about it are made from several goroutines.
+// A Request is what a decision may look at. It is filled in by the accept station and by
+// the checks that authenticate, and read-only once it is admitted; decisions about it are made from
+// several goroutines.
 type Request struct {
-	HTTP      *http.Request  // as accepted: headers canonical, path cleaned
-	Host      string         // lower case, without port
-	Scheme    string         // http or https
-	Source    netip.AddrPort // the client, after trusted-hop resolution
-	Principal string         // what authentication established, or "anonymous"
+	HTTP     *http.Request  // as accepted: headers canonical, path cleaned
+	Host     string         // lower case, without port
+	Scheme   string         // http or https
+	Source   netip.AddrPort // the client, after trusted-hop resolution
+	Endpoint Endpoint       // what was matched
+
+	Principal string  // what authentication established, or "anonymous"
+	JWT       *Claims // of a token that was verified, else nil
+	APIKey    *Claims // what is known of the API key, else nil
+	User      string  // whose password was verified, else ""
+	// Consumed are the headers whose credential authentication has used, by their canonical
+	// names: they are for the gateway, and are not sent on.
+	Consumed []string
+}
+
+// An Endpoint is what a request was matched to, as an OAuth 2 protected resource (RFC 8707, RFC
+// 9728).
+type Endpoint struct {
+	URL  string // without / at the end; "" when the configuration does not fix the host
+	Path string // without / at the end
 }
 
 // A Kind says what an [Operation] acts on. The zero Kind is nothing in particular: a
@@ -142,4 +158,14 @@ func Principal(ctx context.Context) string {
 		return "anonymous"
 	}
 	return a.request.Principal
+}
+
+// Consumed returns the headers of the request that was admitted as ctx whose credential was for the
+// gateway.
+func Consumed(ctx context.Context) []string {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.request == nil {
+		return nil
+	}
+	return a.request.Consumed
 }

@@ -62,6 +62,7 @@ type (
 	sourceObject  scope
 	backendObject scope
 	mcpObject     scope
+	basicObject   scope
 )
 
 // ResolveName implements [cel.Activation].
@@ -75,17 +76,18 @@ func (s *scope) ResolveName(name string) (any, bool) {
 		return (*backendObject)(s), true
 	case "mcp":
 		return (*mcpObject)(s), true
-	case "jwt", "apiKey":
-		return noClaims, true
+	case "jwt":
+		return s.request.JWT.values(), true
+	case "apiKey":
+		return s.request.APIKey.values(), true
+	case "basicAuth":
+		return (*basicObject)(s), true
 	}
 	return nil, false
 }
 
 // Parent implements [cel.Activation].
 func (s *scope) Parent() cel.Activation { return nil }
-
-// noClaims is what is known of a client that nothing authenticated.
-var noClaims = types.NewStringInterfaceMap(types.DefaultTypeAdapter, nil)
 
 func requestMethod(o any) (any, error) {
 	return requestText(o, func(r *Request) string { return r.HTTP.Method })
@@ -160,6 +162,18 @@ func sourcePort(o any) (any, error) {
 		return nil, errAbsent
 	}
 	return types.Int(o.(*sourceObject).request.Source.Port()), nil
+}
+
+func hasUser(o any) bool {
+	b, ok := o.(*basicObject)
+	return ok && b.request.User != ""
+}
+
+func basicUser(o any) (any, error) {
+	if !hasUser(o) {
+		return nil, errAbsent
+	}
+	return types.String(o.(*basicObject).request.User), nil
 }
 
 func hasBackend(o any) bool {

@@ -27,6 +27,8 @@ type Metrics struct {
 	denied   *prometheus.CounterVec
 	panics   prometheus.Counter
 	cel      *prometheus.CounterVec
+	auth     *prometheus.CounterVec
+	keys     *prometheus.CounterVec
 
 	operations *prometheus.HistogramVec
 	compatible *prometheus.CounterVec
@@ -91,6 +93,8 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mcpgw_panics_total", Help: "Requests that ended in a panic of the gateway."}),
 		cel:      counter("mcpgw_cel_errors_total", "Evaluations of a rule that failed: an allow rule then does not match and a deny rule does.", "policy"),
+		auth:     counter("mcpgw_authentications_total", "Credentials that were looked for, by kind and by what was found.", "method", "result"),
+		keys:     counter("mcpgw_jwks_fetches_total", "Fetches of the keys of an issuer of tokens.", "issuer", "result"),
 
 		operations: histogram("mcp_server_operation_duration_seconds", "Duration of an MCP operation as the client sees it (OpenTelemetry mcp.server.operation.duration).",
 			"mcp_method_name", "mcp_target", "gen_ai_tool_name", "error_type", "mcp_protocol_version"),
@@ -117,7 +121,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.panics, m.cel,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.panics, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -199,6 +203,26 @@ func (m *Metrics) CELError(policy string) {
 	if m != nil {
 		m.cel.WithLabelValues(policy).Inc()
 	}
+}
+
+// Authentication counts a credential that was looked for: method is jwt, api_key or basic; result
+// is accepted, missing, invalid, insufficient_scope or unverifiable.
+func (m *Metrics) Authentication(method, result string) {
+	if m != nil {
+		m.auth.WithLabelValues(method, result).Inc()
+	}
+}
+
+// KeysFetched counts a fetch of the keys of an issuer that the configuration names.
+func (m *Metrics) KeysFetched(issuer string, ok bool) {
+	if m == nil {
+		return
+	}
+	result := "success"
+	if !ok {
+		result = "failure"
+	}
+	m.keys.WithLabelValues(issuer, result).Inc()
 }
 
 // Reloaded notes that the configuration of that hash was applied at that time.

@@ -10,6 +10,8 @@ func trafficPolicySpellings() []spelling {
 	policy := []string{KindTrafficPolicy}
 	guard := "spec.ai.promptGuard"
 	return []spelling{
+		{kinds: policy, in: "spec.jwtAuthentication.providers[].jwks", from: "local.inline", to: "inline"},
+		{kinds: policy, in: "spec.jwtAuthentication.providers[].jwks.remote.backendRef", convert: backendRefKind},
 		{kinds: policy, in: "spec.ai", from: "defaults", to: "fieldDefaults"},
 		{kinds: policy, in: "spec.ai", convert: fieldOverrides, extra: map[string]string{"overrides": "The same as fieldDefaults with override: true."}},
 		{kinds: policy, in: "spec.ai.fieldDefaults[]", from: "field", to: "path"},

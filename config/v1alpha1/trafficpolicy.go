@@ -46,6 +46,7 @@ type TrafficPolicyList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.autoHostRewrite) || ((!has(self.targetRefs) || self.targetRefs.all(r, r.kind == 'HTTPRoute')) && (!has(self.targetSelectors) || self.targetSelectors.all(r, r.kind == 'HTTPRoute')))",message="autoHostRewrite works on HTTPRoute targets only"
 // +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.targetRefs) || self.targetRefs.all(r, r.kind != 'Gateway' || has(r.sectionName))",message="retry on a Gateway needs sectionName, the listener to cover"
 // +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.retry.perTryTimeout) || !has(self.timeouts) || !has(self.timeouts.request) || duration(self.timeouts.request) == duration('0s') || duration(self.retry.perTryTimeout) < duration(self.timeouts.request)",message="retry.perTryTimeout must be shorter than timeouts.request"
+// +kubebuilder:validation:XValidation:rule="!(has(self.jwtAuthentication) || has(self.apiKeyAuthentication) || has(self.basicAuthentication)) || !has(self.targetRefs) || self.targetRefs.all(r, r.kind != 'Backend')",message="clients are authenticated on Gateways and HTTPRoutes, not on Backends"
 type TrafficPolicySpec struct {
 	// What the policy covers, by name: 1 to 16 objects of kind Gateway,
 	// HTTPRoute, XListenerSet or Backend in the policy's namespace. One of
@@ -63,6 +64,21 @@ type TrafficPolicySpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Gateway', 'HTTPRoute', 'XListenerSet'])",message="targetSelectors select objects of kind Gateway, HTTPRoute or XListenerSet"
 	TargetSelectors []PolicyTargetSelector `json:"targetSelectors,omitempty"`
+
+	// Authenticates clients by JSON Web Tokens. On Gateways and HTTPRoutes.
+	// Absent: the policy says nothing about tokens.
+	// +optional
+	JWTAuthentication *JWTAuthentication `json:"jwtAuthentication,omitempty"`
+
+	// Authenticates clients by API keys. On Gateways and HTTPRoutes. Absent: the
+	// policy says nothing about keys.
+	// +optional
+	APIKeyAuthentication *APIKeyAuthentication `json:"apiKeyAuthentication,omitempty"`
+
+	// Authenticates clients by user and password. On Gateways and HTTPRoutes.
+	// Absent: the policy says nothing about passwords.
+	// +optional
+	BasicAuthentication *BasicAuthentication `json:"basicAuthentication,omitempty"`
 
 	// Who may do what. Absent: this policy denies nothing.
 	// +optional
@@ -155,8 +171,8 @@ type RBAC struct {
 type RBACPolicy struct {
 	// CEL expressions that yield a bool, at least one. They are alternatives:
 	// any one that is true is enough; write a && b where both must hold. They
-	// can use request, source, jwt and, on an MCP Backend, mcp. An expression
-	// that fails permits nothing. One that does not compile makes everything
+	// can use request, source, jwt, apiKey, basicAuth and, on an MCP Backend,
+	// mcp. An expression that fails permits nothing. One that does not compile makes everything
 	// the policy covers answer 500. Required.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256

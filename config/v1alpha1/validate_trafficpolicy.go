@@ -19,6 +19,7 @@ func (t *TrafficPolicy) rules() field.ErrorList {
 	errs := targetRules(KindTrafficPolicy, s.TargetRefs, s.TargetSelectors,
 		[]string{"Gateway", "HTTPRoute", "XListenerSet", "Backend"}, []string{"Gateway", "HTTPRoute", "XListenerSet"})
 	errs = append(errs, s.targetLimits(p)...)
+	errs = append(errs, s.authRules(p)...)
 	if s.AI != nil {
 		errs = append(errs, s.AI.rules(p.Child("ai"))...)
 	}

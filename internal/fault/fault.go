@@ -29,6 +29,7 @@ const (
 	Internal            Code = iota // a bug or an unforeseen condition of the gateway
 	BadRequest                      // the request is malformed
 	Unauthenticated                 // no or wrong client credentials
+	Unverifiable                    // client credentials can't be checked: the keys for it are missing
 	Denied                          // a policy refuses the request
 	NotFound                        // no route, session or object of that name
 	MethodNotAllowed                // the HTTP method is not served here
@@ -56,6 +57,7 @@ var table = [...]struct {
 	Internal:            {http.StatusInternalServerError, "internal"},
 	BadRequest:          {http.StatusBadRequest, "bad_request"},
 	Unauthenticated:     {http.StatusUnauthorized, "unauthenticated"},
+	Unverifiable:        {http.StatusServiceUnavailable, "unverifiable"},
 	Denied:              {http.StatusForbidden, "denied"},
 	NotFound:            {http.StatusNotFound, "not_found"},
 	MethodNotAllowed:    {http.StatusMethodNotAllowed, "method_not_allowed"},

@@ -115,6 +115,9 @@ func (b *Backend) forwardOf(r *http.Request) session.Forward {
 			set(name, v)
 		}
 	}
+	for _, name := range policy.Consumed(r.Context()) {
+		delete(f.Header, name)
+	}
 	if v := r.Header["Authorization"]; b.passthrough && len(v) == 1 {
 		f.Authorization = secret.New(v[0])
 	}

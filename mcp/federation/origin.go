@@ -89,7 +89,15 @@ func (o *origins) check(r *http.Request) (cross string, err error) {
 
 func forbidden(message string) error { return fault.New(fault.Denied, "%s", message) }
 
-// allow lets the page of that origin read the answer.
+// AllowOrigin lets the page that r comes from, if it may use the backend, read an answer that
+// [Backend.Serve] does not give.
+func (b *Backend) AllowOrigin(h http.Header, r *http.Request) {
+	if cross, err := b.origins.check(r); err == nil {
+		allowOrigin(h, cross)
+	}
+}
+
+// allowOrigin lets the page of that origin read the answer.
 func allowOrigin(h http.Header, origin string) {
 	if origin == "" {
 		return
