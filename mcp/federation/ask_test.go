@@ -252,3 +252,66 @@ func TestParkedProgress(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A legacy target may ask on the session's own stream what it asks in the middle of a
+// call: a modern client is asked all the same, and only the one that calls.
+func TestAskedOnTheSessionsStream(t *testing.T) {
+	s := newScripted(t, "old", false, `{"tools":{},"logging":{}}`)
+	s.tool(`{"name":"ask","inputSchema":{"type":"object"}}`, func(x *exchange) string {
+		s.mu.Lock()
+		there := s.streams > 0
+		s.mu.Unlock()
+		if !there {
+			return said("nobody listens")
+		}
+		for _, level := range []string{"debug", "error"} {
+			s.push <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"` + level + `","data":1}}`
+		}
+		return said(x.askOn(func(m string) { s.push <- m }, "elicitation/create", formParams))
+	})
+	g := newGateway(t, Config{Targets: scripts(s)})
+	c := g.caller("2026-07-28", `{"elicitation":{}}`)
+	for range 2 { // the second time on the stream that is there
+		_, first := c.do("tools/call", "old_ask", `"name":"old_ask"`, `"io.modelcontextprotocol/logLevel":"error"`)
+		if !strings.Contains(first, `"q1":{"method":"elicitation/create","params":`+formParams+`}`) || !strings.Contains(first, `"level":"error"`) || strings.Contains(first, "debug") {
+			t.Fatal(first)
+		}
+		got := c.call("old_ask", `"inputResponses":{"q1":{"action":"decline"}},"requestState":"`+member(t, first, "requestState")+`"`)
+		if !strings.Contains(got, `{\"action\":\"decline\"}`) {
+			t.Error(got)
+		}
+	}
+	s.mu.Lock()
+	streams := s.streams
+	s.mu.Unlock()
+	if streams != 1 {
+		t.Errorf("%d streams were opened", streams)
+	}
+	// Between calls there is nobody to ask.
+	x := &exchange{s: s, ctx: t.Context()}
+	if got := x.askOn(func(m string) { s.push <- m }, "elicitation/create", formParams); !strings.Contains(got, "-32601") {
+		t.Errorf("outside of calls: %s", got)
+	}
+}
+
+// Only the requests that may be answered so are answered with input that is required.
+func TestInputOnlyWhereItMayBe(t *testing.T) {
+	old, modern := newScripted(t, "old", false, `{"prompts":{},"completions":{}}`), newScripted(t, "new", true, `{"prompts":{},"completions":{}}`)
+	for _, s := range []*scripted{old, modern} {
+		s.handle("prompts/list", func(*exchange) string { return `"result":{"prompts":[{"name":"p"}]}` })
+	}
+	old.handle("completion/complete", func(x *exchange) string {
+		return `"result":{"completion":{"values":["` + strings.ReplaceAll(x.ask("roots/list", `{}`), `"`, `'`) + `"]}}`
+	})
+	modern.handle("completion/complete", func(*exchange) string {
+		return `"result":{"resultType":"input_required","inputRequests":{"k":{"method":"roots/list"}}}`
+	})
+	g := newGateway(t, Config{Targets: scripts(old, modern)})
+	c := g.caller("2026-07-28", `{"roots":{}}`)
+	for target, want := range map[string]string{"old": "-32601", "new": `"code":-32603`} {
+		_, got := c.do("completion/complete", "", `"ref":{"type":"ref/prompt","name":"`+target+`_p"},"argument":{"name":"x","value":"y"}`, "")
+		if strings.Contains(got, "input_required") || !strings.Contains(got, want) {
+			t.Errorf("%s: %s", target, got)
+		}
+	}
+}

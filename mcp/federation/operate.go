@@ -394,7 +394,7 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 		edits = append(edits, protocol.Edit{Path: []string{"inputResponses"}, Value: inputResponses(responses, q.scope(target))})
 	}
 	params := protocol.Splice(q.msg.Params, edits...)
-	if q.era == protocol.Modern && leg.Era() == protocol.Legacy && asksClients(q.client.Capabilities) {
+	if q.era == protocol.Modern && leg.Era() == protocol.Legacy && q.takesInput() && asksClients(q.client.Capabilities) {
 		return q.park(ctx, r, params, release)
 	}
 	defer release()
@@ -411,6 +411,9 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 		return q.peerError(r, m.Error)
 	}
 	if leg.Era() == protocol.Modern && wantsInput(m.Result) {
+		if !q.takesInput() {
+			return q.targetFailed(errMalformedInput)
+		}
 		return q.inputRequired(ctx, r, sink, params, m.Result)
 	}
 	return q.reply(r, m.Result)
@@ -418,6 +421,17 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 
 func invalidState() error {
 	return protocol.Errorf(protocol.CodeInvalidParams, "Invalid params: params.requestState is not valid for this request")
+}
+
+// takesInput reports whether the answer to the request may be that input is required
+// (2026-07-28, Multi Round-Trip Requests, Supported Requests).
+func (q *request) takesInput() bool {
+	switch q.msg.Method {
+	case "tools/call", "prompts/get", "resources/read":
+		return true
+	default:
+		return false
+	}
 }
 
 // callFailed answers for a call that ended without a response. A legacy client

@@ -56,8 +56,10 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 		defer cancel()
 		defer release()
 		defer close(p.done)
+		emit := func(m *protocol.Message) error { return p.emit(callCtx, q, m) }
+		leg.Hear(callCtx, params, q.forward, emit)
 		p.m, p.err = r.call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
-			Emit: func(m *protocol.Message) error { return p.emit(callCtx, q, m) }})
+			Emit: emit})
 	})
 	if !started {
 		cancel()

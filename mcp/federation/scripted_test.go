@@ -201,14 +201,17 @@ func (x *exchange) send(raw string) {
 
 // ask asks the client something on the stream of the request and returns its
 // result, or its error after "error ".
-func (x *exchange) ask(method, params string) string {
+func (x *exchange) ask(method, params string) string { return x.askOn(x.send, method, params) }
+
+// askOn is ask on another stream.
+func (x *exchange) askOn(send func(raw string), method, params string) string {
 	x.s.mu.Lock()
 	x.s.asked++
 	id := fmt.Sprintf(`"ask-%d"`, x.s.asked)
 	c := make(chan string, 1)
 	x.s.answers[id] = c
 	x.s.mu.Unlock()
-	x.send(`{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":` + params + `}`)
+	send(`{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":` + params + `}`)
 	select {
 	case answer := <-c:
 		return answer

@@ -533,6 +533,9 @@ func (l *Leg) Close(ctx context.Context) error {
 	l.mu.Lock()
 	w := l.w
 	l.w, l.closed, l.asked = nil, true, nil
+	if l.lease != nil && l.lease.hearing != nil {
+		l.lease.hearing.stop()
+	}
 	l.mu.Unlock()
 	if w != nil {
 		w.close(ctx)

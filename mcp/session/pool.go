@@ -56,6 +56,8 @@ type lease struct {
 	key   poolKey
 	lent  bool
 	timer *time.Timer // while idle
+
+	hearing *hearing // once a call wants one; guarded by the leg
 }
 
 func (p *pool) init(t *Target) { p.t, p.shelf = t, make(map[poolKey]*shelf) }
@@ -169,6 +171,9 @@ func (p *pool) put(l *Leg) {
 	l.lease.lent = false
 	l.mu.Lock()
 	clear(l.asked)
+	if l.lease.hearing != nil {
+		l.lease.hearing.set(nil, "")
+	}
 	fit := !l.closed && l.w != nil && l.w.usable()
 	l.mu.Unlock()
 	if !fit || p.closed {
