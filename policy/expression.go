@@ -51,6 +51,8 @@ type leaf struct {
 	bounded bool
 	// slot is the place of its result among those that hold for a request, or -1.
 	slot int
+	// compares says that it speaks of the operation and of the caller.
+	compares bool
 }
 
 // String returns the expression as it was written.
@@ -177,6 +179,8 @@ func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
 	if l.uses&(usesMCP|usesBackend) == 0 {
 		l.slot = c.slots
 		c.slots++
+	} else {
+		l.compares = speaksOfCaller(part.NativeRep().Expr())
 	}
 	c.leaves = append(c.leaves, l)
 	return &node{leaf: l}, nil

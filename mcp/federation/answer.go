@@ -3,6 +3,7 @@ package federation
 import (
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -198,20 +199,38 @@ func (a *answer) respond(status int, raw []byte) error {
 	}
 }
 
-func (a *answer) json(status int, raw []byte) error {
+// respondIn is respond for a message in parts, which are written as they are: what is
+// large and the same for many is not copied.
+func (a *answer) respondIn(status int, parts ...[]byte) error {
+	a.mu.Lock()
+	whole := a.started || a.streaming || a.batch
+	a.mu.Unlock()
+	if whole {
+		return a.respond(status, slices.Concat(parts...))
+	}
+	return a.json(status, parts...)
+}
+
+func (a *answer) json(status int, parts ...[]byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.started { // by the timer, just now
-		a.buf, _ = a.append(a.buf[:0], raw)
+		a.buf, _ = a.append(a.buf[:0], slices.Concat(parts...))
 		return a.write(a.buf)
 	}
 	a.started, a.ended = true, true
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
 	h := a.w.Header()
 	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(raw))}
+	h["Content-Length"] = []string{strconv.Itoa(size)}
 	a.w.WriteHeader(status)
-	if _, err := a.w.Write(raw); err != nil {
-		return fault.Wrap(fault.ClientGone, err, "the client closed the request")
+	for _, p := range parts {
+		if _, err := a.w.Write(p); err != nil {
+			return fault.Wrap(fault.ClientGone, err, "the client closed the request")
+		}
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ type Backend struct {
 	breakers    []*breaker // of the targets
 	passthrough bool       // some target gets the client's Authorization
 	views       *lru.Cache[string, *view]
+	merges      [kinds]merges
 }
 
 // The client headers that targets get in any case: W3C trace context, the

@@ -61,6 +61,7 @@ type Hub struct {
 
 	shelf    shelf
 	maxShelf int // bytes of lists
+	keeper   keeper
 
 	mu       sync.Mutex // taken before the lock of an entry
 	targets  map[targetKey]*held
@@ -111,6 +112,7 @@ func NewHub(opts HubOptions) *Hub {
 		resumeCall: resumeCall, resumeStream: resumeStream,
 		maxShelf:    maxShelf,
 		relisten:    minBackoff,
+		keeper:      keeper{max: maxKept},
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},
 		streams:     map[*stream]struct{}{},

@@ -2,7 +2,7 @@ package federation
 
 import (
 	"context"
-	"errors"
+	"net/http"
 	"strconv"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -30,56 +30,42 @@ func (q *request) list(ctx context.Context, k kind) error {
 	if after.target != "" {
 		start = m.after(q.b, &after)
 	}
-	f := &features[k]
-	size := 0
-	shown := make([]int, 0, min(q.b.cfg.PageSize, len(m.items)-start))
-	more := false
-	for i := start; i < len(m.items); i++ {
-		p := &m.items[i]
-		switch err := v.authorize(ctx, k, f.method, p.target, p.own, nil); {
-		case errors.Is(err, errUnknown):
-			continue
-		case err != nil:
-			return err
-		}
-		if len(shown) == q.b.cfg.PageSize {
-			more = true
-			break
-		}
-		shown = append(shown, i)
-		size += len(p.raw) + 1
+	e, err := v.page(ctx, k, m, start, q.b.cfg.PageSize)
+	if err != nil {
+		return err
 	}
-
-	out := make([]byte, 0, size+512)
-	out = append(out, '{')
+	head := make([]byte, 0, 256)
 	if q.era == protocol.Modern {
 		// What a caller sees is what its rules let through.
-		out = append(out, `"resultType":"complete","cacheScope":"private","ttlMs":`...)
-		out = append(strconv.AppendInt(out, v.keep(k, m).Milliseconds(), 10), ',')
+		head = append(head, `"resultType":"complete","cacheScope":"private","ttlMs":`...)
+		head = append(strconv.AppendInt(head, v.keep(k, m).Milliseconds(), 10), ',')
 	}
-	out = append(out, '"')
-	out = append(out, f.member...)
-	out = append(out, `":[`...)
-	for n, i := range shown {
-		if n > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, m.items[i].raw...)
-	}
-	out = append(out, ']')
-	if more {
-		last := &m.items[shown[len(shown)-1]]
+	head = append(head, '"')
+	head = append(head, features[k].member...)
+	head = append(head, `":[`...)
+	tail := make([]byte, 0, 256)
+	tail = append(tail, ']')
+	if e.more {
+		last := &m.items[e.last]
 		c := cursor{
 			kind: k, made: q.b.hub.now().Unix(), ordinal: uint32(last.target), index: uint32(last.index),
 			target: q.b.cfg.Targets[last.target].Name, item: itemHash(last.own),
 		}
-		out = append(out, `,"nextCursor":`...)
-		out = append(out, protocol.Quote(c.seal(q.b.hub.opts.Sealer, binding))...)
+		tail = append(tail, `,"nextCursor":`...)
+		tail = append(tail, protocol.Quote(c.seal(q.b.hub.opts.Sealer, binding))...)
 	}
 	if short.any() {
-		out = append(short.append(append(out, `,"_meta":{`...)), '}')
+		tail = append(short.append(append(tail, `,"_meta":{`...)), '}')
 	}
-	return q.result(append(out, '}'))
+	return q.resultOf(head, e.raw, tail)
+}
+
+// resultOf answers with an object whose members are the parts, one after the other.
+func (q *request) resultOf(head, body, tail []byte) error {
+	frame := protocol.AppendResult(nil, q.msg.ID, []byte("{}"))
+	at := len(frame) - len("}}")
+	first := append(append(make([]byte, 0, at+len(head)), frame[:at]...), head...)
+	return q.answer.respondIn(http.StatusOK, first, body, append(tail, "}}"...))
 }
 
 // after returns the index of the first item behind the cursor: behind the item

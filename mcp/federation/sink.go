@@ -226,11 +226,12 @@ func (l *live) question() (protocol.ID, chan *protocol.Message, error) {
 // each calls f, in parallel, with each target, its leg of the session and what it
 // is.
 func (q *request) each(ctx context.Context, f func(context.Context, int, *session.Leg, *session.Discovery)) {
+	v := q.catalogue()
 	var wg sync.WaitGroup
 	for i, t := range q.b.targets {
 		wg.Go(func() {
 			// One that is down was reported when it went.
-			if q.b.breakers[i].check(q.catalogue().entries[i].lister.ping) != nil {
+			if q.b.breakers[i].check(v.entries[i].lister.ping) != nil {
 				return
 			}
 			of := ctx

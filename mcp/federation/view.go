@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -22,21 +22,7 @@ import (
 type view struct {
 	b       *Backend
 	entries []*entry
-	merged  [kinds]atomic.Pointer[merged]
-}
-
-// A merged is the union of the lists of all targets at one time.
-type merged struct {
-	lists []*list // by target; nil where there is none
-	items []place
-	index map[string]int // by client-visible name or URI
-}
-
-// A place is an item and the target that has it.
-type place struct {
-	*item
-	target int // index into Backend.targets
-	index  int // of the item within its target's list
+	merged  [kinds]atomic.Pointer[weak.Pointer[merged]]
 }
 
 // view returns the view for a caller.
@@ -78,7 +64,9 @@ func (v *view) gone() bool {
 		if e.gone.Load() {
 			return true
 		}
-		e.used.Store(now)
+		if now-e.used.Load() > int64(time.Second) {
+			e.used.Store(now)
+		}
 	}
 	return false
 }
@@ -157,59 +145,6 @@ func (v *view) keep(k kind, m *merged) time.Duration {
 		least = min(least, e.keep(k, m.lists[i]))
 	}
 	return least
-}
-
-// merge returns the union of the lists, from memory when they are the same as
-// the last time.
-func (v *view) merge(k kind, lists []*list) *merged {
-	if m := v.merged[k].Load(); m != nil && equalLists(m.lists, lists) {
-		return m
-	}
-	m := &merged{lists: slices.Clone(lists)}
-	n := 0
-	for _, l := range lists {
-		if l != nil {
-			n += len(l.items)
-		}
-	}
-	m.items = make([]place, 0, n)
-	count := make(map[string]int, n)
-	for t, l := range lists {
-		if l == nil {
-			continue
-		}
-		for i, it := range l.items {
-			count[it.client]++
-			m.items = append(m.items, place{item: it, target: t, index: i})
-		}
-	}
-	if len(count) < len(m.items) {
-		kept := m.items[:0]
-		for _, p := range m.items {
-			if count[p.client] == 1 {
-				kept = append(kept, p)
-				continue
-			}
-			v.b.hub.opts.Logger.Warn("two targets share a name: left out of the catalogue",
-				"backend", v.b.cfg.Name, "target", v.b.cfg.Targets[p.target].Name, "name", p.own)
-		}
-		m.items = kept
-	}
-	m.index = make(map[string]int, len(m.items))
-	for i := range m.items {
-		m.index[m.items[i].client] = i
-	}
-	v.merged[k].Store(m)
-	return m
-}
-
-func equalLists(a, b []*list) bool {
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // errUnknown says that the caller can't see such a thing, whether or not it

@@ -137,6 +137,7 @@ type lab struct {
 	t       *testing.T
 	hub     *Hub
 	backend *Backend
+	rules   *policy.Rules
 	stop    func()
 }
 
@@ -197,12 +198,16 @@ func (l *lab) send(method, name, params string, header ...string) string {
 
 func (l *lab) serve(ctx context.Context, p *page, method, name, params string, header ...string) {
 	l.t.Helper()
+	l.serveTo(ctx, p, method, name, params, header...)
+}
+
+func (l *lab) serveTo(ctx context.Context, p http.ResponseWriter, method, name, params string, header ...string) {
 	if params != "" {
 		params += ","
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"`+method+`","params":{`+params+meta+`}}`))
 	if err != nil {
-		l.t.Fatal(err)
+		panic(err)
 	}
 	r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
 		"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {method}}
@@ -214,9 +219,9 @@ func (l *lab) serve(ctx context.Context, p *page, method, name, params string, h
 	}
 	admitted, err := policy.New(nil, nil).Admit(telemetry.NewContext(ctx, &telemetry.Record{}), &policy.Request{HTTP: r})
 	if err != nil {
-		l.t.Fatal(err)
+		panic(err)
 	}
-	r = r.WithContext(admitted)
+	r = r.WithContext(policy.WithBackend(admitted, l.rules))
 	if err := l.backend.Serve(p, r); err != nil {
 		l.backend.WriteError(p, r, err)
 	}
