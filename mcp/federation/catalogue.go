@@ -36,9 +36,13 @@ const (
 type entryKey struct {
 	target       *session.Target
 	scope        scope
-	isolation    string // empty where the target gets nothing of the caller's
-	capabilities string // raw
+	isolation    string   // empty where the target gets nothing of the caller's
+	session      [16]byte // of lists that are one session's own; else zero
+	capabilities string   // raw
 }
+
+// private reports whether not all callers are shown the lists.
+func (k *entryKey) private() bool { return k.isolation != "" || k.session != [16]byte{} }
 
 // An entry holds the lists of one target for one kind of caller. It is safe for
 // concurrent use.
@@ -58,7 +62,7 @@ type entry struct {
 }
 
 // entryOf returns the entry for the key, made when it is not there.
-func (h *Hub) entryOf(key entryKey, b *breaker, client session.Client, f session.Forward) *entry {
+func (h *Hub) entryOf(key entryKey, l lister) *entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e, ok := h.entries.Get(key); ok {
@@ -67,8 +71,9 @@ func (h *Hub) entryOf(key entryKey, b *breaker, client session.Client, f session
 	}
 	e := &entry{hub: h, key: key}
 	e.used.Store(h.now().UnixNano())
-	e.lister = lister{target: key.target, breaker: b, client: client, forward: f, scope: key.scope,
-		logger: h.opts.Logger.With(slog.String("backend", key.target.Config().Backend))}
+	l.target, l.scope = key.target, key.scope
+	l.logger = h.opts.Logger.With(slog.String("backend", key.target.Config().Backend))
+	e.lister = l
 	h.entries.Add(key, e)
 	return e
 }
@@ -97,7 +102,7 @@ func (e *entry) measure() {
 		}
 	}
 	cfg := e.key.target.Config()
-	if e.key.isolation != "" {
+	if e.key.private() {
 		e.hub.opts.Metrics.PrivateNames(cfg.Backend, cfg.Name, names)
 		return
 	}
@@ -206,7 +211,7 @@ func (e *entry) hold() (release func()) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.used.Store(e.hub.now().UnixNano())
-		if e.streams.Add(-1) == 0 && e.key.isolation != "" && e.cancel != nil {
+		if e.streams.Add(-1) == 0 && e.key.private() && e.cancel != nil {
 			// What is private to a caller is not watched behind its back.
 			e.cancel()
 			e.cancel = nil

@@ -62,6 +62,7 @@ type lister struct {
 	client  session.Client
 	forward session.Forward
 	scope   scope
+	session *session.Session // whose own leg is asked; nil asks on one that is leased
 	logger  *slog.Logger
 }
 
@@ -92,7 +93,7 @@ func (l *lister) fetch(ctx context.Context, k kind) (*fetched, error) {
 	if err != nil || leg == nil {
 		return out, err
 	}
-	defer leg.Release()
+	defer leg.Release() // which does nothing to a session's own
 
 	var (
 		cursor  []byte
@@ -186,7 +187,12 @@ func (l *lister) lease(ctx context.Context, f *feature, timeout time.Duration) (
 	if err != nil || protocol.Get(d.Capabilities, f.capability) == nil {
 		return d, nil, err
 	}
-	leg, err := l.target.Lease(ctx, l.client, l.forward)
+	var leg *session.Leg
+	if l.session != nil {
+		leg, err = l.session.Leg(ctx, l.target, l.forward)
+	} else {
+		leg, err = l.target.Lease(ctx, l.client, l.forward)
+	}
 	return d, leg, err
 }
 

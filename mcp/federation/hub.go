@@ -319,6 +319,9 @@ func (h *Hub) notifyEntry(e *entry, c changes) {
 	}
 	h.mu.Unlock()
 	for _, s := range told {
+		if s.live.owns(e.key.target) {
+			continue // it was told by the target itself
+		}
 		s.notify(c)
 	}
 }

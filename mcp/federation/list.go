@@ -26,6 +26,7 @@ func (q *request) list(ctx context.Context, k kind) error {
 	if err != nil {
 		return q.targetFailed(err)
 	}
+	q.shareAgain(v)
 	start := 0
 	if after.target != "" {
 		start = m.after(q.b, &after)

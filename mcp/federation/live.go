@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -38,6 +39,9 @@ type live struct {
 	tasks  map[string]*session.Leg        // the client's own, and whom they are for
 
 	elicitations []string // by URL, the latest last
+
+	own     owned
+	special atomic.Bool // own holds any
 }
 
 // A call is a request of the client that is being served.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,6 +135,8 @@ type server struct {
 	mu     sync.Mutex
 	calls  []string // methods and names that reached it
 	hang   chan struct{}
+
+	listeners atomic.Int64 // GET streams that are open
 }
 
 // newServer serves an MCP server of one era: modern ones are stateless.
@@ -166,7 +169,13 @@ func newServer(t *testing.T, name string, modern bool, opts *mcp.ServerOptions) 
 	})
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
 		&mcp.StreamableHTTPOptions{Stateless: modern, PropagateRequestCancellation: modern})
-	s.http = httptest.NewServer(handler)
+	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			s.listeners.Add(1)
+			defer s.listeners.Add(-1)
+		}
+		handler.ServeHTTP(w, r)
+	}))
 	transport := &http.Transport{}
 	s.target = session.TargetConfig{
 		Name: name, Transport: session.StreamableHTTP, URL: s.http.URL, RoundTripper: transport,

@@ -124,7 +124,7 @@ func (q *request) targetFailed(err error) error {
 
 func (q *request) catalogue() *view {
 	if q.view == nil {
-		q.view = q.b.view(q.client.Isolation, q.client.Capabilities, q.forward)
+		q.view = q.ownView(q.b.view(q.client.Isolation, q.client.Capabilities, q.forward))
 	}
 	return q.view
 }

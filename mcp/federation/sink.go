@@ -32,7 +32,7 @@ type sink struct {
 func (q *request) newSink(ctx context.Context, target int, leg *session.Leg) *sink {
 	s := &sink{ctx: ctx, q: q, leg: leg}
 	if q.live != nil {
-		s.voice = &voice{b: q.b, live: q.live, client: &q.client, view: q.catalogue(), leg: leg, target: target,
+		s.voice = &voice{b: q.b, live: q.live, sess: q.sess, client: &q.client, view: q.catalogue(), leg: leg, target: target,
 			forward: q.forward, send: q.answer.emit}
 	}
 	return s

@@ -336,7 +336,7 @@ func (e *entry) recover() {
 		s.mu.Lock()
 		if s.failed != nil {
 			s.retryAt = time.Time{}
-			if e.key.isolation == "" || e.streams.Load() > 0 {
+			if !e.key.private() || e.streams.Load() > 0 {
 				s.begin(e, kind(k))
 			}
 		}

@@ -45,9 +45,10 @@ func (b *Backend) newStream(s *sse, c *session.Client) *stream {
 	}
 }
 
-// shows reports whether the lists of the entry are part of what the client sees.
+// shows reports whether the lists of the entry are part of what the client sees. Those
+// that are one session's own are not looked after: its target tells that session.
 func (s *stream) shows(e *entry) bool {
-	return e.key.target.Config().Backend == s.backend && e.key.capabilities == s.capabilities &&
+	return e.key.session == [16]byte{} && e.key.target.Config().Backend == s.backend && e.key.capabilities == s.capabilities &&
 		(e.key.isolation == "" || e.key.isolation == s.isolation)
 }
 
@@ -302,7 +303,7 @@ func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int,
 		}
 	}
 	client := l.sess.Client()
-	heard := &voice{b: b, live: l.stream.live, client: &client, view: v, leg: leg, target: target,
+	heard := &voice{b: b, live: l.stream.live, sess: l.sess, client: &client, view: v, leg: leg, target: target,
 		forward: l.forward, send: l.stream.sse.event}
 	err := leg.Listen(ctx, l.forward, nil, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {

@@ -22,6 +22,7 @@ import (
 type view struct {
 	b       *Backend
 	entries []*entry
+	shared  *view // of a session that has lists of its own: what it is shown else
 	merged  [kinds]atomic.Pointer[weak.Pointer[merged]]
 }
 
@@ -50,7 +51,7 @@ func (b *Backend) view(isolation string, capabilities []byte, f session.Forward)
 		}
 		v.entries[i] = b.hub.entryOf(entryKey{
 			target: t, scope: b.naming.scope(cfg.Name), isolation: client.Isolation, capabilities: string(capabilities),
-		}, b.breakers[i], client, forward)
+		}, lister{breaker: b.breakers[i], client: client, forward: forward})
 	}
 	b.views.Add(key, v)
 	return v

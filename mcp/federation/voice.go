@@ -15,6 +15,7 @@ import (
 type voice struct {
 	b       *Backend
 	live    *live
+	sess    *session.Session
 	client  *session.Client
 	view    *view
 	leg     *session.Leg
@@ -67,9 +68,7 @@ func (v *voice) notification(ctx context.Context, m *protocol.Message) error {
 		return nil // this era has another
 	}
 	if c := changeOf(m.Method); c != 0 {
-		if e := v.view.entry(v.leg.Target()); e != nil {
-			e.invalidate(c)
-		}
+		v.changedAlone(c)
 		return nil
 	}
 	params := v.b.related(v.client.Isolation, v.target, m.Params)
