@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/events"
 )
 
 const (
@@ -194,9 +197,25 @@ func startStateful(t testing.TB) *stateful {
 	})
 	add("run", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
 		s.running <- "run"
-		<-ctx.Done()
-		s.cancelled <- "run"
+		select {
+		case <-ctx.Done():
+			s.cancelled <- "run"
+		case <-t.Context().Done():
+		}
 		return "", ctx.Err()
+	})
+	add("step", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
+		if err := r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: 1}); err != nil {
+			return "", err
+		}
+		select {
+		case <-s.resumed:
+			return "the rest", nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-t.Context().Done():
+			return "", t.Context().Err()
+		}
 	})
 	add("log", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
 		return "logged", r.Session.Log(ctx, &mcp.LoggingMessageParams{Level: "debug", Data: "details"})
@@ -336,5 +355,286 @@ func TestReplicasServeSessions(t *testing.T) {
 	}
 	if forwarded == 0 {
 		t.Error("no request was passed on")
+	}
+}
+
+// A stream is an answer that a raw client reads event by event.
+type stream struct {
+	status int
+	body   io.ReadCloser
+	events *events.Reader
+	cut    context.CancelFunc // breaks the connection
+}
+
+// stream sends a request to one replica and returns its answer as a stream.
+func (r *replicas) stream(t testing.TB, i int, method, body string, header ...string) *stream {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, method, r.gateways[i].url(), strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	for n := 0; n+1 < len(header); n += 2 {
+		request.Header.Set(header[n], header[n+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = response.Body.Close() })
+	return &stream{response.StatusCode, response.Body, events.NewReader(response.Body, 1<<20), cancel}
+}
+
+// begin posts a call that is going to be cancelled to one replica; ended is closed when
+// the client knows.
+func (r *replicas) begin(t testing.TB, i int, body string, header ...string) (ended <-chan struct{}) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.gateways[i].url(), strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json, text/event-stream")
+	for n := 0; n+1 < len(header); n += 2 {
+		request.Header.Set(header[n], header[n+1])
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if response, err := http.DefaultClient.Do(request); err == nil { // or the connection is closed
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+	}()
+	return done
+}
+
+// next returns the next message of the stream and the id of its event.
+func (s *stream) next(t testing.TB) (id, data string) {
+	t.Helper()
+	for {
+		ev, err := s.events.Next()
+		if err != nil {
+			t.Fatalf("the stream ended: %v", err)
+		}
+		if len(ev.Data) > 0 {
+			return ev.ID, string(ev.Data)
+		}
+	}
+}
+
+// toolCall is a tools/call of revision 2025-11-25.
+func toolCall(id int, name string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":{},"_meta":{"progressToken":"p"}}}`, id, name)
+}
+
+// initializeAsking is an initialize of a client that can be asked.
+var initializeAsking = strings.Replace(initialize, `"capabilities":{}`, `"capabilities":{"elicitation":{}}`, 1)
+
+// Whatever a client sends about something that is under way reaches it, when the
+// session was made at one replica, the thing is under way at a second, and the message
+// reaches a third.
+func TestReplicasReachWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := startStateful(t)
+	r := startReplicas(t, static("old", s.port, "/"))
+	const home, second, third = 0, 1, 2
+	status, answer, h := r.raw(t, home, http.MethodPost, initializeAsking)
+	if status != http.StatusOK {
+		t.Fatal(status, answer)
+	}
+	session := []string{"Mcp-Session-Id", h.Get("Mcp-Session-Id")}
+	other := []string{"Mcp-Session-Id", r.session(t, home)}
+	accepted := func(i int, body string) {
+		t.Helper()
+		if status, answer, _ := r.raw(t, i, http.MethodPost, body, session...); status != http.StatusAccepted {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+	}
+
+	t.Run("answer", func(t *testing.T) {
+		call := r.stream(t, second, http.MethodPost, toolCall(1, "old_elicit"), session...)
+		_, data := call.next(t)
+		id := regexp.MustCompile(`"id":("[^"]*")`).FindStringSubmatch(data)
+		if id == nil || !strings.Contains(data, "elicitation/create") || len(id[1]) > 256 {
+			t.Fatal(data)
+		}
+		reply := `{"jsonrpc":"2.0","id":` + id[1] + `,"result":{"action":"accept","content":{"word":"three"}}}`
+		if status, _, _ := r.raw(t, third, http.MethodPost, strings.Replace(reply, "three", "stolen", 1), other...); status != http.StatusAccepted {
+			t.Errorf("the answer of another session: %d", status)
+		}
+		accepted(third, reply)
+		if _, data := call.next(t); !strings.Contains(data, "accept three") {
+			t.Error(data)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		ended := r.begin(t, second, toolCall(2, "old_run"), session...)
+		<-s.running
+		cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`
+		if status, _, _ := r.raw(t, third, http.MethodPost, cancel, other...); status != http.StatusAccepted {
+			t.Error(status)
+		}
+		select {
+		case <-s.cancelled:
+			t.Error("cancelled by another session")
+		default:
+		}
+		accepted(third, cancel)
+		<-s.cancelled
+		<-ended
+	})
+	t.Run("cancel that overtakes the call", func(t *testing.T) {
+		accepted(third, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}`)
+		ended := r.begin(t, second, toolCall(3, "old_run"), session...)
+		<-s.running
+		<-s.cancelled
+		<-ended
+	})
+	t.Run("broken stream", func(t *testing.T) {
+		call := r.stream(t, second, http.MethodPost, toolCall(4, "old_step"), session...)
+		id, data := call.next(t)
+		if !strings.Contains(data, "progress") {
+			t.Fatal(data)
+		}
+		call.cut()
+		if status := r.stream(t, third, http.MethodGet, "", append(other, "Last-Event-Id", id)...).status; status != http.StatusBadRequest {
+			t.Errorf("the stream of another session: %d", status)
+		}
+		rest := r.stream(t, third, http.MethodGet, "", append(session, "Last-Event-Id", id)...)
+		s.resumed <- struct{}{}
+		if _, data := rest.next(t); !strings.Contains(data, `"id":4`) || !strings.Contains(data, "the rest") {
+			t.Error(data)
+		}
+	})
+	t.Run("parked call", func(t *testing.T) {
+		modern := func(i int, params string) (int, string) {
+			status, answer, _ := r.raw(t, i, http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"old_elicit","arguments":{},`+params+
+				`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"raw","version":"1"},`+
+				`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}}}`,
+				"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "old_elicit")
+			return status, answer
+		}
+		_, asked := modern(second, "")
+		state := regexp.MustCompile(`"requestState":"([^"]*)"`).FindStringSubmatch(asked)
+		if state == nil || !strings.Contains(asked, `"resultType":"input_required"`) {
+			t.Fatal(asked)
+		}
+		retry := `"inputResponses":{"q1":{"action":"accept","content":{"word":"retried"}}},"requestState":"` + state[1] + `",`
+		if _, answer := modern(third, retry); !strings.Contains(answer, "accept retried") {
+			t.Error(answer)
+		}
+		if _, answer := modern(home, retry); !strings.Contains(answer, "-32602") {
+			t.Errorf("a second retry: %s", answer)
+		}
+	})
+	t.Run("session that ends", func(t *testing.T) {
+		// What a replica has passed on has made it known.
+		for _, i := range []int{second, third} {
+			if status, answer, _ := r.raw(t, i, http.MethodPost, `{"jsonrpc":"2.0","id":9,"method":"logging/setLevel","params":{"level":"error"}}`, session...); status != http.StatusOK {
+				t.Errorf("%d %s", status, answer)
+			}
+		}
+		ended := r.begin(t, second, toolCall(5, "old_run"), session...)
+		<-s.running
+		if status, answer, _ := r.raw(t, third, http.MethodDelete, "", session...); status != http.StatusNoContent {
+			t.Errorf("%d %s", status, answer)
+		}
+		<-s.cancelled
+		<-ended
+		for i := range r.gateways {
+			if status, answer, _ := r.raw(t, i, http.MethodPost, listTools, session...); status != http.StatusNotFound {
+				t.Errorf("replica %d serves a session that has ended: %d %s", i, status, answer)
+			}
+		}
+	})
+}
+
+// Clients of the HTTP+SSE transport post to any replica.
+func TestReplicasServeSSE(t *testing.T) {
+	t.Parallel()
+	s := startStateful(t)
+	r := startReplicas(t, static("old", s.port, "/"))
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "sse", Version: "1"}, &mcp.ClientOptions{ElicitationHandler: accept}).Connect(t.Context(),
+		&mcp.SSEClientTransport{Endpoint: r.url() + "/sse", HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}},
+		&mcp.ClientSessionOptions{ProtocolVersion: "2024-11-05"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	for range 4 {
+		call(t, session, "old_ping")
+	}
+}
+
+// Of sessions whose home is killed those go on that have nothing there; others, and
+// what waited there, are ended, and their clients are told at once. A replica that is
+// back with the same keys has its sessions back.
+func TestReplicasKilled(t *testing.T) {
+	t.Parallel()
+	s := startStateful(t)
+	r := startReplicas(t, static("old", s.port, "/"), fmt.Sprintf("{name: mem, stdio: %s}", stdioTarget(t, "server-memory")))
+	const home, second, third = 0, 1, 2
+	session := []string{"Mcp-Session-Id", r.session(t, home)}
+	for i := range r.gateways {
+		for _, tool := range []string{"old_ping", "mem_read_graph"} { // one leg travels, the other is at home
+			if status, answer, _ := r.raw(t, i, http.MethodPost, toolCall(i, tool), session...); status != http.StatusOK || strings.Contains(answer, `"error"`) {
+				t.Errorf("replica %d, %s: %d %s", i, tool, status, answer)
+			}
+		}
+	}
+	call := r.stream(t, home, http.MethodPost, toolCall(7, "old_step"), session...)
+	lost, _ := call.next(t)
+	r.gateways[home].kill()
+
+	for _, i := range []int{second, third} {
+		if status, answer, _ := r.raw(t, i, http.MethodPost, toolCall(1, "old_ping"), session...); status != http.StatusOK || strings.Contains(answer, `"error"`) {
+			t.Errorf("an unchanged session at replica %d: %d %s", i, status, answer)
+		}
+		if status, answer, _ := r.raw(t, i, http.MethodPost, listTools, session...); status != http.StatusOK || !strings.Contains(answer, "old_ping") {
+			t.Errorf("an unchanged session at replica %d: %d %s", i, status, answer)
+		}
+		for what, body := range map[string]string{
+			"GET":       "",
+			"stdio":     toolCall(2, "mem_read_graph"),
+			"setLevel":  `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"error"}}`,
+			"subscribe": `{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"old+test://news"}}`,
+			"roots":     `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
+		} {
+			method := http.MethodPost
+			if body == "" {
+				method = http.MethodGet
+			}
+			if status, answer, _ := r.raw(t, i, method, body, session...); status != http.StatusNotFound {
+				t.Errorf("%s at replica %d: %d %s", what, i, status, answer)
+			}
+		}
+		for _, body := range []string{
+			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`,
+			`{"jsonrpc":"2.0","id":"mcpgw-x","result":{}}`,
+		} {
+			if status, answer, _ := r.raw(t, i, http.MethodPost, body, session...); status != http.StatusAccepted {
+				t.Errorf("%s: %d %s", body, status, answer)
+			}
+		}
+		if _, data := r.stream(t, i, http.MethodGet, "", append(session, "Last-Event-Id", lost)...).next(t); !strings.Contains(data, `"id":7,"error"`) {
+			t.Error(data)
+		}
+	}
+
+	r.start(t, home)
+	for i := range r.gateways {
+		eventually(t, "the home is back", func() error {
+			status, answer, _ := r.raw(t, i, http.MethodPost, `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"error"}}`, session...)
+			if status != http.StatusOK {
+				return fmt.Errorf("replica %d: %d %s", i, status, answer)
+			}
+			return nil
+		})
+		if status, answer, _ := r.raw(t, i, http.MethodPost, toolCall(1, "mem_read_graph"), session...); status != http.StatusOK || strings.Contains(answer, `"error"`) {
+			t.Errorf("replica %d: %d %s", i, status, answer)
+		}
 	}
 }

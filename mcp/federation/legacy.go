@@ -231,6 +231,9 @@ func objectOrNil(raw []byte) []byte {
 	return bytes.Clone(raw)
 }
 
+// endTimeout bounds how long targets may take to end their sessions.
+const endTimeout = 5 * time.Second
+
 // delete ends a session.
 func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 	if protocol.EraOf(r.Header.Get(protocol.HeaderProtocolVersion)) == protocol.Modern {
@@ -256,8 +259,11 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	b.hub.forget(sess.Nonce())
-	sess.End(ctx, b.targets...)
+	// Targets may wait for the calls of the session, which also run elsewhere.
 	b.hub.tellEnded(ctx, sess.Nonce())
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	sess.End(ctx, b.targets...)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

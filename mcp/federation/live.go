@@ -33,6 +33,7 @@ type live struct {
 	mu     sync.Mutex
 	stream *stream
 	calls  []call                         // few at a time
+	remote map[*call]struct{}             // calls that run at other replicas
 	asked  map[protocol.ID]*ask           // by the id that the client knows
 	tokens map[protocol.ID]*progressToken // by the progress token that the client knows
 	subs   map[string]struct{}            // by client-visible URI
@@ -97,6 +98,26 @@ func (l *live) call(id protocol.ID) int {
 	return slices.IndexFunc(l.calls, func(c call) bool { return c.id == id })
 }
 
+// beginRemote notes a request that is being served by another replica; done ends
+// that. It reports false when there are too many.
+func (l *live) beginRemote(id protocol.ID, life *lifetime.Lifetime) (done func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.remote) >= maxCalls {
+		return nil, false
+	}
+	if l.remote == nil {
+		l.remote = map[*call]struct{}{}
+	}
+	c := &call{id, life}
+	l.remote[c] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.remote, c)
+	}, true
+}
+
 // cancel cancels the request of that id, and so what the one target it went to
 // does for it. It reports false when no such request is known.
 func (l *live) cancel(id protocol.ID) bool {
@@ -105,11 +126,20 @@ func (l *live) cancel(id protocol.ID) bool {
 	if i := l.call(id); i >= 0 {
 		life = l.calls[i].life
 	}
+	var remote []*call
+	for c := range l.remote {
+		if c.id == id {
+			remote = append(remote, c)
+		}
+	}
 	l.mu.Unlock()
 	if life != nil {
 		life.End(nil)
 	}
-	return life != nil
+	for _, c := range remote {
+		c.life.End(nil)
+	}
+	return life != nil || len(remote) > 0
 }
 
 // ask notes a request of a target and returns it as the client gets it, under an
@@ -283,6 +313,9 @@ func (l *live) end() {
 	l.mu.Lock()
 	s := l.stream
 	calls := slices.Clone(l.calls)
+	for c := range l.remote {
+		calls = append(calls, *c)
+	}
 	clear(l.subs)
 	l.mu.Unlock()
 	for _, c := range calls {

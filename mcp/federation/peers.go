@@ -387,10 +387,12 @@ func (h *Hub) peerCall(ctx context.Context, n peerNote) int {
 	defer cancel()
 	var life lifetime.Lifetime
 	life.BeginApart(ctx)
-	if err := l.begin(n.Call, &life); err != nil {
-		return http.StatusConflict
+	defer life.End(nil)
+	done, ok := l.beginRemote(n.Call, &life)
+	if !ok {
+		return http.StatusServiceUnavailable
 	}
-	defer l.done(n.Call)
+	defer done()
 	defer context.AfterFunc(h.drained, cancel)()
 	if h.wasCancelled(n.Session, n.Call) {
 		return http.StatusOK
