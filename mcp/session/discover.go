@@ -291,7 +291,13 @@ func (t *Target) refusedFault(ctx context.Context, err error) error {
 // probe asks the target for its era with server/discover and keeps the answer.
 func (t *Target) probe(ctx context.Context, scope string, c Client, f Forward) (*discovered, error) {
 	return share(ctx, t, "probe "+scope, func(ctx context.Context) (*discovered, error) {
-		disc, err := t.askHTTP(ctx, c, f)
+		var disc *Discovery
+		var err error
+		if t.cfg.Transport == StreamableHTTP {
+			disc, err = t.askHTTP(ctx, c, f)
+		} else {
+			disc, err = t.children.askAgain(ctx, c)
+		}
 		if err != nil {
 			return nil, err
 		}

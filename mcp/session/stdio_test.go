@@ -72,6 +72,39 @@ func TestStdioEras(t *testing.T) {
 	}
 }
 
+// What a modern child said about itself is asked for again when it is old; what
+// cannot be asked is believed a while longer.
+func TestStdioDiscoveryAges(t *testing.T) {
+	for what, change := range map[string]func(*TargetConfig){
+		"shared":      func(*TargetConfig) {},
+		"per session": func(c *TargetConfig) { c.Command.PerSession = true },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			tg := stdio(t, "modern", change)
+			l := open(t, tg, client("a"))
+			first, err := tg.Discover(t.Context(), client("a"), Forward{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tg.discoveries.known.Add("", &discovered{era: first.Era, disc: first, at: time.Now().Add(-2 * maxDiscoveryAge)})
+			again, err := tg.Discover(t.Context(), client("a"), Forward{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if asked := again != first; asked != !tg.cfg.Command.PerSession {
+				t.Errorf("asked again: %v", asked)
+			}
+			if again.Era != protocol.Modern || string(again.Capabilities) != string(first.Capabilities) {
+				t.Errorf("it is %+v, was %+v", again, first)
+			}
+			if got := call(t, l, "echo", "still"); got != "still" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 func TestStdioProgressAndRequests(t *testing.T) {
 	tg := stdio(t, "legacy")
 	l := open(t, tg, client("a"))

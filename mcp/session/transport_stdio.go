@@ -261,6 +261,24 @@ func (cs *children) ask(ctx context.Context, w *duplexWire, c Client) (*Discover
 	}
 }
 
+// askAgain asks the caller's child, if it runs, once more what it is. One that does
+// not run says so when it is started.
+func (cs *children) askAgain(ctx context.Context, c Client) (*Discovery, error) {
+	d := cs.running(keyOf(c))
+	if d == nil {
+		return nil, cs.t.failed(errUnused)
+	}
+	disc, err := cs.ask(ctx, &duplexWire{duplex: d}, c)
+	switch {
+	case err != nil:
+		return nil, cs.t.fault(ctx, err)
+	case disc == nil:
+		return nil, cs.t.failed(errors.New("the process does not say again what it is"))
+	}
+	d.disc.Store(disc)
+	return disc, nil
+}
+
 // reserve counts a child in that is about to be started. It makes room by ending
 // the one that was not used for longest.
 func (cs *children) reserve() error {
