@@ -97,8 +97,11 @@ func startGateway(t testing.TB, command string, env []string, write func(port in
 		return nil
 	})
 	t.Cleanup(func() {
-		if text := g.stderr.String(); strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
-			t.Errorf("the gateway has a race or a panic:\n%s", tail(text))
+		text := g.stderr.String()
+		for _, sign := range []string{"DATA RACE", "panic:"} {
+			if i := strings.Index(text, sign); i >= 0 {
+				t.Errorf("the gateway has a race or a panic:\n%s", text[i:min(len(text), i+8000)])
+			}
 		}
 	})
 	return g
