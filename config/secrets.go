@@ -112,13 +112,14 @@ func indentation(line string) int {
 }
 
 // What is secret in a line wherever it stands: values of keys that hold
-// credentials, what a header is compared with, bearer tokens, API keys, and user and
+// credentials, what a header is compared with, bearer tokens, API keys, hashes of passwords, and user and
 // password of a URL.
 var (
 	secretValue   = regexp.MustCompile(`(?i)["']?([A-Za-z_-]+)["']?\s*:\s+("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,{}\[\]][^,}\]]*)`)
 	headerLiteral = regexp.MustCompile(`(?i)headers\s*\[\s*\\?["']([A-Za-z0-9-]+)\\?["']\s*\]\s*(?:==|!=|in|\.\w+\()\s*(\[?\\?(?:"[^"]*"?|'[^']*'?))`)
 	bearerToken   = regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{6,})`)
 	knownKey      = regexp.MustCompile(`\b((?:sk|pk|ghp|gho|xox[bp]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{8,})`)
+	passwordHash  = regexp.MustCompile(`((?:\$(?:apr1|2[abxy]|[156])\$|\{S?SHA\})[^\s"',\]}]+)`)
 	urlUser       = regexp.MustCompile(`://([^\s"'/@]+)@`)
 	bareUser      = regexp.MustCompile(`[^\s"'/@:]+:([^\s"'/@:]+)@`)
 	lineKey       = regexp.MustCompile(`^[\s-]*["']?([A-Za-z0-9._/-]+)["']?\s*:(?:\s|$)`)
@@ -137,7 +138,7 @@ func (s *source) secretSpans(n int) []span {
 			add(m[4], m[5])
 		}
 	}
-	for _, re := range []*regexp.Regexp{bearerToken, knownKey, urlUser, bareUser} {
+	for _, re := range []*regexp.Regexp{bearerToken, knownKey, passwordHash, urlUser, bareUser} {
 		for _, m := range re.FindAllStringSubmatchIndex(text, -1) {
 			add(m[2], m[3])
 		}

@@ -217,7 +217,7 @@ func TestMCPConfig(t *testing.T) {
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../examples/*.yaml")
-	if err != nil || len(files) < 7 {
+	if err != nil || len(files) < 8 {
 		t.Fatalf("%d examples, %v", len(files), err)
 	}
 	pages, err := filepath.Glob("../docs/*.md")

@@ -97,6 +97,13 @@ func TestSecretsStayInside(t *testing.T) {
 		"client's own":      "canary-client-13579b",
 		"session key":       strings.Repeat("c0de", 16),
 		"unused Secret":     "canary-unused-2468ac",
+		"API key":           "canary-apikey-d00d1e",
+		"metadata of a key": "canary-metadata-5eed",
+		"hash of a user":    "W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+		"hash in a Secret":  "$apr1$QJ0w9pkc$K.0bRiQcU.H6odikvQDpL/",
+		"wrong password":    "canary-password-bad0",
+		"unknown key":       "canary-unknown-key-1",
+		"unknown token":     "canary-token-beefed",
 	}
 	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	g := startGateway(t, "serve", []string{"MCPGW_SESSION_KEYS=" + canaries["session key"]}, func(port int) string {
@@ -115,12 +122,52 @@ apiVersion: v1
 kind: Secret
 metadata: {name: unused}
 data: {other: ` + base64.StdEncoding.EncodeToString([]byte(canaries["unused Secret"])) + `}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {one: '{"key": "` + canaries["API key"] + `", "metadata": {"note": "` + canaries["metadata of a key"] + `"}}'}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users}
+stringData: {.htaccess: "bob:` + canaries["hash in a Secret"] + `"}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: keys}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default}]
+  apiKeyAuthentication: {secretRef: {name: keys}, location: {header: {name: x-api-key}}}
+  basicAuthentication: {mode: Optional, users: ["alice:{SHA}` + canaries["hash of a user"] + `"]}
+  jwtAuthentication:
+    mode: Optional
+    location: {header: {name: x-token}}
+    providers: [{issuer: i, audiences: [a], jwks: {inline: '{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'}}]
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: users}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default, sectionName: http}]
+  basicAuthentication: {mode: Optional, secretRef: {name: users}}
 `
 	}, "--admin-addr", admin)
+	for _, header := range [][]string{
+		{"X-Api-Key", canaries["unknown key"]},
+		{"X-Api-Key", canaries["API key"], "Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("bob:"+canaries["wrong password"]))},
+		{"X-Api-Key", canaries["API key"], "X-Token", canaries["unknown token"]},
+	} {
+		if status, answer, _ := raw(t, http.MethodPost, g.url(), initialize, header...); status != http.StatusUnauthorized {
+			t.Errorf("%v: %d %s", header, status, answer)
+		}
+	}
 
 	var bodies []string
 	for _, revision := range revisions {
-		c := connect(t, g.url(), clientOptions{revision: revision, header: http.Header{"Authorization": {"Bearer " + canaries["client's own"]}}})
+		c := connect(t, g.url(), clientOptions{revision: revision, header: http.Header{
+			"Authorization": {"Bearer " + canaries["client's own"]}, "X-Api-Key": {canaries["API key"]},
+		}})
 		c.toolNames(t)
 		c.call(t, "inline_echo", map[string]any{"message": "x"})
 		c.call(t, "secret_list", nil)
@@ -141,7 +188,13 @@ data: {other: ` + base64.StdEncoding.EncodeToString([]byte(canaries["unused Secr
 		bodies = append(bodies, body)
 	}
 	// A broken edit, with an excerpt around the secrets.
-	writeFile(t, g.file, strings.ReplaceAll(manifest(g.port, fmt.Sprintf("{name: inline, auth: {kind: Inline, inlin: %s}}", canaries["inline token"])), "port: ", "prot: "))
+	writeFile(t, g.file, strings.ReplaceAll(manifest(g.port, fmt.Sprintf("{name: inline, auth: {kind: Inline, inlin: %s}}", canaries["inline token"])), "port: ", "prot: ")+`---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: users}
+spec:
+  basicAuthentication: {users: ["`+canaries["hash of a user"]+`"], usr: ["alice:`+canaries["hash in a Secret"]+`"]}
+`)
 	g.waitFor(t, g.stderr, `the new configuration is refused`)
 	if code := g.terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
