@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	_ "net/http/pprof" // what memStats reads
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,30 @@ func TestLoads(t *testing.T) {
 	defer bad.Close()
 	if _, err := b.load(t.Context(), &running{url: bad.URL + "/mcp"}, 0); err == nil || !strings.Contains(err.Error(), "isError") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestLists lists what the mock has in place of N targets, and hears of its changes.
+func TestLists(t *testing.T) {
+	srv := httptest.NewServer(newMock())
+	t.Cleanup(srv.Close)
+	b := &bench{options: &options{seconds: 0.2, conns: 2, retries: 1, targets: []int{1, 3}, fanout: 40}, mockAddr: strings.TrimPrefix(srv.URL, "http://")}
+	s := &subject{name: "direct", start: func(context.Context) (*running, error) { return &running{url: srv.URL + "/mcp"}, nil }}
+	if err := b.lists(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range b.targets {
+		if l := s.listing(n); len(l.rps) != 1 || l.rps[0] <= 0 || l.cold[0] <= 0 {
+			t.Errorf("%d targets: %+v", n, l)
+		}
+	}
+	if err := b.fan(t.Context(), s); err != nil || len(s.fanWall) != fanRounds {
+		t.Errorf("%v, %v", s.fanWall, err)
+	}
+	b.targets = []int{2}
+	s.start = func(context.Context) (*running, error) { return &running{url: srv.URL + "/lists/9/mcp"}, nil }
+	if err := b.lists(t.Context(), s); err == nil || !strings.Contains(err.Error(), "10 tools") {
+		t.Errorf("a list of the wrong length: %v", err)
 	}
 }
 
@@ -126,6 +151,12 @@ func TestParse(t *testing.T) {
 	if err != nil || o.rounds != 3 || o.only != "proxy,gateway" || o.sessions != 10_000 {
 		t.Errorf("%+v, %v", o, err)
 	}
+	if o, err := parse([]string{"-lists", "1, 20"}); err != nil || !slices.Equal(o.targets, []int{1, 20}) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := parse([]string{"-lists", "ten"}); err == nil {
+		t.Error("ten is a number of targets")
+	}
 	if _, err := parse([]string{"-rounds", "0"}); err == nil {
 		t.Error("no rounds are accepted")
 	}
@@ -142,7 +173,11 @@ func TestPrint(t *testing.T) {
 		{name: "proxy", cpu: []float64{100, 1, 1000}, p50: []float64{200}, allocs: []float64{95.5}, session: memoryUse{true, 4000, 100}, stream: memoryUse{true, 60_000, 50_000}},
 	}
 	var out strings.Builder
-	(&bench{options: &options{rounds: 3, seconds: 1, conns: 32, rate: 500, sessions: 10, streams: 20}}).print(&out, subjects)
+	*subjects[0].listing(10) = listing{cold: []float64{1.5}}
+	*subjects[1].listing(10) = listing{cpu: []float64{40}, cold: []float64{2, 3, 4}}
+	*subjects[2].listing(10) = listing{cpu: []float64{80}, cold: []float64{2}}
+	subjects[1].fanWall, subjects[1].fanCPU = []float64{100, 200, 300}, []float64{9.5}
+	(&bench{options: &options{rounds: 3, seconds: 1, conns: 32, rate: 500, sessions: 10, streams: 20, targets: []int{10}, fanout: 50}}).print(&out, subjects)
 	const want = `tools/call over legacy sessions, medians of 3 interleaved rounds of 1s, not pinned.
 
 |  | direct | nginx | proxy |
@@ -153,6 +188,10 @@ func TestPrint(t *testing.T) {
 | p50 at 500/s, µs (added) | 100 | 150 (+50) | 200 (+100) |
 | idle session, of 10: resident bytes (live) | – | 8 | 4000 (100) |
 | GET stream, of 20: resident bytes (live) | – | – | 60000 (50000) |
+| CPU a tools/list, 10 targets × 10 tools, µs (to proxy) | – | 40 (0.50 ×) | 80 (1.00 ×) |
+| first initialize and tools/list, 10 targets, ms | 1.5 | 3.0 | 2.0 |
+| one change to 50 listeners: ms to the last | – | 200 | – |
+| the same: CPU a listener, µs | – | 9.5 | – |
 | processors held by other work | 0.50 | 0.00 | 0.00 |
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {

@@ -81,6 +81,7 @@ type result struct {
 type worker struct {
 	conn    *h1.Conn
 	request []byte
+	check   func(h1.Response) error
 	took    []time.Duration
 	err     error
 }
@@ -104,7 +105,12 @@ func (b *bench) load(ctx context.Context, run *running, rate float64) (result, e
 		w := &worker{conn: h1.NewConn(t, 30*time.Second), took: make([]time.Duration, 0, 1<<14)}
 		defer w.conn.Close()
 		w.conn.Blocking = rate > 0
-		if w.request, err = callRequest(w.conn, t); err != nil {
+		prepare := callRequest
+		w.check = checkCall
+		if run.request != nil {
+			prepare, w.check = run.request, run.check
+		}
+		if w.request, err = prepare(w.conn, t); err != nil {
 			return result{}, err
 		}
 		workers[i] = w
@@ -186,7 +192,7 @@ func (w *worker) once(due, record time.Time) {
 	r, err := w.conn.Do(w.request)
 	now := time.Now()
 	if err == nil {
-		err = checkCall(r)
+		err = w.check(r)
 	}
 	if err != nil {
 		w.err = errors.Join(w.err, err)

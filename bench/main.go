@@ -22,6 +22,8 @@ type options struct {
 	rate     float64
 	sessions int
 	streams  int
+	fanout   int
+	targets  []int
 	retries  int
 	foreign  float64
 	only     string
@@ -58,6 +60,8 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.rate, "rate", 500, "requests a second of the open loop")
 	fs.IntVar(&o.sessions, "sessions", 10_000, "idle sessions whose memory is measured (0: none)")
 	fs.IntVar(&o.streams, "streams", 2_000, "open GET streams whose memory is measured (0: none)")
+	fs.IntVar(&o.fanout, "fanout", 5_000, "listeners that one change is told to (0: none)")
+	lists := fs.String("lists", "1,10,100", "comma-separated numbers of targets whose tools are listed (empty: none)")
 	fs.IntVar(&o.retries, "retries", 3, "how often a disturbed run is tried")
 	fs.Float64Var(&o.foreign, "foreign", 0.1, "processors that other work may hold before a run counts as disturbed")
 	fs.StringVar(&o.only, "only", "", "comma-separated names of the subjects to measure (direct, nginx, proxy, proxy-again, gateway)")
@@ -75,6 +79,9 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if o.targets, err = targetCounts(*lists); err != nil {
 		return nil, err
 	}
 	if o.rounds < 1 || o.seconds <= 0 || o.conns < 1 || o.rate <= 0 || o.retries < 1 {
@@ -116,6 +123,21 @@ func compare(ctx context.Context, args []string) error {
 			if err := b.loads(ctx, s, round); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
+		}
+	}
+	for range o.rounds {
+		for _, s := range subjects {
+			if err := b.lists(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	for _, s := range subjects {
+		if o.fanout == 0 {
+			break
+		}
+		if err := b.fan(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	for _, s := range subjects {

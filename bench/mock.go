@@ -17,12 +17,19 @@ import (
 )
 
 // A mock is a fast MCP server of the legacy era: sessions that cost nothing, ten
-// tools that answer at once with some 250 bytes, GET streams that stay silent.
+// tools that answer at once with some 250 bytes, GET streams that stay silent. At
+// /lists/N/mcp it lists what a gateway would over N such servers. At /fan/mcp it also has
+// subscriptions/listen, and a POST to /announce changes its tools, which its streams say.
 type mock struct {
 	sessions atomic.Int64
 	buffers  sync.Pool // of *bytes.Buffer
 	list     []byte
 	call     []byte
+
+	mu      sync.Mutex
+	lists   map[string][]byte // by path
+	changed chan struct{}     // closed with each change
+	changes int
 }
 
 // runMock serves a mock until ctx ends.
@@ -51,15 +58,85 @@ func newMock() *mock {
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		call:    []byte(`{"content":[{"type":"text","text":"` + strings.Repeat("result ", 30) + `"}],"isError":false}`),
 	}
-	var tools []string
-	for i := range 10 {
-		tools = append(tools, fmt.Sprintf(`{"name":"tool_%d","title":"Tool %d","description":"Tool number %d of a mock server: echoes the text that it is given, and says nothing else of note.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"The text to echo"},"count":{"type":"integer","minimum":1,"maximum":10}},"required":["text"]}}`, i, i, i))
-	}
-	m.list = []byte(`{"tools":[` + strings.Join(tools, ",") + `]}`)
+	m.list = listOf("")
+	m.lists, m.changed = map[string][]byte{}, make(chan struct{})
 	return m
 }
 
+// listOf returns the result of tools/list with ten tools a prefix.
+func listOf(prefixes ...string) []byte {
+	var tools []string
+	for n := range len(prefixes) * toolsEach {
+		prefix, i := prefixes[n/toolsEach], n%toolsEach
+		tools = append(tools, fmt.Sprintf(`{"name":"%stool_%d","title":"Tool %d","description":"Tool number %d of a mock server: echoes the text that it is given, and says nothing else of note.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"The text to echo"},"count":{"type":"integer","minimum":1,"maximum":10}},"required":["text"]}}`, prefix, i, i, i))
+	}
+	return []byte(`{"tools":[` + strings.Join(tools, ",") + `]}`)
+}
+
+// listAt returns what the server at a path lists.
+func (m *mock) listAt(path string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var n int
+	switch _, err := fmt.Sscanf(path, "/lists/%d/mcp", &n); {
+	case path == "/fan/mcp" && m.changes%2 == 1:
+		return listOf("", "new_")
+	case err != nil:
+		return m.list
+	}
+	if m.lists[path] == nil {
+		var prefixes []string
+		for i := range n {
+			prefixes = append(prefixes, fmt.Sprintf("lists-%d-t%d-m_", n, i))
+		}
+		m.lists[path] = listOf(prefixes...)
+	}
+	return m.lists[path]
+}
+
+// announce changes what the server at /fan/mcp lists.
+func (m *mock) announce() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes++
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// stream writes an event stream that begins with first and says what changes.
+func (m *mock) stream(w http.ResponseWriter, r *http.Request, first, changed string) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	_, _ = io.WriteString(w, first) // the client may be gone, here and below
+	_ = flush.Flush()
+	for {
+		m.mu.Lock()
+		change := m.changed
+		m.mu.Unlock()
+		select {
+		case <-change:
+		case <-r.Context().Done():
+			return
+		}
+		_, _ = io.WriteString(w, changed)
+		_ = flush.Flush()
+	}
+}
+
+func event(method, params string) string {
+	return "data: " + string(protocol.AppendNotification(nil, method, []byte(params))) + "\n\n"
+}
+
 func (m *mock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/announce":
+		m.announce()
+		return
+	case r.URL.Path == "/fan/mcp" && r.Method == http.MethodGet:
+		m.stream(w, r, "", event("notifications/tools/list_changed", "{}"))
+		return
+	}
 	switch r.Method {
 	case http.MethodPost:
 		m.post(w, r)
@@ -96,10 +173,19 @@ func (m *mock) post(w http.ResponseWriter, r *http.Request) {
 		requested, _ := protocol.GetString(msg.Params, "protocolVersion")
 		w.Header().Set(protocol.HeaderSessionID, "s"+strconv.FormatInt(m.sessions.Add(1), 10))
 		out = protocol.AppendResult(out, msg.ID, fmt.Appendf(nil,
-			`{"protocolVersion":%q,"capabilities":{"tools":{}},"serverInfo":{"name":"mock","version":"1"}}`,
-			protocol.NegotiateLegacy(requested)))
+			`{"protocolVersion":%q,"capabilities":{"tools":{"listChanged":%t}},"serverInfo":{"name":"mock","version":"1"}}`,
+			protocol.NegotiateLegacy(requested), r.URL.Path == "/fan/mcp"))
+	case "subscriptions/listen":
+		if r.URL.Path != "/fan/mcp" {
+			out = protocol.AppendError(out, msg.ID, protocol.MethodNotFound(msg.Method))
+			break
+		}
+		tag := `"_meta":{"` + protocol.MetaSubscriptionID + `":` + string(msg.ID) + `}}`
+		m.stream(w, r, event("notifications/subscriptions/acknowledged", `{"notifications":{"toolsListChanged":true},`+tag),
+			event("notifications/tools/list_changed", `{`+tag))
+		return
 	case "tools/list":
-		out = protocol.AppendResult(out, msg.ID, m.list)
+		out = protocol.AppendResult(out, msg.ID, m.listAt(r.URL.Path))
 	case "tools/call":
 		out = protocol.AppendResult(out, msg.ID, m.call)
 	case "ping":

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/bench/internal/h1"
 )
 
 // A bench is one run of the program.
@@ -28,6 +30,8 @@ type subject struct {
 
 	cpu, allocs, p50, foreign, rps []float64 // a run each
 	session, stream                memoryUse
+	listings                       map[int]*listing // by number of targets
+	fanWall, fanCPU                []float64        // a change each: milliseconds, and microseconds a listener
 }
 
 // A running is a started subject.
@@ -35,6 +39,10 @@ type running struct {
 	*process        // nil for the mock itself
 	url      string // of its MCP endpoint
 	debug    string // URL of its /debug/pprof, "" when it has none
+
+	// request and check are what a load sends and what an answer has to be; nil calls a tool.
+	request func(*h1.Conn, h1.Target) ([]byte, error)
+	check   func(h1.Response) error
 }
 
 // A memoryUse is what one idle session or stream costs a subject, in bytes.
@@ -104,7 +112,7 @@ func (b *bench) startProxy(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &running{p, "http://" + addr + "/mcp", "http://" + debug}, nil
+	return &running{process: p, url: "http://" + addr + "/mcp", debug: "http://" + debug}, nil
 }
 
 // startNginx starts Debian's nginx with one worker, keep-alive on both sides and
@@ -226,8 +234,15 @@ spec:
       - mcp.tool.target == "mock" && mcp.tool.name.startsWith("tool_")
       - request.headers["x-team"] == "operations"
 `
+	text := fmt.Appendf(nil, config, port, host, mockPort)
+	for _, n := range b.targets {
+		text = b.appendBackend(text, fmt.Sprintf("lists-%d", n), strings.TrimSuffix(listPath(n), "/mcp"), n)
+	}
+	if b.fanout > 0 {
+		text = b.appendBackend(text, "fan", "/fan", 0)
+	}
 	file := filepath.Join(b.dir, "gateway.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, port, host, mockPort), 0o600); err != nil {
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
 	}
 	p, err := b.start(ctx, subjectCPU, addr, b.binary, "serve", "-f", file,
@@ -235,5 +250,64 @@ spec:
 	if err != nil {
 		return nil, err
 	}
-	return &running{p, "http://" + addr + "/mcp", "http://" + others[0]}, nil
+	return &running{process: p, url: "http://" + addr + "/mcp", debug: "http://" + others[0]}, nil
+}
+
+// appendBackend appends a Backend with n targets of the mock, or with the one that
+// announces changes, at a path and under rules of its own.
+func (b *bench) appendBackend(text []byte, name, path string, n int) []byte {
+	host, port, _ := net.SplitHostPort(b.mockAddr) // as started
+	text = fmt.Appendf(text, `---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %[1]s}
+spec:
+  parentRefs:
+  - {name: bench}
+  rules:
+  - matches:
+    - path: {type: PathPrefix, value: %[2]s}
+    backendRefs:
+    - {group: gateway.kgateway.dev, kind: Backend, name: %[1]s}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: %[1]s}
+spec:
+  targetRefs:
+  - {group: gateway.networking.k8s.io, kind: HTTPRoute, name: %[1]s}
+  rbac:
+    policy:
+      matchExpressions:
+      - mcp.tool.name.startsWith("tool_")
+      - request.headers["x-team"] == "operations"
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: %[1]s}
+spec:
+  type: MCP
+  mcp:
+    targets:
+`, name, path)
+	if n == 0 {
+		return fmt.Appendf(text, "    - name: fan\n      static: {host: %s, port: %s, path: /fan/mcp}\n", host, port)
+	}
+	text = fmt.Appendf(text, "    - name: all\n      selector: {service: {matchLabels: {bench: %s}}}\n", name)
+	for i := range n {
+		text = fmt.Appendf(text, `---
+apiVersion: v1
+kind: Service
+metadata: {name: %[1]s-t%[2]d, labels: {bench: %[1]s}, annotations: {kgateway.dev/mcp-path: /target/mcp}}
+spec: {ports: [{name: m, port: 80, appProtocol: kgateway.dev/mcp}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-t%[2]d, labels: {kubernetes.io/service-name: %[1]s-t%[2]d}}
+addressType: IPv4
+ports: [{name: m, port: %[4]s}]
+endpoints: [{addresses: [%[3]s]}]
+`, name, i, host, port)
+	}
+	return text
 }

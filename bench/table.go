@@ -51,7 +51,7 @@ func (b *bench) measures(subjects []*subject) []measure {
 	cpu := func(s *subject) []float64 { return s.cpu }
 	p50 := func(s *subject) []float64 { return s.p50 }
 	proxy, direct := median("proxy", cpu), median("direct", p50)
-	return []measure{
+	measures := []measure{
 		{fmt.Sprintf("CPU a call, c=%d, µs (to proxy)", b.conns), func(s *subject) string {
 			v := stats.Median(s.cpu)
 			if v == 0 || proxy == 0 {
@@ -70,8 +70,9 @@ func (b *bench) measures(subjects []*subject) []measure {
 		}},
 		{fmt.Sprintf("idle session, of %d: resident bytes (live)", b.sessions), func(s *subject) string { return s.session.String() }},
 		{fmt.Sprintf("GET stream, of %d: resident bytes (live)", b.streams), func(s *subject) string { return s.stream.String() }},
-		{"processors held by other work", func(s *subject) string { return fmt.Sprintf("%.2f", stats.Median(s.foreign)) }},
 	}
+	measures = append(measures, b.listMeasures(subjects)...)
+	return append(measures, measure{"processors held by other work", func(s *subject) string { return fmt.Sprintf("%.2f", stats.Median(s.foreign)) }})
 }
 
 // number formats v, which is absent when it is zero.

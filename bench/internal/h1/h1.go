@@ -84,7 +84,7 @@ func (c *Conn) dial() error {
 			return err
 		}
 	}
-	c.conn, c.r = conn, bufio.NewReaderSize(conn, 4<<10)
+	c.conn, c.r = conn, bufio.NewReaderSize(conn, 8<<10) // session ids may be 4 KiB long
 	return nil
 }
 
@@ -118,6 +118,23 @@ func (c *Conn) Open(req []byte) (Response, error) {
 		return r, err
 	}
 	return r, c.conn.SetDeadline(time.Time{})
+}
+
+// Await reads the body of a response that [Conn.Open] holds open until a line contains
+// s, or the deadline.
+func (c *Conn) Await(s string, deadline time.Time) error {
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(line, []byte(s)) {
+			return nil
+		}
+	}
 }
 
 // start writes req and reads the head of the final response.
