@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -635,6 +637,235 @@ func TestReplicasKilled(t *testing.T) {
 		})
 		if status, answer, _ := r.raw(t, i, http.MethodPost, toolCall(1, "mem_read_graph"), session...); status != http.StatusOK || strings.Contains(answer, `"error"`) {
 			t.Errorf("replica %d: %d %s", i, status, answer)
+		}
+	}
+}
+
+// Keys are changed while replicas run: sessions that were sealed with the old key go
+// on for as long as it is there, and no longer.
+func TestReplicasChangeKeys(t *testing.T) {
+	t.Parallel()
+	s := startStateful(t)
+	r := startReplicas(t, static("old", s.port, "/"))
+	setLevel := `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"error"}}`
+	check := func(what, session string, want int) {
+		t.Helper()
+		for i := range r.gateways {
+			for _, body := range []string{toolCall(1, "old_ping"), setLevel, listTools} {
+				if status, answer, _ := r.raw(t, i, http.MethodPost, body, "Mcp-Session-Id", session); status != want {
+					t.Errorf("%s at replica %d: %d %s", what, i, status, answer)
+				}
+			}
+		}
+	}
+	change := func(keys string) {
+		t.Helper()
+		n := strings.Count(keys, "\n")
+		writeFile(t, r.keys, keys)
+		for _, g := range r.gateways {
+			g.waitFor(t, g.stderr, fmt.Sprintf(`"the session keys have changed","keys":%d`, n))
+		}
+	}
+	before := r.session(t, 0)
+	check("with one key", before, http.StatusOK)
+	change(keyB + "\n" + keyA + "\n")
+	after := r.session(t, 1)
+	check("the old session, with both keys", before, http.StatusOK)
+	check("the new session, with both keys", after, http.StatusOK)
+	writeFile(t, r.keys, "no key\n")
+	for _, g := range r.gateways {
+		g.waitFor(t, g.stderr, "what it held before stays")
+	}
+	check("the old session, with a broken file", before, http.StatusOK)
+	change(keyB + "\n")
+	check("the old session, without its key", before, http.StatusNotFound)
+	check("the new session, with its key", after, http.StatusOK)
+}
+
+// startSmall serves a legacy server that keeps nothing of its sessions, with one tool.
+func startSmall(t testing.TB) (port int) {
+	t.Helper()
+	var sessions atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		if r.Method != http.MethodPost {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			t.Error(err)
+			return
+		}
+		result := `{}`
+		switch m.Method {
+		case "initialize":
+			w.Header().Set("Mcp-Session-Id", fmt.Sprintf("00000000-0000-0000-0000-%012d", sessions.Add(1)))
+			result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"small","version":"1"}}`
+		case "tools/list":
+			result = `{"tools":[{"name":"who","inputSchema":{"type":"object"}}]}`
+		case "tools/call":
+			result = fmt.Sprintf(`{"content":[{"type":"text","text":%q}]}`, r.Header.Get("Mcp-Session-Id"))
+		}
+		if m.ID == nil {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasPrefix(m.Method, "server/") {
+			_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"Method not found"}}`, m.ID)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result)
+	}))
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if port, err = strconv.Atoi(u.Port()); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// plainBinary returns the gateway without the race detector, which would take most of
+// the time of a test that is about numbers.
+func plainBinary(t testing.TB) string {
+	t.Helper()
+	if !raceEnabled {
+		return binary
+	}
+	path := filepath.Join(t.TempDir(), "mcpgw")
+	build := exec.Command("go", "build", "-o", path, "github.com/mcpgw/mcpgw/cmd/mcpgw")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, text)
+	}
+	return path
+}
+
+// Ten thousand sessions over three replicas, each used at replicas that did not make
+// it: no error, and each reaches its own session of the server.
+func TestReplicasTenThousandSessions(t *testing.T) {
+	const count, workers = 10_000, 16
+	b := newBalancer(t)
+	port := startSmall(t)
+	keys := filepath.Join(t.TempDir(), "keys")
+	writeFile(t, keys, keyA+"\n")
+	path := plainBinary(t)
+	var addrs []string
+	var processes []*process
+	for range 3 {
+		listen, file := freePort(t), filepath.Join(t.TempDir(), "gateway.yaml")
+		writeFile(t, file, manifest(listen, static("small", port, "/")))
+		p := start(t, nil, path, "serve", "-f", file, "--log-level", "error", "--admin-addr", "off", "--ready-addr", "off", "--metrics-addr", "off",
+			"--session-keys-file", keys, "--peer-addr", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		p.listening(t, listen)
+		addrs, processes = append(addrs, fmt.Sprintf("127.0.0.1:%d", listen)), append(processes, p)
+	}
+	b.set(addrs...)
+
+	// each runs f for all numbers; each worker has connections of its own, which the
+	// balancer deals out.
+	each := func(f func(c *http.Client, n int) error) {
+		t.Helper()
+		var failed atomic.Int64
+		var next atomic.Int64
+		var working sync.WaitGroup
+		for range workers {
+			working.Go(func() {
+				transport := &http.Transport{}
+				defer transport.CloseIdleConnections()
+				c := &http.Client{Transport: transport}
+				for n := int(next.Add(1)) - 1; n < count; n = int(next.Add(1)) - 1 {
+					if n%50 == 0 {
+						transport.CloseIdleConnections()
+					}
+					if err := f(c, n); err != nil && failed.Add(1) <= 5 {
+						t.Errorf("session %d: %v", n, err)
+					}
+				}
+			})
+		}
+		working.Wait()
+		if n := failed.Load(); n > 0 {
+			t.Fatalf("%d of %d failed", n, count)
+		}
+	}
+	post := func(c *http.Client, session, body string) (status int, answer string, h http.Header, err error) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url(), strings.NewReader(body))
+		if err != nil {
+			return 0, "", nil, err
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Accept", "application/json, text/event-stream")
+		if session != "" {
+			request.Header.Set("Mcp-Session-Id", session)
+		}
+		response, err := c.Do(request)
+		if err != nil {
+			return 0, "", nil, err
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		return response.StatusCode, string(text), response.Header, err
+	}
+
+	ids, own := make([]string, count), make([]string, count)
+	each(func(c *http.Client, n int) error {
+		for {
+			status, answer, h, err := post(c, "", initialize)
+			switch {
+			case err != nil:
+				return err
+			case status == http.StatusTooManyRequests: // one caller makes so many a second
+				seconds, err := strconv.Atoi(h.Get("Retry-After"))
+				if err != nil {
+					return err
+				}
+				<-time.After(time.Duration(seconds) * time.Second)
+				continue
+			case status != http.StatusOK:
+				return fmt.Errorf("initialize: %d %s", status, answer)
+			}
+			ids[n] = h.Get("Mcp-Session-Id")
+			return nil
+		}
+	})
+	who := func(c *http.Client, n int) (string, error) {
+		status, answer, _, err := post(c, ids[n], toolCall(n, "small_who"))
+		if err != nil || status != http.StatusOK || !strings.Contains(answer, `"text":"00000000-`) {
+			return "", fmt.Errorf("%d %s %w", status, answer, err)
+		}
+		return answer, nil
+	}
+	each(func(c *http.Client, n int) (err error) {
+		own[n], err = who(c, n)
+		return err
+	})
+	each(func(c *http.Client, n int) error {
+		if again, err := who(c, n); err != nil || again != own[n] {
+			return fmt.Errorf("%s, before %s: %w", again, own[n], err)
+		}
+		if n%100 == 0 { // something that needs the home
+			if status, answer, _, err := post(c, ids[n], `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"error"}}`); status != http.StatusOK {
+				return fmt.Errorf("%d %s %w", status, answer, err)
+			}
+		}
+		return nil
+	})
+	distinct := map[string]bool{}
+	for _, text := range own {
+		distinct[regexp.MustCompile(`00000000-[0-9-]*`).FindString(text)] = true
+	}
+	if len(distinct) != count {
+		t.Errorf("%d sessions of the server for %d of clients", len(distinct), count)
+	}
+	for _, p := range processes {
+		if line := regexp.MustCompile(`(?m)^.*level=ERROR.*$|^panic.*$`).FindString(p.stderr.String()); line != "" {
+			t.Errorf("logged: %s", line)
 		}
 	}
 }

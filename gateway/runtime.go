@@ -52,6 +52,7 @@ type Runtime struct {
 	expressions *policy.Compiler
 	verified    *authn.Memory
 
+	sealer *session.Sealer
 	client *replica.Client // to other replicas; nil without Peers
 
 	mu        sync.Mutex
@@ -81,6 +82,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 	}
 	sessions := session.NewSessions(session.SessionsOptions{Sealer: sealer, Home: opts.Home})
 	rt := &Runtime{
+		sealer:      sealer,
 		opts:        opts,
 		expressions: policy.NewCompiler(opts.Metrics),
 		verified:    authn.NewMemory(),
@@ -96,6 +98,20 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 	}
 	rt.hub = federation.NewHub(hub)
 	return rt, nil
+}
+
+// SetSessionKeys has sessions and what else is sealed be sealed with keys[0] from now
+// on, and opened with any of keys; other replicas are known by them. What was sealed with a key that is gone is not
+// known any more. It changes nothing when there is an error.
+func (rt *Runtime) SetSessionKeys(keys [][]byte) error {
+	if err := rt.sealer.SetKeys(keys...); err != nil {
+		return err
+	}
+	if rt.opts.Peers == nil {
+		return nil
+	}
+	defer rt.client.Close() // connections are made anew
+	return rt.opts.Peers.SetKeys(keys...)
 }
 
 // expression compiles an expression, or finds it compiled. A nil Runtime compiles.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -321,4 +324,61 @@ func TestProgressIsPrinted(t *testing.T) {
 			t.Errorf("progress %q, want %q", got, want)
 		}
 	}
+}
+
+// The keys follow their file, by whatever way it changes; what can't be read changes
+// nothing, and is said once.
+func TestWatchKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "keys")
+		write := func(name, text string) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		link := func(to string) { // as Kubernetes replaces a Secret
+			t.Helper()
+			if err := errors.Join(os.Symlink(to, file+".next"), os.Rename(file+".next", file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, b := strings.Repeat("ab", 32), strings.Repeat("01", 32)
+		keyA, keyB := []byte(strings.Repeat("\xab", 32)), []byte(strings.Repeat("\x01", 32))
+		write("1", a)
+		link("1")
+		var got [][]byte
+		var log bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			watchKeys(ctx, file, [][]byte{keyA}, func(keys [][]byte) error { got = keys; return nil }, slog.New(slog.NewTextHandler(&log, nil)))
+		}()
+		after := func(what string, want [][]byte) {
+			t.Helper()
+			time.Sleep(3 * pollKeys)
+			synctest.Wait()
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s", what, diff)
+			}
+			got = nil
+		}
+		after("no change", nil)
+		write("2", b+"\n"+a)
+		link("2")
+		after("another file", [][]byte{keyB, keyA})
+		write("2", "half a key")
+		after("a broken file", nil)
+		if n := strings.Count(log.String(), "what it held before stays"); n != 1 || strings.Contains(log.String(), "half") {
+			t.Errorf("said %d times: %s", n, log.String())
+		}
+		write("2", b+"\n"+a)
+		after("what was there before", nil)
+		write("2", b)
+		after("the old key is gone", [][]byte{keyB})
+		cancel()
+		<-done
+	})
 }

@@ -22,6 +22,7 @@ import (
 type instance struct {
 	logger  *slog.Logger
 	metrics *telemetry.Metrics
+	runtime *gateway.Runtime
 	server  *gateway.Server
 	ports   *ports
 	// report gets the problems of configurations as people read them; nil when they
@@ -69,6 +70,7 @@ func newInstance(opts instanceOptions) (*instance, error) {
 		return nil, err
 	}
 	in := &instance{
+		runtime: runtime,
 		logger:  opts.logger,
 		metrics: metrics,
 		ports:   opts.ports,

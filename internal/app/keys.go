@@ -1,10 +1,14 @@
 package app
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"time"
 )
 
 // maxKeys bounds how many session keys there may be: one in use, one on its way
@@ -43,4 +47,40 @@ func sessionKeys(file, env string) ([][]byte, error) {
 		return nil, fmt.Errorf("%s holds no session key: write one with `openssl rand -hex 32`", file)
 	}
 	return keys, nil
+}
+
+// pollKeys is how often the file of session keys is looked at. It is followed
+// whichever way it changes: written in place, renamed, or by a link that is
+// replaced, as those to the Secrets that Kubernetes mounts are.
+const pollKeys = time.Second
+
+// watchKeys has set called with the keys of the file whenever they are others than
+// current, until ctx ends. What can't be read changes nothing.
+func watchKeys(ctx context.Context, file string, current [][]byte, set func([][]byte) error, logger *slog.Logger) {
+	poll := time.NewTicker(pollKeys)
+	defer poll.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		}
+		keys, err := sessionKeys(file, "")
+		if err == nil && slices.EqualFunc(keys, current, slices.Equal) {
+			said = ""
+			continue
+		}
+		if err == nil {
+			err = set(keys)
+		}
+		switch {
+		case err == nil:
+			current, said = keys, ""
+			logger.Info("the session keys have changed", slog.Int("keys", len(keys)))
+		case err.Error() != said: // once
+			said = err.Error()
+			logger.Error("the file of session keys is not used, what it held before stays", slog.Any("error", err))
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/config"
@@ -116,6 +117,13 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	})
 	if err != nil {
 		return err
+	}
+	if opts.SessionKeysFile != "" {
+		ctx, cancel := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		defer cancel()
+		watching.Go(func() { watchKeys(ctx, opts.SessionKeysFile, keys, in.runtime.SetSessionKeys, opts.Logger) })
 	}
 	listeners := &own{logger: opts.Logger}
 	defer listeners.close()

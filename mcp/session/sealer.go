@@ -11,8 +11,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -23,13 +25,15 @@ import (
 // first 12 of 24 random bytes, with the other 12 as nonce, so that any number of
 // processes can seal any number of texts with one key. Each process draws the
 // first 12 bytes anew after so many texts, and keeps what it derived from them.
-// Keys are derived once, by HKDF-SHA256. It is safe for concurrent use.
+// Keys are derived once, by HKDF-SHA256, and can be changed. It is safe for
+// concurrent use.
 type Sealer struct {
-	keys []*sealKey
+	keys atomic.Pointer[[]*sealKey] // the first seals
 
 	mu     sync.Mutex
-	prefix [prefixSize]byte // of the nonces now
-	aead   cipher.AEAD      // derived from keys[0] and prefix
+	key    *sealKey         // that the texts now are sealed with
+	prefix [prefixSize]byte // of their nonces
+	aead   cipher.AEAD      // derived from these
 	left   int              // texts until prefix is drawn anew
 }
 
@@ -69,26 +73,43 @@ func NewSealer(keys ...[]byte) (*Sealer, error) {
 		rand.Read(key) // never fails
 		keys = [][]byte{key}
 	}
-	if len(keys) > maxKeys {
-		return nil, fmt.Errorf("more than %d session keys", maxKeys)
-	}
 	s := &Sealer{}
+	if err := s.SetKeys(keys...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// SetKeys has the Sealer seal with keys[0] from now on, and open with any of keys,
+// of which there is at least one. It changes nothing when there is an error.
+func (s *Sealer) SetKeys(keys ...[]byte) error {
+	if len(keys) == 0 || len(keys) > maxKeys {
+		return fmt.Errorf("%d session keys: there may be 1 to %d", len(keys), maxKeys)
+	}
+	var old []*sealKey
+	if p := s.keys.Load(); p != nil {
+		old = *p
+	}
+	next := make([]*sealKey, 0, len(keys))
 	for i, key := range keys {
 		if len(key) != keySize {
-			return nil, fmt.Errorf("session key %d has %d bytes instead of %d", i+1, len(key), keySize)
+			return fmt.Errorf("session key %d has %d bytes instead of %d", i+1, len(key), keySize)
 		}
 		k, err := newSealKey(key)
 		if err != nil {
-			return nil, fmt.Errorf("session key %d: %w", i+1, err)
+			return fmt.Errorf("session key %d: %w", i+1, err)
 		}
-		for _, o := range s.keys {
-			if o.id == k.id {
-				return nil, fmt.Errorf("session key %d is there twice", i+1)
-			}
+		same := func(o *sealKey) bool { return o.id == k.id }
+		if slices.ContainsFunc(next, same) {
+			return fmt.Errorf("session key %d is there twice", i+1)
 		}
-		s.keys = append(s.keys, k)
+		if j := slices.IndexFunc(old, same); j >= 0 {
+			k = old[j] // with what was derived from it
+		}
+		next = append(next, k)
 	}
-	return s, nil
+	s.keys.Store(&next)
+	return nil
 }
 
 func newSealKey(key []byte) (*sealKey, error) {
@@ -164,17 +185,35 @@ func (s *Sealer) Seal(purpose string, plain, aad []byte) string {
 func (s *Sealer) current() (*sealKey, [prefixSize]byte, cipher.AEAD) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.keys[0]
-	if s.left == 0 {
+	k := (*s.keys.Load())[0]
+	if s.left == 0 || s.key != k {
 		rand.Read(s.prefix[:]) // never fails
 		aead, err := k.derive(s.prefix[:])
 		if err != nil {
 			panic(errors.Join(errors.New("session: AES-256 is not available"), err)) // NewSealer has used it
 		}
-		s.aead, s.left = aead, maxPerPrefix
+		s.key, s.aead, s.left = k, aead, maxPerPrefix
 	}
 	s.left--
 	return k, s.prefix, s.aead
+}
+
+// Holds reports whether the key that the text says it was sealed with is still one
+// of the Sealer's. It does not open the text.
+func (s *Sealer) Holds(sealed string) bool {
+	var head [1 + keyIDSize + 1]byte // 8 characters
+	if len(sealed) < 8 {
+		return false
+	}
+	if _, err := sealEncoding.Decode(head[:], []byte(sealed[:8])); err != nil {
+		return false
+	}
+	for _, k := range *s.keys.Load() {
+		if string(k.id[:]) == string(head[1:1+keyIDSize]) {
+			return true
+		}
+	}
+	return false
 }
 
 // Open reverses Seal; ok is false for anything that was not sealed for this
@@ -188,7 +227,7 @@ func (s *Sealer) Open(purpose, sealed string, aad []byte) (plain []byte, ok bool
 	if err != nil || len(raw) < headerSize+tagSize || raw[0] != sealVersion {
 		return nil, false
 	}
-	for _, k := range s.keys {
+	for _, k := range *s.keys.Load() {
 		if string(k.id[:]) != string(raw[1:1+keyIDSize]) {
 			continue
 		}

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -131,13 +132,13 @@ func TestSealerDrawsNewPrefixes(t *testing.T) {
 			t.Errorf("got %q, %t", got, ok)
 		}
 	}
-	if n := s.keys[0].derived.Len(); n != 2 {
+	if n := (*s.keys.Load())[0].derived.Len(); n != 2 {
 		t.Errorf("%d derived keys are kept", n)
 	}
 	forged := []byte(first)
 	forged[10] ^= 1
 	s.Open("cursor", string(forged), nil)
-	if n := s.keys[0].derived.Len(); n != 2 {
+	if n := (*s.keys.Load())[0].derived.Len(); n != 2 {
 		t.Error("a forged text left something")
 	}
 }
@@ -149,6 +150,58 @@ func BenchmarkSealerOpen(b *testing.B) {
 	for b.Loop() {
 		if _, ok := s.Open("session", sealed, []byte("aad")); !ok {
 			b.Fatal("not opened")
+		}
+	}
+}
+
+// After a change of keys texts are sealed with the new one, and opened with those
+// that are left; a text whose key is gone is known for what it is.
+func TestSealerSetKeys(t *testing.T) {
+	a, b, c := bytes.Repeat([]byte{1}, keySize), bytes.Repeat([]byte{2}, keySize), bytes.Repeat([]byte{3}, keySize)
+	s, err := NewSealer(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := func(key []byte) *Sealer {
+		t.Helper()
+		one, err := NewSealer(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return one
+	}
+	opens := func(s *Sealer, text string) bool {
+		_, ok := s.Open("p", text, nil)
+		if ok != s.Holds(text) {
+			t.Errorf("it opens: %v, its key is held: %v", ok, s.Holds(text))
+		}
+		return ok
+	}
+	first := s.Seal("p", []byte("x"), nil)
+	if err := s.SetKeys(b, a); err != nil {
+		t.Fatal(err)
+	}
+	second := s.Seal("p", []byte("x"), nil)
+	if !opens(s, first) || !opens(s, second) || !opens(only(b), second) || opens(only(a), second) {
+		t.Error("the new key does not seal, or the old one does not open")
+	}
+	for _, bad := range [][][]byte{{}, {c, c}, {c, a[1:]}, slices.Repeat([][]byte{a}, maxKeys+1)} {
+		if err := s.SetKeys(bad...); err == nil {
+			t.Errorf("%d keys are taken", len(bad))
+		}
+	}
+	if !opens(only(b), s.Seal("p", []byte("x"), nil)) {
+		t.Error("keys that are not valid changed something")
+	}
+	if err := s.SetKeys(c, b); err != nil {
+		t.Fatal(err)
+	}
+	if opens(s, first) || !opens(s, second) {
+		t.Error("a key that is gone opens, or one that is left does not")
+	}
+	for _, text := range []string{"", "AAAAAAA", "????????", second[:8]} {
+		if s.Holds(text) != (text == second[:8]) {
+			t.Errorf("%q", text)
 		}
 	}
 }

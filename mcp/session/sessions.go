@@ -161,7 +161,7 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		if !sess.AtHome() && s.hasEnded(sess.nonce) {
 			return nil, false
 		}
-		if sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
+		if !s.opts.Sealer.Holds(id) || sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
 			return nil, false
 		}
 		return sess, true

@@ -457,3 +457,28 @@ func TestSessionOpenedTwice(t *testing.T) {
 		t.Error("an ended session opens")
 	}
 }
+
+// A session goes on while its key is held, and no longer, though it be opened.
+func TestSessionKeysChange(t *testing.T) {
+	a, b := bytes.Repeat([]byte{1}, keySize), bytes.Repeat([]byte{2}, keySize)
+	sealer, err := NewSealer(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSessions(SessionsOptions{Sealer: sealer})
+	sess, err := s.Create("default/b", Client{Isolation: "i", Version: "2025-11-25"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		keys [][]byte
+		want bool
+	}{{[][]byte{a}, true}, {[][]byte{b, a}, true}, {[][]byte{b}, false}} {
+		if err := sealer.SetKeys(tt.keys...); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.Open(sess.ID(), "default/b", "i"); ok != tt.want {
+			t.Errorf("with %d keys: %v", len(tt.keys), ok)
+		}
+	}
+}
