@@ -60,6 +60,9 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	case spec.Anthropic != nil:
 		p.Vendor, p.Model, p.APIVersion, auth = llm.Anthropic, spec.Anthropic.Model, spec.Anthropic.APIVersion, &spec.Anthropic.AuthToken
 		path += ".anthropic"
+	case spec.Gemini != nil:
+		p.Vendor, p.Model, p.APIVersion, p.Compat, auth = llm.Gemini, spec.Gemini.Model, spec.Gemini.APIVersion, spec.Gemini.Compat, &spec.Gemini.AuthToken
+		path += ".gemini"
 	default:
 		c.add(o, path, unserved, "%s is not served yet: routes to this backend answer 500", blockOf(spec))
 		return nil
@@ -87,8 +90,6 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 // blockOf returns the name of the vendor's block in a provider that is not served.
 func blockOf(spec *v1alpha1.LLMProvider) string {
 	switch {
-	case spec.Gemini != nil:
-		return "gemini"
 	case spec.VertexAI != nil:
 		return "vertexAI"
 	case spec.AzureOpenAI != nil:

@@ -13,7 +13,7 @@ func (anthropicAPI) name() string { return "anthropic" }
 
 func (anthropicAPI) host() string { return "api.anthropic.com" }
 
-func (anthropicAPI) speaks(client form) (form, bool) {
+func (anthropicAPI) speaks(_ *Provider, client form) (form, bool) {
 	if client == count {
 		return count, true
 	}
@@ -28,7 +28,7 @@ func (anthropicAPI) target(_ *Provider, f form, _ string, _ bool) string {
 }
 
 // credential tells API keys from the OAuth tokens of subscriptions.
-func (anthropicAPI) credential(token string) (header, prefix string) {
+func (anthropicAPI) credential(_ *Provider, token string) (header, prefix string) {
 	if strings.HasPrefix(token, "sk-ant-oat") {
 		return "Authorization", "Bearer "
 	}

@@ -71,7 +71,7 @@ func invalid(err error) error {
 // patch returns the client's bytes with the little that must change.
 func (a *attempt) patch() []byte {
 	var patches []dialect.Patch
-	if a.named != a.model {
+	if a.named != a.model && a.speaks != generate {
 		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
 	}
 	if a.speaks == chat && a.stream {
@@ -168,7 +168,7 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 			return nil, fault.New(fault.Unauthenticated, "send your API key of the provider in the header Authorization: Bearer KEY")
 		}
 	}
-	header, prefix := a.vendor.credential(token)
+	header, prefix := a.vendor.credential(p, token)
 	if p.Credential.Header != "" {
 		header = http.CanonicalHeaderKey(p.Credential.Header)
 	}

@@ -41,7 +41,7 @@ type cell struct {
 }
 
 // vendors are the providers by the names of folders.
-var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic}
+var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini}
 
 func cells(t *testing.T) []cell {
 	t.Helper()
@@ -307,6 +307,10 @@ func checkUpstream(t *testing.T, v llm.Vendor, body []byte) {
 		typed = new(openai.ChatCompletionNewParams)
 	case llm.Anthropic:
 		typed = new(anthropic.MessageNewParams)
+	case llm.Gemini:
+		typed = new(generateContent)
+		// Of what stands for any signature, Google's own types know only what it is base64 of.
+		body = bytes.ReplaceAll(body, []byte("skip_thought_signature_validator"), nil)
 	default:
 		t.Fatalf("no types for %s", v)
 	}
@@ -364,6 +368,8 @@ func readStream(client string, body []byte) error {
 		return readChat(datas)
 	case "messages":
 		return readMessage(datas)
+	case "gemini":
+		return readGenerated(datas)
 	default:
 		return fmt.Errorf("nobody reads the streams of %s", client)
 	}
@@ -410,4 +416,31 @@ func readMessage(datas [][]byte) error {
 		}
 	}
 	return errors.New("the stream has no message_stop")
+}
+
+// generateContent is a request as Google's client sends it: that has no type of its own.
+type generateContent struct {
+	Contents          []*genai.Content        `json:"contents"`
+	SystemInstruction *genai.Content          `json:"systemInstruction"`
+	Tools             []*genai.Tool           `json:"tools"`
+	ToolConfig        *genai.ToolConfig       `json:"toolConfig"`
+	GenerationConfig  *genai.GenerationConfig `json:"generationConfig"`
+}
+
+func readGenerated(datas [][]byte) error {
+	ended := false
+	for _, d := range datas {
+		var r genai.GenerateContentResponse
+		if err := json.Unmarshal(d, &r); err != nil {
+			return err
+		}
+		for _, c := range r.Candidates {
+			ended = ended || c.FinishReason != ""
+		}
+		ended = ended || r.PromptFeedback != nil
+	}
+	if !ended {
+		return errors.New("the stream has no finishReason")
+	}
+	return nil
 }

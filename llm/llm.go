@@ -96,6 +96,8 @@ type Provider struct {
 	// Model replaces the model that the client asks for.
 	Model      string
 	APIVersion string // see the field of that name
+	// Compat asks Google by the chat completions that it has, too.
+	Compat     bool
 	Credential Credential
 	// Fault, when set, is why nothing can be sent to it.
 	Fault *fault.Fault

@@ -77,7 +77,7 @@ func TestNothingIsLost(t *testing.T) {
 				if h := w.Header().Get("X-Mcpgw-Dropped"); h != "" {
 					dropped = strings.Split(h, ", ")
 				}
-				return string(s.body), dropped, w.Code
+				return s.path + string(s.body), dropped, w.Code
 			}
 			before, dropped, _ := ask(c.section("client"))
 			dec := json.NewDecoder(bytes.NewReader(c.section("client")))

@@ -9,11 +9,13 @@ func (openAI) name() string { return "openai" }
 
 func (openAI) host() string { return "api.openai.com" }
 
-func (openAI) speaks(client form) (form, bool) { return chat, client != count }
+func (openAI) speaks(_ *Provider, client form) (form, bool) { return chat, client != count }
 
 func (openAI) target(*Provider, form, string, bool) string { return "/v1/chat/completions" }
 
-func (openAI) credential(string) (header, prefix string) { return "Authorization", "Bearer " }
+func (openAI) credential(*Provider, string) (header, prefix string) {
+	return "Authorization", "Bearer "
+}
 
 // headers passes on what belongs to the account of the client only with its own
 // credential.

@@ -10,7 +10,9 @@ import (
 // An operation is what a request asks for, as its path tells.
 type operation struct {
 	form   form
-	models bool // the list of models
+	models bool   // the list of models
+	model  string // that the path names
+	stream bool   // that the path asks for
 	fault  *fault.Fault
 }
 
@@ -27,6 +29,13 @@ func operationOf(r *http.Request) operation {
 		op.form = messages
 	case strings.HasSuffix(path, "/v1/messages/count_tokens"):
 		op.form = count
+	case strings.HasSuffix(path, ":generateContent"):
+		op.form, op.model = generate, pathModel(path)
+	case strings.HasSuffix(path, ":streamGenerateContent"):
+		op.form, op.model, op.stream = generate, pathModel(path), true
+		if r.URL.Query().Get("alt") != "sse" {
+			op.fault = fault.New(fault.NotImplemented, "streams are served as events only: add ?alt=sse")
+		}
 	default:
 		for _, end := range unserved {
 			if strings.HasSuffix(path, end) {
@@ -41,10 +50,19 @@ func operationOf(r *http.Request) operation {
 	return op
 }
 
+// pathModel returns the model in a path of the Gemini API: …/models/NAME:METHOD. That of a
+// tuned model keeps its collection.
+func pathModel(path string) string {
+	path = path[:strings.LastIndexByte(path, ':')]
+	if i := strings.LastIndex(path, "/tunedModels/"); i >= 0 {
+		return path[i+1:]
+	}
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
+
 // unserved are the ends of paths that are well known and lead nowhere yet: none of them
 // is a chat completion.
 var unserved = [...]string{
 	"/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
-	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":generateContent", ":streamGenerateContent", ":countTokens",
-	":embedContent",
+	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":countTokens", ":embedContent",
 }

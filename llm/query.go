@@ -79,10 +79,13 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) e
 		}
 		return fault.Wrap(fault.BadRequest, err, "the request body could not be read")
 	}
-	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools"); err != nil {
+	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools", "contents", "system"); err != nil {
 		return fault.New(fault.BadRequest, "%s", err)
 	}
 	q.model, q.stream = q.body.String("model"), q.body.True("stream")
+	if op.form == generate {
+		q.model, q.stream = op.model, op.stream
+	}
 	return nil
 }
 
@@ -116,7 +119,7 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	}
 	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
 	var ok bool
-	if a.speaks, ok = a.vendor.speaks(q.form); !ok {
+	if a.speaks, ok = a.vendor.speaks(p, q.form); !ok {
 		p.Health.unclaim()
 		return &failure{err: fault.New(fault.NotImplemented, "the provider has no such operation"), unable: true}, nil
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/llm/anthropic"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/gemini"
 	"github.com/mcpgw/mcpgw/llm/openai"
 )
 
@@ -15,6 +16,7 @@ type Vendor uint8
 const (
 	OpenAI Vendor = iota
 	Anthropic
+	Gemini
 )
 
 // String returns the vendor's gen_ai.provider.name.
@@ -30,11 +32,11 @@ type vendor interface {
 	host() string
 	// speaks returns the dialect in which it is asked what a client asks in another;
 	// ok is false when it can't be asked.
-	speaks(client form) (f form, ok bool)
+	speaks(p *Provider, client form) (f form, ok bool)
 	// target returns path and query of an operation.
 	target(p *Provider, f form, model string, stream bool) string
 	// credential returns the header of a credential and what stands before it.
-	credential(token string) (header, prefix string)
+	credential(p *Provider, token string) (header, prefix string)
 	// headers sets the further headers of a request, given the client's.
 	headers(p *Provider, out, in http.Header)
 }
@@ -44,6 +46,8 @@ func vendorOf(v Vendor) vendor {
 	switch v {
 	case Anthropic:
 		return anthropicAPI{}
+	case Gemini:
+		return geminiAPI{}
 	default:
 		return openAI{}
 	}
@@ -56,6 +60,7 @@ type form uint8
 const (
 	chat     form = iota // OpenAI's chat completions
 	messages             // Anthropic's Messages
+	generate             // Gemini's generateContent
 	count                // Anthropic's count of the tokens of a message
 )
 
@@ -86,6 +91,8 @@ func (f form) codec() codec {
 	switch f {
 	case messages, count:
 		return anthropic.Messages{}
+	case generate:
+		return gemini.GenerateContent{}
 	default:
 		return openai.Chat{}
 	}
@@ -93,8 +100,12 @@ func (f form) codec() codec {
 
 // operation returns the gen_ai.operation.name.
 func (f form) operation() string {
-	if f == count {
+	switch f {
+	case count:
 		return "count_tokens"
+	case generate:
+		return "generate_content"
+	default:
+		return "chat"
 	}
-	return "chat"
 }

@@ -183,7 +183,9 @@ func decodeBlock(r *dialect.Request, b *block, path string) (dialect.Part, error
 		p.Media.Name = b.Title
 	case b.Type == "tool_use":
 		p.Kind, p.Name, p.Text = dialect.ToolCall, b.Name, string(b.Input)
-		p.ID, p.Origin, p.Signature = dialect.UnpackID(b.ID)
+		if p.ID, p.Origin, p.Signature = dialect.UnpackID(b.ID); p.Signature != "" {
+			p.SignedAt = path + ".id"
+		}
 	case b.Type == "tool_result":
 		p.Kind, p.Failed = dialect.ToolResult, b.IsError
 		p.ID, _, _ = dialect.UnpackID(b.ToolUseID)

@@ -115,6 +115,7 @@ func encodeParts(c *dialect.Carrier, parts []dialect.Part) (blocks []block) {
 			if strings.TrimSpace(p.Text) == "" {
 				continue // the API refuses empty text
 			}
+			c.Drop(p.SignedAt)
 			b.Type, b.Text = "text", &p.Text
 		case dialect.Thinking:
 			if !c.Owns(p) {
@@ -127,9 +128,7 @@ func encodeParts(c *dialect.Carrier, parts []dialect.Part) (blocks []block) {
 			}
 			b = block{Type: "redacted_thinking", Data: p.Text}
 		case dialect.ToolCall:
-			if p.Signature != "" {
-				c.Drop(p.Path + ".signature")
-			}
+			c.Drop(p.SignedAt)
 			b.Type, b.ID, b.Name, b.Input = "tool_use", p.ID, p.Name, jsontext.Value(p.Text)
 			if !b.Input.IsValid() || b.Input.Kind() != '{' {
 				if strings.TrimSpace(p.Text) != "" {

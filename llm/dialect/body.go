@@ -132,7 +132,9 @@ func (b *Body) True(name string) bool { return b.Get(name).Kind() == 't' }
 
 // HasForeign reports whether a signature stands in the body that belongs to another
 // vendor than the dialect's, or came in an id.
-func (b *Body) HasForeign() bool { return bytes.Contains(b.Raw, []byte(foreign)) }
+func (b *Body) HasForeign() bool {
+	return bytes.Contains(b.Raw, []byte(foreign)) || bytes.Contains(b.Raw, []byte(foreignBase64))
+}
 
 // A Patch sets a member of a [Body]; a nil Value takes it away.
 type Patch struct {

@@ -118,10 +118,12 @@ type Part struct {
 	Failed bool   // the ToolResult says that the tool failed
 
 	// Signature is what the provider wants back with the part, unchanged; on
-	// Thinking and ToolCall. Origin is who made it: no other provider may see
-	// it. In answers, "" is the provider that answers.
+	// Thinking, ToolCall and Text. Origin is who made it: no other provider may see
+	// it. In answers, "" is the provider that answers. SignedAt is where it stands in
+	// the client's request.
 	Signature string
 	Origin    string
+	SignedAt  string
 
 	// Cache is an Anthropic cache_control, {"type":"ephemeral"}: the prompt up to
 	// here is worth keeping. Nil: it is not said.
@@ -257,6 +259,9 @@ func (r *Reasoning) Level() string {
 // foreign begins a signature that stands in a field of another vendor's dialect. It
 // says whose it is, so that it comes back to that vendor and to nobody else.
 const foreign = "mcpgw:signature:"
+
+// foreignBase64 is how the base64 of it begins, for dialects in which a signature is that.
+const foreignBase64 = "bWNwZ3c6c2lnbmF0dXJl"
 
 // Foreign returns the form in which a client keeps a signature of origin that its
 // dialect has no place for: it comes back as it is, and [Signature] reads it.

@@ -215,7 +215,9 @@ func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error
 			continue
 		}
 		p := dialect.Part{Kind: dialect.ToolCall, Path: at, Name: call.Function.Name, Text: call.Function.Arguments}
-		p.ID, p.Origin, p.Signature = dialect.UnpackID(call.ID)
+		if p.ID, p.Origin, p.Signature = dialect.UnpackID(call.ID); p.Signature != "" {
+			p.SignedAt = at + ".id"
+		}
 		r.Unknown(call.Rest, at, nil)
 		r.Unknown(call.Function.Rest, at+".function", nil)
 		m.Parts = append(m.Parts, p)
@@ -237,6 +239,13 @@ func decodeChatReasoning(m *dialect.Message, wire *chatMessage, path string) {
 		p.Origin, p.Signature = dialect.Signature(signature, vendor)
 		if p.Kind == dialect.Redacted {
 			p.Text = p.Signature
+		} else if i > 0 && d.Index == wire.ReasoningDetails[i-1].Index && d.Type == wire.ReasoningDetails[i-1].Type {
+			before := &m.Parts[len(m.Parts)-1] // as it was streamed
+			before.Text += p.Text
+			if before.Signature += p.Signature; signature != "" {
+				before.Origin = p.Origin
+			}
+			continue
 		}
 		m.Parts = append(m.Parts, p)
 	}

@@ -107,15 +107,14 @@ func encodeChatMessage(c *dialect.Carrier, out []chatMessage, m *dialect.Message
 			out = append(out, result)
 			parts = append(parts, pictures...)
 		case dialect.ToolCall:
-			if p.Signature != "" {
-				c.Drop(p.Path + ".signature")
-			}
+			c.Drop(p.SignedAt)
 			wire.ToolCalls = append(wire.ToolCalls, chatToolCall{
 				ID: p.ID, Type: "function", Function: &chatFunction{Name: p.Name, Arguments: arguments(p.Text)},
 			})
 		case dialect.Refusal:
 			wire.Refusal = &p.Text
 		case dialect.Text:
+			c.Drop(p.SignedAt)
 			texts.WriteString(p.Text)
 			parts = append(parts, chatPart{Type: "text", Text: p.Text})
 		default:

@@ -1,0 +1,216 @@
+package gemini
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/mcpgw/mcpgw/llm/dialect"
+)
+
+// The wire of an answer, and of each part of a stream.
+type (
+	response struct {
+		Candidates     []candidate    `json:"candidates,omitzero"`
+		PromptFeedback *feedback      `json:"promptFeedback,omitzero"`
+		UsageMetadata  *usage         `json:"usageMetadata,omitzero"`
+		ModelVersion   string         `json:"modelVersion,omitzero"`
+		ResponseID     string         `json:"responseId,omitzero"`
+		Error          *status        `json:"error,omitzero"`
+		Rest           jsontext.Value `json:",embed"`
+	}
+	candidate struct {
+		Content      *content       `json:"content,omitzero"`
+		FinishReason string         `json:"finishReason,omitzero"`
+		Index        int            `json:"index"`
+		Rest         jsontext.Value `json:",embed"`
+	}
+	feedback struct {
+		BlockReason string         `json:"blockReason,omitzero"`
+		Rest        jsontext.Value `json:",embed"`
+	}
+	usage struct {
+		Prompt    int64          `json:"promptTokenCount"`
+		Cached    int64          `json:"cachedContentTokenCount,omitzero"`
+		Answer    int64          `json:"candidatesTokenCount,omitzero"`
+		ToolUse   int64          `json:"toolUsePromptTokenCount,omitzero"`
+		Thoughts  int64          `json:"thoughtsTokenCount,omitzero"`
+		TotalSize int64          `json:"totalTokenCount"`
+		Rest      jsontext.Value `json:",embed"`
+	}
+)
+
+// canonical returns the usage with the thoughts, which Gemini counts beside the answer,
+// counted into it.
+func (u *usage) canonical() dialect.Usage {
+	return dialect.Usage{
+		Known: true, Input: u.Prompt + u.ToolUse, Output: u.Answer + u.Thoughts, CacheRead: u.Cached, Reasoning: u.Thoughts,
+	}
+}
+
+func usageOf(u dialect.Usage) *usage {
+	if !u.Known {
+		return nil
+	}
+	return &usage{Prompt: u.Input, Cached: u.CacheRead, Answer: u.Output - u.Reasoning, Thoughts: u.Reasoning, TotalSize: u.Total()}
+}
+
+// reason reads a finishReason. called says that the model called a function, of which the
+// reason says nothing.
+func reason(s string, called bool) dialect.StopReason {
+	switch s {
+	case "MAX_TOKENS":
+		return dialect.StopLength
+	case "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII",
+		"IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION":
+		return dialect.StopFilter
+	}
+	if called {
+		return dialect.StopTools
+	}
+	return dialect.StopEnd // STOP, OTHER, MALFORMED_FUNCTION_CALL, and what may come
+}
+
+func reasonOf(r dialect.StopReason) string {
+	switch r {
+	case dialect.StopLength, dialect.StopContext:
+		return "MAX_TOKENS"
+	case dialect.StopFilter:
+		return "SAFETY"
+	default:
+		return "STOP"
+	}
+}
+
+var errNoCandidate = errors.New("the answer has no candidate that has ended")
+
+// DecodeResponse reads a provider's answer.
+func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
+	var wire response
+	if err := json.Unmarshal(body, &wire); err != nil {
+		return nil, err
+	}
+	if wire.Error != nil {
+		return nil, wire.Error.canonical()
+	}
+	r := &dialect.Response{ID: wire.ResponseID, Model: wire.ModelVersion}
+	if wire.UsageMetadata != nil {
+		r.Usage = wire.UsageMetadata.canonical()
+	}
+	if len(wire.Candidates) == 0 && wire.PromptFeedback != nil && wire.PromptFeedback.BlockReason != "" {
+		r.Choices = []dialect.Answer{{Reason: dialect.StopFilter}}
+		return r, nil
+	}
+	if len(wire.Candidates) == 0 {
+		return nil, errNoCandidate
+	}
+	for i := range wire.Candidates {
+		c := &wire.Candidates[i]
+		if c.FinishReason == "" {
+			return nil, errNoCandidate
+		}
+		a := dialect.Answer{Index: c.Index}
+		called := false
+		if c.Content != nil {
+			for j := range c.Content.Parts {
+				p, ok := answerPart(&c.Content.Parts[j])
+				if !ok {
+					continue
+				}
+				called = called || p.Kind == dialect.ToolCall
+				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
+					a.Parts[n-1].Text += p.Text
+					a.Parts[n-1].Signature = p.Signature
+					continue
+				}
+				a.Parts = append(a.Parts, p)
+			}
+		}
+		a.Reason = reason(c.FinishReason, called)
+		r.Choices = append(r.Choices, a)
+	}
+	return r, nil
+}
+
+// canonical returns the error that s is, whose status is its code.
+func (s *status) canonical() *dialect.Error {
+	e := &dialect.Error{Status: s.Code}
+	if e.Status < 400 || e.Status > 599 {
+		e.Status = 500
+	}
+	fillError(e, s)
+	return e
+}
+
+// answerPart returns a part of an answer; ok is false for what the provider's own tools say,
+// and for pictures.
+func answerPart(wire *part) (p dialect.Part, ok bool) {
+	p.Signature = wire.ThoughtSignature
+	switch {
+	case wire.FunctionCall != nil:
+		f := wire.FunctionCall
+		p.Kind, p.ID, p.Name, p.Text = dialect.ToolCall, f.ID, f.Name, string(f.Args)
+		if p.ID == "" {
+			p.ID = fmt.Sprintf("call_%016x", rand.Uint64())
+		}
+		if p.Text == "" {
+			p.Text = "{}"
+		}
+	case wire.Text != nil && wire.Thought:
+		p.Kind, p.Text = dialect.Thinking, *wire.Text
+	case wire.Text != nil:
+		p.Kind, p.Text = dialect.Text, *wire.Text
+	default:
+		return p, false
+	}
+	return p, true
+}
+
+// EncodeResponse writes an answer to a client. origin is whose the signatures in it
+// are.
+func (GenerateContent) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+	wire := response{ModelVersion: r.Model, ResponseID: r.ID, UsageMetadata: usageOf(r.Usage)}
+	for i := range r.Choices {
+		a := &r.Choices[i]
+		c := &content{Role: "model", Parts: []part{}}
+		for j := range a.Parts {
+			if p, ok := encodePart(&a.Parts[j], origin); ok {
+				c.Parts = append(c.Parts, p)
+			}
+		}
+		wire.Candidates = append(wire.Candidates, candidate{Content: c, FinishReason: reasonOf(a.Reason), Index: a.Index})
+	}
+	return json.Marshal(wire)
+}
+
+func encodePart(p *dialect.Part, origin string) (part, bool) {
+	out := part{}
+	if p.Signature != "" {
+		out.ThoughtSignature = foreign(origin, p.Signature)
+		if !isBase64(out.ThoughtSignature) {
+			out.ThoughtSignature = "" // no client of this dialect could read it
+		}
+	}
+	switch p.Kind {
+	case dialect.Text, dialect.Refusal:
+		out.Text = &p.Text
+	case dialect.Thinking:
+		out.Text, out.Thought = &p.Text, true
+	case dialect.Redacted:
+		empty := ""
+		out.Text, out.Thought, out.ThoughtSignature = &empty, true, foreign(origin, redacted+p.Text)
+	case dialect.ToolCall:
+		out.FunctionCall = &functionCall{ID: p.ID, Name: p.Name, Args: jsontext.Value(p.Text)}
+		if !out.FunctionCall.Args.IsValid() || out.FunctionCall.Args.Kind() != '{' {
+			var o dialect.Object
+			o.Set("arguments", dialect.String(p.Text)) // the model did not write an object
+			out.FunctionCall.Args = o.Value()
+		}
+	default:
+		return part{}, false
+	}
+	return out, true
+}

@@ -1,0 +1,238 @@
+package gemini
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/mcpgw/mcpgw/internal/events"
+	"github.com/mcpgw/mcpgw/llm/dialect"
+)
+
+var errEvent = errors.New("an event is no part of an answer")
+
+// maxCandidates bounds the alternatives of one answer.
+const maxCandidates = 64
+
+// NewReader returns a reader of a provider's events.
+func (GenerateContent) NewReader() dialect.StreamReader { return &reader{} }
+
+// A reader reads the parts of one answer. The dialect has no mark of the end: an answer is
+// whole when each of its candidates has said why it ended.
+type reader struct {
+	begun      bool
+	candidates map[int]*state
+	finished   int
+	out        []dialect.Event
+}
+
+// A state is what is known of one candidate.
+type state struct {
+	open, called, finished bool
+	kind                   dialect.Kind
+}
+
+// Read takes one event off the wire. It implements dialect.StreamReader.
+func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
+	var wire response
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return nil, fmt.Errorf("%w: %w", errEvent, err)
+	}
+	if wire.Error != nil {
+		return nil, wire.Error.canonical()
+	}
+	blocked := wire.PromptFeedback != nil && wire.PromptFeedback.BlockReason != ""
+	if wire.Candidates == nil && wire.UsageMetadata == nil && !blocked {
+		return nil, errEvent
+	}
+	r.out = r.out[:0]
+	if !r.begun {
+		r.begun = true
+		r.candidates = map[int]*state{}
+		r.out = append(r.out, dialect.Event{Kind: dialect.Start, ID: wire.ResponseID, Model: wire.ModelVersion})
+	}
+	for i := range wire.Candidates {
+		if err := r.candidate(&wire.Candidates[i]); err != nil {
+			return nil, err
+		}
+	}
+	if blocked && len(r.candidates) == 0 {
+		r.candidates[0] = &state{finished: true}
+		r.finished++
+		r.out = append(r.out, dialect.Event{Kind: dialect.Finish, Reason: dialect.StopFilter})
+	}
+	if wire.UsageMetadata != nil {
+		r.out = append(r.out, dialect.Event{Kind: dialect.UsageKnown, Usage: wire.UsageMetadata.canonical()})
+	}
+	return r.out, nil
+}
+
+func (r *reader) candidate(wire *candidate) error {
+	s := r.candidates[wire.Index]
+	if s == nil {
+		if len(r.candidates) == maxCandidates {
+			return errEvent
+		}
+		s = &state{}
+		r.candidates[wire.Index] = s
+	}
+	if s.finished {
+		return nil
+	}
+	if wire.Content != nil {
+		for i := range wire.Content.Parts {
+			if p, ok := answerPart(&wire.Content.Parts[i]); ok {
+				r.part(s, wire.Index, &p)
+			}
+		}
+	}
+	if wire.FinishReason == "" {
+		return nil
+	}
+	r.close(s, wire.Index)
+	s.finished = true
+	r.finished++
+	r.out = append(r.out, dialect.Event{Kind: dialect.Finish, Choice: wire.Index, Reason: reason(wire.FinishReason, s.called)})
+	return nil
+}
+
+func (r *reader) part(s *state, choice int, p *dialect.Part) {
+	if p.Kind == dialect.ToolCall { // it comes whole
+		r.close(s, choice)
+		s.called = true
+		args := p.Text
+		p.Text = ""
+		r.out = append(r.out,
+			dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: *p},
+			dialect.Event{Kind: dialect.Delta, Choice: choice, Text: args},
+			dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
+		return
+	}
+	if p.Text == "" && p.Signature == "" {
+		return
+	}
+	if !s.open || s.kind != p.Kind {
+		r.close(s, choice)
+		s.open, s.kind = true, p.Kind
+		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: dialect.Part{Kind: p.Kind}})
+	}
+	if p.Text != "" {
+		r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: p.Text})
+	}
+	if p.Signature != "" {
+		r.out = append(r.out, dialect.Event{Kind: dialect.Signed, Choice: choice, Text: p.Signature})
+		r.close(s, choice) // it is for what came until here
+	}
+}
+
+func (r *reader) close(s *state, choice int) {
+	if s.open {
+		s.open = false
+		r.out = append(r.out, dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
+	}
+}
+
+// End is told that the provider has closed the stream. It implements
+// dialect.StreamReader.
+func (r *reader) End() ([]dialect.Event, error) {
+	if r.finished == 0 || r.finished < len(r.candidates) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return []dialect.Event{{Kind: dialect.End}}, nil
+}
+
+// NewWriter returns a writer of events for a client.
+func (GenerateContent) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
+	return &writer{options: o, open: map[int]*block{}}
+}
+
+// A writer writes one answer as events.
+type writer struct {
+	options dialect.WriterOptions
+	head    response
+	begun   bool
+	open    map[int]*block
+	ends    []candidate
+	usage   dialect.Usage
+}
+
+// A block is what is written of the block that is open: a call is kept until it is whole.
+type block struct {
+	part      dialect.Part
+	arguments strings.Builder
+}
+
+// Write appends an event as the client reads it. It implements dialect.StreamWriter.
+func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
+	b := w.open[e.Choice]
+	switch e.Kind {
+	case dialect.Start:
+		w.begun = true
+		w.head = response{ModelVersion: e.Model, ResponseID: e.ID}
+	case dialect.BlockStart:
+		w.open[e.Choice] = &block{part: e.Part}
+		if e.Part.Kind == dialect.Redacted {
+			return w.part(dst, e.Choice, &e.Part)
+		}
+	case dialect.Delta:
+		if b == nil {
+			return dst
+		}
+		if b.part.Kind == dialect.ToolCall {
+			b.arguments.WriteString(e.Text)
+			return dst
+		}
+		return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Text: e.Text})
+	case dialect.Signed:
+		if b != nil && b.part.Kind != dialect.ToolCall {
+			return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Signature: e.Text})
+		}
+	case dialect.BlockEnd:
+		if b == nil {
+			return dst
+		}
+		delete(w.open, e.Choice)
+		if b.part.Kind == dialect.ToolCall {
+			b.part.Text = b.arguments.String()
+			return w.part(dst, e.Choice, &b.part)
+		}
+	case dialect.Finish:
+		w.ends = append(w.ends, candidate{Index: e.Choice, FinishReason: reasonOf(e.Reason), Content: &content{Role: "model", Parts: []part{}}})
+	case dialect.UsageKnown:
+		w.usage = e.Usage
+	case dialect.End:
+		if !w.begun {
+			return dst // the provider's own events have said it all
+		}
+		last := w.head
+		last.Candidates, last.UsageMetadata = w.ends, usageOf(w.usage)
+		return appendEvent(dst, &last)
+	}
+	return dst
+}
+
+func (w *writer) part(dst []byte, choice int, p *dialect.Part) []byte {
+	wire, ok := encodePart(p, w.options.Origin)
+	if !ok {
+		return dst
+	}
+	r := w.head
+	r.Candidates = []candidate{{Index: choice, Content: &content{Role: "model", Parts: []part{wire}}}}
+	return appendEvent(dst, &r)
+}
+
+// Error ends the stream with an error. It implements dialect.StreamWriter.
+func (w *writer) Error(dst []byte, e *dialect.Error) []byte {
+	return events.Append(dst, events.Event{Data: GenerateContent{}.EncodeError(e)})
+}
+
+func appendEvent(dst []byte, r *response) []byte {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return dst // strings, numbers and checked JSON: they can be written
+	}
+	return events.Append(dst, events.Event{Data: data})
+}
