@@ -212,7 +212,8 @@ func TestURLElicitationRequired(t *testing.T) {
 // retry.
 func TestParkedEnds(t *testing.T) {
 	s := newScripted(t, "old", false, `{"tools":{}}`)
-	impatient := make(chan struct{})
+	impatient, answered := make(chan struct{}), make(chan string, 1)
+	s.answers[`"mine"`] = answered
 	s.tool(`{"name":"ask","inputSchema":{"type":"object"}}`, func(x *exchange) string {
 		x.send(`{"jsonrpc":"2.0","id":"mine","method":"roots/list","params":{}}`)
 		<-impatient
@@ -231,6 +232,9 @@ func TestParkedEnds(t *testing.T) {
 	<-p.done
 	if got := c.call("old_ask", `"inputResponses":{"q1":{"roots":[]}},"requestState":"`+state+`"`); !strings.Contains(got, "without you") {
 		t.Error(got)
+	}
+	if got := <-answered; !strings.Contains(got, "-32600") {
+		t.Errorf("the target was answered %s", got)
 	}
 }
 
@@ -289,7 +293,7 @@ func TestAskedOnTheSessionsStream(t *testing.T) {
 	}
 	// Between calls there is nobody to ask.
 	x := &exchange{s: s, ctx: t.Context()}
-	if got := x.askOn(func(m string) { s.push <- m }, "elicitation/create", formParams); !strings.Contains(got, "-32601") {
+	if got := x.askOn(func(m string) { s.push <- m }, "elicitation/create", formParams); !strings.HasPrefix(got, "error ") {
 		t.Errorf("outside of calls: %s", got)
 	}
 }

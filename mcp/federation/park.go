@@ -34,6 +34,7 @@ type parked struct {
 	mu        sync.Mutex
 	attached  *request // whose client hears of the call; nil while parked
 	questions []question
+	over      bool // the call has ended: nothing is asked any more
 	count     int
 	timer     *time.Timer // ends the call while it is parked
 }
@@ -60,6 +61,7 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 		leg.Hear(callCtx, params, q.forward, emit)
 		p.m, p.err = r.call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
 			Emit: emit})
+		p.close(callCtx, q)
 	})
 	if !started {
 		cancel()
@@ -68,6 +70,23 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 	}
 	return q.attend(ctx, p, r)
 }
+
+// close refuses what the target still asks, after the call has ended.
+func (p *parked) close(ctx context.Context, q *request) {
+	p.mu.Lock()
+	open := p.questions
+	p.questions, p.over = nil, true
+	p.mu.Unlock()
+	for _, one := range open {
+		m := &protocol.Message{ID: one.id}
+		if err := respond(ctx, p.leg, m, errOver, q.forward); err != nil {
+			q.b.hub.opts.Logger.DebugContext(ctx, "a target did not take an answer", "error", err)
+		}
+	}
+}
+
+// errOver is what a target is answered that asks on behalf of a call that has ended.
+var errOver = protocol.Errorf(protocol.CodeInvalidRequest, "the call that this belongs to has ended")
 
 // emit takes what the target sends before the response. q is the request that
 // began the call.
@@ -78,6 +97,9 @@ func (p *parked) emit(ctx context.Context, q *request, m *protocol.Message) erro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.Kind == protocol.Request {
+		if p.over {
+			return errOver
+		}
 		if len(p.questions) >= maxAsked {
 			return fault.New(fault.UpstreamFailed, "the server asked the client too much")
 		}

@@ -99,12 +99,12 @@ func (s *scripted) forget() {
 
 func (s *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && !s.modern {
-		w.Header().Set("Content-Type", "text/event-stream")
-		w.WriteHeader(200)
-		_ = http.NewResponseController(w).Flush()
 		s.mu.Lock()
 		s.streams++
 		s.mu.Unlock()
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
 		for {
 			select {
 			case m := <-s.push:
