@@ -182,11 +182,26 @@ func (e *entry) announce(c changes) { e.hub.notifyEntry(e, c) }
 
 // watch follows the target's own notifications until ctx ends.
 func (e *entry) watch(ctx context.Context) {
-	e.key.target.Watch(ctx, e.lister.client, e.lister.forward, func(m *protocol.Message) {
+	e.key.target.Watch(ctx, e.lister.client, e.lister.forward, e.reread, func(m *protocol.Message) {
 		if c := changeOf(m.Method); c != 0 {
 			e.invalidate(c)
 		}
 	})
+}
+
+// reread has what was fetched fetched once more: it may have changed before anybody
+// listened.
+func (e *entry) reread() {
+	for k := range e.slots {
+		s := &e.slots[k]
+		s.mu.Lock()
+		if s.good != nil {
+			s.changes++
+			s.settle()
+			s.begin(e, kind(k))
+		}
+		s.mu.Unlock()
+	}
 }
 
 // hold counts a stream that shows the entry; the returned function takes it back.

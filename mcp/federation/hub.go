@@ -319,8 +319,8 @@ func (h *Hub) notifyEntry(e *entry, c changes) {
 	}
 	h.mu.Unlock()
 	for _, s := range told {
-		if s.live.owns(e.key.target) {
-			continue // it was told by the target itself
+		if s.live.knows(e, c) {
+			continue // the target itself told it
 		}
 		s.notify(c)
 	}

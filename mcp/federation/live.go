@@ -42,7 +42,7 @@ type live struct {
 	elicitations []string // by URL, the latest last
 
 	own     owned
-	special atomic.Bool // own holds any
+	special atomic.Bool // own holds anything
 }
 
 // A call is a request of the client that is being served.

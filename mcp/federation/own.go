@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"crypto/sha256"
 	"maps"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -20,16 +21,38 @@ type owned struct {
 	targets map[*session.Target]bool
 	view    *view // made for the targets from base
 	base    *view
+	// seen are the lists that the session had of targets when it shared them again: it
+	// is not told of what it has.
+	seen map[*session.Target]digests
 }
 
-// owns reports whether the lists of a target are the session's own.
-func (l *live) owns(t *session.Target) bool {
+// digests are those of the lists of one target.
+type digests [kinds][sha256.Size]byte
+
+// knows reports whether the session need not be told that the shared lists of an entry
+// changed: because its own are in their place, or because it has seen them.
+func (l *live) knows(e *entry, c changes) bool {
 	if l == nil || !l.special.Load() {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.own.targets[t]
+	if l.own.targets[e.key.target] {
+		return true
+	}
+	seen, ok := l.own.seen[e.key.target]
+	if !ok {
+		return false
+	}
+	for k := range e.slots {
+		s := &e.slots[k]
+		s.mu.Lock()
+		if c&features[k].change != 0 && s.good != nil && s.good.digest != seen[k] {
+			ok = false
+		}
+		s.mu.Unlock()
+	}
+	return ok
 }
 
 // changedAlone notes that a target told this session that its lists changed.
@@ -55,7 +78,7 @@ func (v *voice) changedAlone(c changes) {
 			targets = map[*session.Target]bool{}
 		}
 		targets[t] = true
-		v.live.own = owned{targets: targets}
+		v.live.own = owned{targets: targets, seen: v.live.own.seen}
 		v.live.special.Store(true)
 	}
 	s := v.live.stream
@@ -89,6 +112,9 @@ func (q *request) ownView(v *view) *view {
 	l := q.live
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.own.targets) == 0 {
+		return v
+	}
 	if l.own.view != nil && l.own.base == v && !l.own.view.gone() {
 		return l.own.view
 	}
@@ -117,22 +143,27 @@ func (q *request) shareAgain(v *view) {
 		return
 	}
 	left := maps.Clone(l.own.targets)
+	seen := map[*session.Target]digests{}
 	for i, own := range v.entries {
-		if shared := v.shared.entries[i]; own != shared && own.same(shared) {
-			delete(left, own.key.target)
+		t := own.key.target
+		if d, ok := l.own.seen[t]; ok {
+			seen[t] = d
+		}
+		if shared := v.shared.entries[i]; own != shared {
+			if d, same := own.same(shared); same {
+				delete(left, t)
+				seen[t] = d
+			}
 		}
 	}
-	if len(left) == len(l.own.targets) {
-		return
+	if len(left) < len(l.own.targets) {
+		l.own = owned{targets: left, seen: seen}
 	}
-	l.own = owned{targets: left}
-	l.special.Store(len(left) > 0)
 }
 
 // same reports whether all that was fetched of the lists is up to date and equal to
-// those of the other.
-func (e *entry) same(other *entry) bool {
-	any := false
+// those of the other, and returns them.
+func (e *entry) same(other *entry) (d digests, same bool) {
 	for k := range e.slots {
 		s := &e.slots[k]
 		s.mu.Lock()
@@ -143,9 +174,9 @@ func (e *entry) same(other *entry) bool {
 		}
 		mine, theirs := e.fresh(kind(k)), other.fresh(kind(k))
 		if mine == nil || theirs == nil || mine.list != theirs.list {
-			return false
+			return d, false
 		}
-		any = true
+		d[k], same = mine.digest, true
 	}
-	return any
+	return d, same
 }

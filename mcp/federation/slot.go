@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
 // A good is a list that a target gave, and how long that is believed.
@@ -311,8 +312,11 @@ func (e *entry) arm(k kind) {
 		at = s.retryAt
 	case s.good != nil:
 		at = s.good.poll
+	case e.announces(k): // so that who never asked for the list hears of changes
+		return
 	default:
-		return // nobody has asked for it
+		s.begin(e, k) // to have something to compare with
+		return
 	}
 	after := max(at.Sub(e.hub.now()), 0)
 	if s.poll != nil {
@@ -327,6 +331,12 @@ func (e *entry) arm(k kind) {
 		defer s.mu.Unlock()
 		s.begin(e, k)
 	})
+}
+
+// announces reports whether the target is known to tell of changes of the list.
+func (e *entry) announces(k kind) bool {
+	d := e.key.target.Known(e.lister.client, e.lister.forward)
+	return d != nil && string(protocol.Get(d.Capabilities, features[k].capability, "listChanged")) == "true"
 }
 
 // recover has what failed fetched anew, once its target answers again.

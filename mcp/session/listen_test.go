@@ -125,7 +125,9 @@ func TestWatcherWaitsForTheChild(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan string, 100)
 	var wg sync.WaitGroup
-	wg.Go(func() { tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- m.Method }) })
+	wg.Go(func() {
+		tg.Watch(ctx, client("a"), Forward{}, func() {}, func(m *protocol.Message) { got <- m.Method })
+	})
 	first := l.w.(*duplexWire).duplex
 	wait(t, func() bool {
 		first.mu.Lock()

@@ -287,7 +287,7 @@ func TestStdioListen(t *testing.T) {
 	var wg sync.WaitGroup
 	l := open(t, tg, client("a"))
 	wg.Go(func() {
-		tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- "watch " + m.Method })
+		tg.Watch(ctx, client("a"), Forward{}, func() {}, func(m *protocol.Message) { got <- "watch " + m.Method })
 	})
 	wg.Go(func() {
 		_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error { got <- "listen " + m.Method; return nil })

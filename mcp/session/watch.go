@@ -10,10 +10,11 @@ import (
 // notifications/resources/updated) that the target sends to this caller on a
 // stream of its own (GET, subscriptions/listen, stdio), reconnecting with
 // backoff, until ctx ends. A target that offers no such stream makes it wait
-// for ctx. After each reconnect it calls changed once for every list the target
-// has, since changes may have been missed. changed is called from one goroutine
+// for ctx. connected is called when it begins to listen on a leg: what changed
+// before was missed. After each reconnect of a leg it calls changed once for every list the target
+// has, since changes may have been missed. Both are called from one goroutine
 // at a time.
-func (t *Target) Watch(ctx context.Context, c Client, f Forward, changed func(*protocol.Message)) {
+func (t *Target) Watch(ctx context.Context, c Client, f Forward, connected func(), changed func(*protocol.Message)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
@@ -33,7 +34,7 @@ func (t *Target) Watch(ctx context.Context, c Client, f Forward, changed func(*p
 			_ = sleep(ctx, pause.next()) // as above
 			continue
 		}
-		err = t.watch(ctx, l, f, changed)
+		err = t.watch(ctx, l, f, connected, changed)
 		t.parting(func(ctx context.Context) { _ = l.Close(ctx) })
 		if err == nil {
 			<-ctx.Done() // there is nothing to listen to
@@ -44,7 +45,7 @@ func (t *Target) Watch(ctx context.Context, c Client, f Forward, changed func(*p
 }
 
 // watch listens on the leg.
-func (t *Target) watch(ctx context.Context, l *Leg, f Forward, changed func(*protocol.Message)) error {
+func (t *Target) watch(ctx context.Context, l *Leg, f Forward, begun func(), changed func(*protocol.Message)) error {
 	connections := 0
 	return l.listen(ctx, &intake{
 		f: f,
@@ -61,6 +62,7 @@ func (t *Target) watch(ctx context.Context, l *Leg, f Forward, changed func(*pro
 		},
 		connected: func([]byte) {
 			if connections++; connections == 1 {
+				begun()
 				return
 			}
 			disc, err := t.Discover(ctx, *l.client, f)

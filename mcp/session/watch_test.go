@@ -35,7 +35,7 @@ func TestWatch(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			got := make(chan *protocol.Message, 100)
 			var wg sync.WaitGroup
-			wg.Go(func() { tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { got <- m }) })
+			wg.Go(func() { tg.Watch(ctx, client("a"), Forward{}, func() {}, func(m *protocol.Message) { got <- m }) })
 			wait(t, listening.Load)
 			// The stream may be a moment later than its request: change until it is
 			// told.
@@ -94,7 +94,7 @@ func TestWatchReconnects(t *testing.T) {
 		tg := target(t, serve(t, f).URL)
 		ctx, cancel := context.WithCancel(t.Context())
 		var got []string
-		tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) {
+		tg.Watch(ctx, client("a"), Forward{}, func() {}, func(m *protocol.Message) {
 			if got = append(got, m.Method); len(got) == 2 {
 				cancel()
 			}
@@ -122,7 +122,7 @@ func TestListenWithoutAcknowledgement(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tg.Watch(ctx, client("a"), Forward{}, func(m *protocol.Message) { t.Errorf("got %s", m.Raw) })
+		tg.Watch(ctx, client("a"), Forward{}, func() {}, func(m *protocol.Message) { t.Errorf("got %s", m.Raw) })
 	})
 	<-attempts
 	<-attempts
