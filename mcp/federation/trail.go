@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -116,7 +117,11 @@ type eventID struct {
 	standing bool
 	request  protocol.ID // that the stream answers, if it is short
 	number   uint64
+	sealed   string // all of it but the number
 }
+
+// nothingLeft is the number of an event after which there is nothing.
+const nothingLeft = math.MaxUint64
 
 // trail makes the stream s one that the client of the session can take up.
 // request is what it answers, empty for a GET stream. lost is called when the
@@ -160,7 +165,7 @@ func (all *trails) parse(id string, session [16]byte) (ev eventID, ok bool) {
 		return eventID{}, false
 	}
 	return eventID{addr: string(rest[:size]), key: [trailKeySize]byte(plain), standing: kind == trailGET,
-		request: protocol.ID(rest[size:]), number: n}, true
+		request: protocol.ID(rest[size:]), number: n, sealed: sealed}, true
 }
 
 // begin is called when the stream begins: from then on it can be taken up. It
@@ -369,7 +374,9 @@ func (b *Backend) resume(w http.ResponseWriter, r *http.Request, sess *session.S
 		detach(r.Context(), w, func(ctx context.Context) {
 			moved, ok := out.take(w, ev.number)
 			if !ok { // it has ended just now
-				_ = b.rest(w, t, ev) // it was there
+				if err := b.rest(w, t, ev); err != nil {
+					b.WriteError(w, r, err)
+				}
 				return
 			}
 			select {
@@ -408,7 +415,10 @@ func (b *Backend) resumeElsewhere(w http.ResponseWriter, r *http.Request, addr s
 
 // rest answers with what a client missed of a stream that has ended; t is nil when
 // that is not known any more. A client that waits for a response is told that
-// nobody can give it, in place of being left to wait.
+// nobody can give it, in place of being left to wait. One that missed nothing is
+// told that there is no stream: clients are known that come again and again, and at
+// last without an id, when a call ends with an error, or with nothing as it was
+// cancelled, and so take the session's own stream from themselves.
 func (b *Backend) rest(w http.ResponseWriter, t *trail, ev eventID) error {
 	var missed [][]byte
 	whole := false
@@ -416,12 +426,15 @@ func (b *Backend) rest(w http.ResponseWriter, t *trail, ev eventID) error {
 		missed, whole = b.hub.trails.since(t, ev.number)
 	}
 	switch {
+	case !ev.standing && (whole && len(missed) == 0 || ev.number == nothingLeft):
+		return methodNotAllowed("POST, DELETE")
 	case whole || ev.standing:
 	case ev.request == "":
 		return fault.New(fault.BadRequest, "the stream of this Last-Event-ID is not known any more")
 	default:
 		lost := protocol.AppendError(nil, ev.request, protocol.Errorf(protocol.CodeInternal, "the answer to this request is lost"))
-		missed = append(missed, events.Append(nil, events.Event{Type: "message", Data: lost, Retry: -1}))
+		id := ev.sealed + "." + strconv.FormatUint(nothingLeft, 10)
+		missed = append(missed, events.Append(nil, events.Event{Type: "message", ID: id, Data: lost, Retry: -1}))
 	}
 	again := b.hub.newSSE(w)
 	defer again.finish()

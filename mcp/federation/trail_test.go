@@ -116,19 +116,50 @@ func TestResumeCall(t *testing.T) {
 			if _, data := g.stream("GET", "", sid, "Last-Event-Id", next).next(t); !strings.Contains(data, "done") {
 				t.Error(data)
 			}
-			if rest := drain(g.stream("GET", "", sid, "Last-Event-Id", last).body); rest != "" {
-				t.Errorf("after all of it: %q", rest)
+			if status := g.stream("GET", "", sid, "Last-Event-Id", last).status; status != 405 {
+				t.Errorf("after all of it: %d", status)
 			}
 			g.hub.trails.mu.Lock()
 			clear(g.hub.trails.byKey) // as after a restart
 			g.hub.trails.mu.Unlock()
-			if _, data := g.stream("GET", "", sid, "Last-Event-Id", next).next(t); data != `{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"the answer to this request is lost"}}` {
+			told, data := g.stream("GET", "", sid, "Last-Event-Id", next).next(t)
+			if data != `{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"the answer to this request is lost"}}` {
 				t.Error(data)
+			}
+			if status := g.stream("GET", "", sid, "Last-Event-Id", told).status; status != 405 {
+				t.Errorf("after it was told that the answer is lost: %d", status)
 			}
 			if got := s.reached("notifications/cancelled"); len(got) != 0 {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// The stream of a call that was cancelled ends without a response. A client that
+// takes it up is told that there is nothing, and keeps the stream of its session.
+func TestResumeCancelled(t *testing.T) {
+	s := newServer(t, "s", false, nil)
+	s.step(nil)
+	g := newGateway(t, Config{Targets: targets(s)})
+	sid := g.initialize("2025-11-25")
+	standing := g.stream("GET", "", sid)
+	call := g.stream("POST", stepCall, sid)
+	call.next(t)
+	id, _ := call.next(t)
+	if status := g.stream("POST", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`, sid).status; status != 202 {
+		t.Errorf("cancelled: %d", status)
+	}
+	if _, err := call.events.Next(); err != io.EOF {
+		t.Errorf("after it was cancelled: %v", err)
+	}
+	if status := g.stream("GET", "", sid, "Last-Event-Id", id).status; status != 405 {
+		t.Errorf("taken up: %d", status)
+	}
+	standing.next(t) // its first event, without data
+	s.echo("more")
+	if _, data := standing.next(t); !strings.Contains(data, "notifications/tools/list_changed") {
+		t.Error(data)
 	}
 }
 
