@@ -94,7 +94,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x.writer.modifiers = [2][]headerModifier{}
 	if x.render != nil {
-		x.render(&x.writer, r, err)
+		x.render(&x.writer, r.WithContext(telemetry.NewContext(r.Context(), &x.rec)), err)
 		return
 	}
 	flt.WriteText(&x.writer)

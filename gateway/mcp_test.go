@@ -477,3 +477,23 @@ func TestMCPRouteTimeout(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with a message of the client is in the record as the JSON-RPC error that it got, not as
+// a fault of the gateway.
+func TestMCPErrorsOfClients(t *testing.T) {
+	server := newMCPServer(t, "/mcp", true, "read")
+	g := start(t, "apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: tools}\n"+
+		"spec: {type: MCP, mcp: {targets: [{name: one, static: {host: "+server.host+", port: "+server.port+"}}]}}\n")
+	meta := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}}`
+	for i, tt := range []struct{ body, want string }{
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one_read","arguments":[],` + meta + `}}`, "-32602"},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"another",` + meta + `}}`, "-32020"},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call"`, "-32700"},
+	} {
+		got := g.do("POST", g.url("8080", "/mcp"), strings.NewReader(tt.body), "Content-Type", "application/json",
+			"Accept", "application/json, text/event-stream", "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "one_read")
+		if rec := g.ended(i + 1)[i]; rec.ErrorType != tt.want || !strings.Contains(got.Body, tt.want) {
+			t.Errorf("%s\nanswered %+v and recorded as %q, want %s", tt.body, got, rec.ErrorType, tt.want)
+		}
+	}
+}
