@@ -77,7 +77,11 @@ func TestHostileLists(t *testing.T) {
 				honest := newMCPServer(t, "/mcp", !s.modern, "echo")
 				p := newPeer(t, s, nil)
 				p.list = tc.list
-				g := start(t, mcpTargets(fmt.Sprintf("{name: honest, static: {host: %q, port: %s}}", honest.host, honest.port), p.target("peer", ", timeout: 2s")))
+				timeout := ", timeout: 60s"
+				if strings.HasSuffix(name, "for ever") {
+					timeout = ", timeout: 1s"
+				}
+				g := start(t, mcpTargets(fmt.Sprintf("{name: honest, static: {host: %q, port: %s}}", honest.host, honest.port), p.target("peer", timeout)))
 				want := []string{"honest_echo"}
 				for _, name := range tc.want {
 					want = append(want, "peer_"+name)

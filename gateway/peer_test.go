@@ -48,6 +48,8 @@ type peer struct {
 	// bad answers the tool bad, list (unless nil) tools/list, hello (unless nil) what opens a
 	// session: initialize or server/discover.
 	bad, list, hello func(*peerExchange)
+	// forgetful says that nothing is counted, for tests of very many calls.
+	forgetful bool
 
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -167,10 +169,12 @@ func (x *peerExchange) handle() {
 	if x.m != nil {
 		method = x.m.Method
 	}
-	p.mu.Lock()
-	p.seen[method]++
-	p.sids[x.req.Header.Get("Mcp-Session-Id")]++
-	p.mu.Unlock()
+	if !p.forgetful {
+		p.mu.Lock()
+		p.seen[method]++
+		p.sids[x.req.Header.Get("Mcp-Session-Id")]++
+		p.mu.Unlock()
+	}
 	switch method {
 	case http.MethodGet:
 		x.get()
@@ -253,7 +257,9 @@ func (x *peerExchange) call() {
 	}
 	if x.p != nil {
 		x.p.mu.Lock()
-		x.p.calls[x.nonce()]++
+		if !x.p.forgetful {
+			x.p.calls[x.nonce()]++
+		}
 		x.p.busy++
 		x.p.mu.Unlock()
 		defer func() {
@@ -275,7 +281,7 @@ func (x *peerExchange) fill(text string) string {
 	if x.m == nil {
 		return text
 	}
-	return strings.NewReplacer("ID", string(x.m.ID), "NONCE", x.nonce()).Replace(text)
+	return strings.ReplaceAll(strings.ReplaceAll(text, "ID", string(x.m.ID)), "NONCE", x.nonce())
 }
 
 // write writes text with the ID and NONCE of the request. That the gateway has gone is no error.
@@ -317,11 +323,11 @@ func (x *peerExchange) send(messages ...string) {
 	case x.style.json && len(messages) == 1:
 		x.status(200, "application/json", messages[0])
 	default:
-		events := make([]string, len(messages))
-		for i, m := range messages {
-			events[i] = "data: " + m + "\n\n"
+		var events strings.Builder
+		for _, m := range messages {
+			events.WriteString("data: " + m + "\n\n")
 		}
-		x.events(events...)
+		x.events(events.String())
 	}
 }
 
@@ -329,11 +335,18 @@ func (x *peerExchange) send(messages ...string) {
 // session.
 func (x *peerExchange) events(parts ...string) {
 	if !x.style.shared {
-		x.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+		conn := bufio.NewWriter(x.out)
+		on := *x
+		on.out = conn
+		on.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
 		for _, part := range parts {
-			x.chunk(part)
+			on.chunk(part)
+			if len(parts) > 1 { // as they come
+				_ = conn.Flush()
+			}
 		}
-		x.write("0\r\n\r\n")
+		on.write("0\r\n\r\n")
+		x.ended = conn.Flush() != nil
 		return
 	}
 	x.status(202, "", "")
@@ -368,11 +381,23 @@ func (x *peerExchange) gone() {
 // servePeer is a peer on standard input and output: what the test binary is when its
 // environment names a style. The nonce of a call begins with the number of its vector.
 func servePeer(name string) {
+	vectors := messageVectors()
+	servePipe(name, func(x *peerExchange) {
+		number, _, _ := strings.Cut(x.nonce(), " ")
+		i, err := strconv.Atoi(number)
+		if err != nil {
+			os.Exit(1)
+		}
+		x.send(vectors[i].messages...)
+	})
+}
+
+// servePipe is a peer on standard input and output until the input ends.
+func servePipe(name string, bad func(*peerExchange)) {
 	s := legacyStdio
 	if name == modernStdio.name {
 		s = modernStdio
 	}
-	vectors := messageVectors()
 	in := bufio.NewReader(os.Stdin)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -385,6 +410,7 @@ func servePeer(name string) {
 			os.Exit(1)
 		}
 		x := &peerExchange{m: m, style: s, out: os.Stdout}
+		tool, _ := protocol.GetString(m.Params, "name")
 		switch {
 		case m.Kind != protocol.Request:
 		case m.Method == "server/discover" && !s.modern, m.Method == "initialize" && s.modern:
@@ -393,16 +419,10 @@ func servePeer(name string) {
 			x.send(result(about))
 		case m.Method == "tools/list":
 			x.send(result(toolList))
+		case m.Method == "tools/call" && tool == "bad":
+			bad(x)
 		case m.Method == "tools/call":
-			messages := []string{good}
-			if number, _, ok := strings.Cut(x.nonce(), " "); ok {
-				i, err := strconv.Atoi(number)
-				if err != nil {
-					os.Exit(1)
-				}
-				messages = vectors[i].messages
-			}
-			x.send(messages...)
+			x.send(good)
 		}
 	}
 }
@@ -415,26 +435,46 @@ type caller struct {
 	modern bool
 	sid    string
 	ids    int
+	// authorization and token, unless empty, are sent: as credentials, and as progress token of requests.
+	authorization, token string
 }
 
 // newCaller returns a client of an era, initialized where that is needed.
 func (g *testGateway) newCaller(t testing.TB, modern bool) *caller {
 	t.Helper()
+	return g.newCallerAt(t, "/mcp", modern, "")
+}
+
+// newCallerAt is newCaller for a path, and a client with credentials.
+func (g *testGateway) newCallerAt(t testing.TB, path string, modern bool, authorization string) *caller {
+	t.Helper()
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
-	c := &caller{t: t, url: g.url("8080", "/mcp"), client: &http.Client{Transport: tr}, modern: modern}
+	c := &caller{t: t, url: g.url("8080", path), client: &http.Client{Transport: tr}, modern: modern, authorization: authorization}
 	if !modern {
-		resp, err := c.post(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
-		if err != nil {
+		if err := c.initialize(); err != nil {
 			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if c.sid = resp.Header.Get("Mcp-Session-Id"); c.sid == "" {
-			body, _ := io.ReadAll(resp.Body)
-			t.Fatalf("initialize: %d %s", resp.StatusCode, body)
 		}
 	}
 	return c
+}
+
+// initialize begins a session. One that the client had is not ended.
+func (c *caller) initialize() error {
+	c.sid = ""
+	resp, err := c.post(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if c.sid = resp.Header.Get("Mcp-Session-Id"); c.sid == "" {
+		return fmt.Errorf("initialize: %d %s", resp.StatusCode, body)
+	}
+	return nil
 }
 
 func (c *caller) post(body string, header ...string) (*http.Response, error) {
@@ -446,6 +486,9 @@ func (c *caller) post(body string, header ...string) (*http.Response, error) {
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	if c.sid != "" {
 		r.Header.Set("Mcp-Session-Id", c.sid)
+	}
+	if c.authorization != "" {
+		r.Header.Set("Authorization", c.authorization)
 	}
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -459,16 +502,22 @@ func (c *caller) do(method, name, params string) (m *protocol.Message, before []
 	c.ids++
 	id := protocol.IntID(int64(c.ids))
 	var header []string
+	var meta []string
+	if c.token != "" {
+		meta = append(meta, fmt.Sprintf(`"progressToken":%q`, c.token))
+	}
 	if c.modern {
-		meta := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"}}`
-		if params != "" {
-			meta = "," + meta
-		}
-		params += meta
+		meta = append(meta, `"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"}`)
 		header = []string{"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", method}
 		if name != "" {
 			header = append(header, "Mcp-Name", name)
 		}
+	}
+	if len(meta) > 0 {
+		if params != "" {
+			params += ","
+		}
+		params += `"_meta":{` + strings.Join(meta, ",") + `}`
 	}
 	resp, err := c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s}}`, id, method, params), header...)
 	if err != nil {
@@ -524,6 +573,11 @@ func (c *caller) call(tool, nonce string) string {
 	case m.Error != nil:
 		return "error: " + m.Error.Message
 	}
+	return textOf(m)
+}
+
+// textOf returns the text of a tool result.
+func textOf(m *protocol.Message) string {
 	for content := range protocol.Elements(protocol.Get(m.Result, "content")) {
 		text, _ := protocol.GetString(content, "text")
 		return text

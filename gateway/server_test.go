@@ -38,9 +38,12 @@ const stdioVariable = "GATEWAY_TEST_STDIO"
 
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(stdioVariable); mode != "" {
-		if style, ok := strings.CutPrefix(mode, "peer/"); ok {
+		switch kind, style, _ := strings.Cut(mode, "/"); kind {
+		case "peer":
 			servePeer(style)
-		} else {
+		case "shuffler":
+			serveShuffler(style)
+		default:
 			serveStdio()
 		}
 		return
@@ -143,7 +146,10 @@ func startOn(t testing.TB, run RuntimeOptions, opts Options, text string) *testG
 		t.Fatal(err)
 	}
 	g := &testGateway{t: t, addr: map[string]string{}}
-	opts.Runtime, opts.Account, opts.Listen = rt, g, g.listen
+	opts.Runtime, opts.Listen = rt, g.listen
+	if opts.Account == nil {
+		opts.Account = g
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -137,6 +137,14 @@ func (s *server) asking() {
 		}
 		return &mcp.CallToolResult{Content: []mcp.Content{res.Content}}, nil, nil
 	})
+	// Asked outside of any request, it comes on the GET stream.
+	mcp.AddTool(s.Server, &mcp.Tool{Name: "aside"}, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+		res, err := r.Session.CreateMessage(context.Background(), &mcp.CreateMessageParams{MaxTokens: 5, Messages: []*mcp.SamplingMessage{{Role: "user", Content: &mcp.TextContent{Text: s.target.Name}}}})
+		if err != nil {
+			return nil, nil, err
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{res.Content}}, nil, nil
+	})
 	mcp.AddTool(s.Server, &mcp.Tool{Name: "roots"}, func(ctx context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
 		res, err := r.Session.ListRoots(ctx, nil)
 		if err != nil {
@@ -190,7 +198,7 @@ func TestAsking(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 4 {
 				for tool, want := range map[string]string{
-					"old_sample": "to old", "other_sample": "to other", "old_roots": "file:///home", "new_ask": "round 1",
+					"old_sample": "to old", "old_aside": "to old", "other_sample": "to other", "old_roots": "file:///home", "new_ask": "round 1",
 				} {
 					wg.Go(func() {
 						r, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: tool})

@@ -34,11 +34,16 @@ type connection struct {
 }
 
 // isSSE reports whether a request is of the HTTP+SSE transport: that lives at
-// /sse, and knows no session header.
+// /sse, and knows no session header. Its messages may name a revision, as the SDKs
+// do that also speak later transports.
 func isSSE(r *http.Request) bool {
-	return strings.HasSuffix(r.URL.Path, "/sse") && r.Header.Get(protocol.HeaderSessionID) == "" &&
-		r.Header.Get(protocol.HeaderProtocolVersion) == "" &&
-		(r.Method == http.MethodGet || r.Method == http.MethodPost && r.URL.Query().Has("sessionId"))
+	if !strings.HasSuffix(r.URL.Path, "/sse") || r.Header.Get(protocol.HeaderSessionID) != "" {
+		return false
+	}
+	if r.Method == http.MethodPost {
+		return r.URL.Query().Has("sessionId")
+	}
+	return r.Method == http.MethodGet && r.Header.Get(protocol.HeaderProtocolVersion) == ""
 }
 
 // getSSE serves the stream.

@@ -61,6 +61,7 @@ func TestSSETransport(t *testing.T) {
 	})
 	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, g.url+"/sse?sessionId=nonsense", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Mcp-Protocol-Version", "2024-11-05") // as the TypeScript SDK's client says
 	resp, err := g.client.Do(r)
 	if err != nil {
 		t.Fatal(err)

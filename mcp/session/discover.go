@@ -295,6 +295,12 @@ func (t *Target) probe(ctx context.Context, scope string, c Client, f Forward) (
 		var err error
 		if t.cfg.Transport == StreamableHTTP {
 			disc, err = t.askHTTP(ctx, c, f)
+			var refused *refusal
+			if errors.As(err, &refused) && refused.err.Code == protocol.CodeUnsupportedProtocolVersion {
+				// It names the revision that it was asked for among those it supports:
+				// it is asked once more.
+				disc, err = t.askHTTP(ctx, c, f)
+			}
 		} else {
 			disc, err = t.children.askAgain(ctx, c)
 		}
@@ -338,6 +344,19 @@ func (t *Target) askHTTP(ctx context.Context, c Client, f Forward) (*Discovery, 
 	return t.discoveryOf(m)
 }
 
+// hasModern reports whether a raw list of revisions has the modern one.
+func hasModern(versions []byte) bool {
+	if len(versions) == 0 || versions[0] != '[' {
+		return false
+	}
+	for v := range protocol.Elements(versions) {
+		if string(v) == `"`+protocol.LatestModern+`"` {
+			return true
+		}
+	}
+	return false
+}
+
 // discoverRequest returns the request that asks for the era.
 func (t *Target) discoverRequest(c Client, f Forward) *request {
 	r := &request{id: nextID(), method: "server/discover", f: f}
@@ -352,15 +371,12 @@ func (t *Target) discoveryOf(m *protocol.Message) (*Discovery, error) {
 		if m.Error.Code == protocol.CodeHeaderMismatch || m.Error.Code == protocol.CodeMissingClientCapability {
 			return nil, fault.Wrap(fault.UpstreamFailed, t.wrap(&refusal{m.Error}), "the server behind this request failed")
 		}
+		if m.Error.Code == protocol.CodeUnsupportedProtocolVersion && hasModern(protocol.Get(m.Error.Data, "supported")) {
+			return nil, fault.Wrap(fault.UpstreamFailed, t.wrap(&refusal{m.Error}), "the server behind this request failed")
+		}
 		return nil, nil
 	}
-	modern := false
-	if versions := protocol.Get(m.Result, "supportedVersions"); len(versions) > 0 && versions[0] == '[' {
-		for v := range protocol.Elements(versions) {
-			modern = modern || string(v) == `"`+protocol.LatestModern+`"`
-		}
-	}
-	if !modern {
+	if !hasModern(protocol.Get(m.Result, "supportedVersions")) {
 		return nil, nil
 	}
 	instructions, _ := protocol.GetString(m.Result, "instructions")

@@ -364,6 +364,29 @@ func TestUnsupportedVersionIsAskedAgain(t *testing.T) {
 	}
 }
 
+// A target that refuses the very revision that it names is asked once more (2026-07-28, Versioning).
+func TestRefusedVersionThatIsSupported(t *testing.T) {
+	f := &fake{t: t, modern: true}
+	refused := 0
+	f.before = func(w http.ResponseWriter, _ *http.Request, m *protocol.Message) bool {
+		if m == nil || m.Method != "server/discover" || refused > 0 {
+			return false
+		}
+		refused++
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		writeJSON(w, protocol.AppendError(nil, m.ID, protocol.UnsupportedProtocolVersion("2026-07-28", []string{"2026-07-28"})))
+		return true
+	}
+	tg := target(t, serve(t, f).URL)
+	if d, err := tg.Discover(t.Context(), client("a"), Forward{}); err != nil || d.Era != protocol.Modern {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if n, m := f.count("server/discover"), f.count("initialize"); n != 2 || m != 0 {
+		t.Errorf("asked %d times, initialized %d times", n, m)
+	}
+}
+
 // A probe that tells nothing is an error and is not kept.
 func TestInconclusiveProbe(t *testing.T) {
 	var broken atomic.Bool
