@@ -82,7 +82,7 @@ func (j *JWT) Check(ctx context.Context, req *policy.Request) error {
 		return f
 	}
 	j.count(accepted)
-	req.JWT = v.claims
+	req.JWT, req.Expires = v.claims, v.expires.Add(leeway)
 	establish(req, j.Location, "jwt:"+v.issuer+" "+word(v.subject))
 	return nil
 }

@@ -194,6 +194,9 @@ func TestEstablished(t *testing.T) {
 		if !cmp.Equal(req.Consumed, []string{"Authorization"}) {
 			t.Errorf("consumed %v", req.Consumed)
 		}
+		if want := now.Add(time.Hour + leeway); !req.Expires.Equal(want) {
+			t.Errorf("expires %s, want %s", req.Expires, want)
+		}
 	}
 }
 

@@ -541,3 +541,72 @@ func TestAuthenticationOnBackend(t *testing.T) {
 		t.Errorf("%d %s", got.Status, got.Body)
 	}
 }
+
+// Streams end with the token that opened them, and not before; calls do not.
+func TestStreamsEndWithTheToken(t *testing.T) {
+	i := newIssuer(t)
+	tools := newMCPServer(t, "/mcp", true, "echo")
+	left := make(chan struct{})
+	events := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, ": hello\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(left)
+	})
+	g := start(t, mcpStatic("b", "", map[string]*mcpServer{"one": tools})+static("a", events)+
+		route("m", "matches: [{path: {value: /mcp}}]\nbackendRefs: ["+to("b")+"]")+route("e", "matches: [{path: {value: /events}}]\nbackendRefs: ["+to("a")+"]")+
+		authPolicy("p", gatewayRef("Gateway", "default", ""), i.jwt("")))
+	const mcpAccept = "application/json, text/event-stream"
+	ok := "Bearer " + i.token("alice", "us", nil)
+	opened := g.do("POST", g.url("8080", "/mcp"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`),
+		"Authorization", ok, "Content-Type", "application/json", "Accept", mcpAccept)
+	id := opened.Header.Get("Mcp-Session-Id")
+	if opened.Status != 200 || id == "" {
+		t.Fatalf("%d %s", opened.Status, opened.Body)
+	}
+	// What clocks may differ by is counted: this token ends in a few seconds.
+	end := time.Now().Add(4 * time.Second)
+	short := "Bearer " + i.token("alice", "us", map[string]any{"exp": float64(end.Add(-30 * time.Second).Unix())})
+	var all sync.WaitGroup
+	for _, s := range []struct {
+		name, method, path, body string
+		header                   []string
+	}{
+		{"the GET stream of a session", "GET", "/mcp", "", []string{"Mcp-Session-Id", id, "Accept", "text/event-stream"}},
+		{"a listen", "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`,
+			[]string{"Accept", mcpAccept, "Content-Type", "application/json", "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen"}},
+		{"events of a plain backend", "GET", "/events", "", []string{"Accept", "text/event-stream"}},
+	} {
+		all.Go(func() {
+			r, err := http.NewRequestWithContext(t.Context(), s.method, g.url("8080", s.path), strings.NewReader(s.body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.Header.Set("Authorization", short)
+			for n := 0; n < len(s.header); n += 2 {
+				r.Header.Set(s.header[n], s.header[n+1])
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Errorf("%s: %v", s.name, err)
+				return
+			}
+			defer func() { _ = resp.Body.Close() }()
+			if resp.StatusCode != 200 {
+				t.Errorf("%s: %s", s.name, resp.Status)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body) // to its end, whichever way it comes
+			if early := time.Until(end.Truncate(time.Second)); early > 0 {
+				t.Errorf("%s ends %s before its token", s.name, early)
+			}
+		})
+	}
+	all.Wait()
+	<-left
+	if got := g.get("/events", "Authorization", short, "Accept", "text/event-stream"); got.Status != 401 {
+		t.Errorf("after the end: %d", got.Status)
+	}
+}

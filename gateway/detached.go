@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/policy"
 )
 
 // A detached answer goes on after its handler has returned: an event stream over
@@ -23,6 +24,7 @@ type detached struct {
 	serve  func(context.Context)
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	expiry *time.Timer // of the client's credential; nil when it does not end
 
 	buf    []byte // what is written next
 	wrote  bool   // the head was written, or is in buf
@@ -57,6 +59,9 @@ func (w *responseWriter) Detach(ctx context.Context, serve func(ctx context.Cont
 	w.wrote = false
 	d := &detached{conn: conn, header: header, serve: serve}
 	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	if at := policy.Expires(ctx); !at.IsZero() {
+		d.expiry = time.AfterFunc(time.Until(at), func() { d.cutOff(errExpired) })
+	}
 	w.ResponseWriter, w.detached = d, d
 	return true
 }
@@ -68,10 +73,13 @@ func (d *detached) run(s *Server, x *exchange, port context.Context) {
 		defer close(watched)
 		d.watch()
 	}()
-	stop := context.AfterFunc(port, d.cutOff)
+	stop := context.AfterFunc(port, func() { d.cutOff(errDraining) })
 	defer func() {
 		v := recover()
 		stop()
+		if d.expiry != nil {
+			d.expiry.Stop()
+		}
 		d.end(v == nil)
 		<-watched
 		s.end(x, v)
@@ -92,10 +100,14 @@ func (d *detached) watch() {
 	d.cancel(errClientLeft)
 }
 
-// cutOff ends the answer, within the time for last words.
-func (d *detached) cutOff() {
+// errExpired ends streams whose client's credential has ended. It is like a client that leaves: it can come
+// back with another credential, and what it has begun goes on for so long.
+var errExpired = fault.New(fault.ClientGone, "the credential of the client has expired")
+
+// cutOff ends the answer for cause, within the time for last words.
+func (d *detached) cutOff(cause error) {
 	d.cut.Store(true)
-	d.cancel(errDraining)
+	d.cancel(cause)
 	time.AfterFunc(lastWords, func() { _ = d.conn.Close() }) // it is closed for good either way
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -70,6 +71,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if !b.to.mcp && opensStream(r) {
 		ctx = x.untilDrain(ctx)
 	}
+	if at := x.request.Expires; !at.IsZero() && (b.to.mcp && outlives(r) || opensStream(r)) {
+		ctx = x.until(ctx, at)
+	}
 	x.render = b.to.backend.WriteError
 	if !b.to.mcp { // an MCP backend asks for each operation
 		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
@@ -94,6 +98,19 @@ func (w *weighted) withoutCredentials(r *http.Request, consumed []string) *http.
 		}
 	}
 	return r
+}
+
+// until returns a context that ends when the client's credential does.
+func (x *exchange) until(ctx context.Context, at time.Time) context.Context {
+	ctx, cancel := context.WithDeadlineCause(ctx, at, errExpired)
+	before := x.cancel
+	x.cancel = func() {
+		cancel()
+		if before != nil {
+			before()
+		}
+	}
+	return ctx
 }
 
 // untilDrain returns a context that ends when the drain begins.

@@ -17,6 +17,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
@@ -38,6 +39,8 @@ type Request struct {
 	// Consumed are the headers whose credential authentication has used, by their canonical
 	// names: they are for the gateway, and are not sent on.
 	Consumed []string
+	// Expires is when what authentication established ends: streams end then, too. Zero is never.
+	Expires time.Time
 }
 
 // An Endpoint is what a request was matched to, as an OAuth 2 protected resource (RFC 8707, RFC
@@ -158,6 +161,16 @@ func Principal(ctx context.Context) string {
 		return "anonymous"
 	}
 	return a.request.Principal
+}
+
+// Expires returns when what authentication established about the request that was admitted as ctx ends;
+// the zero time is never.
+func Expires(ctx context.Context) time.Time {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.request == nil {
+		return time.Time{}
+	}
+	return a.request.Expires
 }
 
 // Consumed returns the headers of the request that was admitted as ctx whose credential was for the
