@@ -53,6 +53,7 @@ type duplex struct {
 type duplexCall struct {
 	*mailbox
 	order int64
+	leg   *Leg
 	asks  bool // the target may ask something on behalf of this call
 	// subscription is the call that keeps the subscription of the listeners. It
 	// does not keep a connection that is otherwise unused.
@@ -262,7 +263,7 @@ func announcement(method string) bool {
 }
 
 // asker returns the call on whose behalf the target asks or logs something: the
-// latest, or on a shared connection the only one. nil if that cannot be told.
+// latest, if all are of one leg. nil if that cannot be told.
 func (d *duplex) asker() *duplexCall {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -272,7 +273,7 @@ func (d *duplex) asker() *duplexCall {
 		case !c.asks:
 		case found == nil:
 			found = c
-		case d.shared:
+		case c.leg != found.leg:
 			return nil
 		case c.order > found.order:
 			found = c

@@ -25,7 +25,7 @@ func FuzzReceive(f *testing.F) {
 			write: func(context.Context, []byte, Forward) (*protocol.Message, error) { return nil, nil }}
 		d.open()
 		defer d.fail(errUnused)
-		one, two := &duplexCall{mailbox: newMailbox(), asks: true}, &duplexCall{mailbox: newMailbox(), asks: true}
+		one, two := &duplexCall{mailbox: newMailbox(), leg: new(Leg), asks: true}, &duplexCall{mailbox: newMailbox(), leg: new(Leg), asks: true}
 		d.mu.Lock()
 		d.calls["7"], d.calls["8"] = one, two
 		d.mu.Unlock()

@@ -231,8 +231,8 @@ func TestStdioHostileAnswers(t *testing.T) {
 	}
 }
 
-// On a child that several legs share, a question of the child reaches the only
-// call under way, and nobody when there are two.
+// On a child that several legs share, a question of the child reaches the latest
+// call of the only leg that has some under way, and nobody when there are two.
 func TestStdioQuestionsOnSharedChild(t *testing.T) {
 	tg := stdio(t, "script")
 	l1, l2 := open(t, tg, client("a")), open(t, tg, client("a"))
@@ -248,26 +248,28 @@ func TestStdioQuestionsOnSharedChild(t *testing.T) {
 	if got := ask(l1); got != "accept" {
 		t.Errorf("got %q", got)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	held := make(chan error, 1)
-	go func() {
-		_, err := l2.Call(ctx, &Call{Method: "tools/call", Params: params("hold", ""), Emit: func(m *protocol.Message) error {
-			t.Errorf("l2 got %s", m.Raw)
-			return nil
-		}})
-		held <- err
-	}()
-	d := l2.w.(*duplexWire).duplex
-	wait(t, func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return len(d.calls) == 1
-	})
-	if got := ask(l1); got != "refused" {
-		t.Errorf("got %q", got)
+	for l, want := range map[*Leg]string{l1: "accept", l2: "refused"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		held := make(chan error, 1)
+		go func() {
+			_, err := l.Call(ctx, &Call{Method: "tools/call", Params: params("hold", ""), Emit: func(m *protocol.Message) error {
+				t.Errorf("the other call got %s", m.Raw)
+				return nil
+			}})
+			held <- err
+		}()
+		d := l2.w.(*duplexWire).duplex
+		wait(t, func() bool {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return len(d.calls) == 1
+		})
+		if got := ask(l1); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		cancel()
+		<-held
 	}
-	cancel()
-	<-held
 }
 
 // wait waits for a condition that nothing announces.

@@ -60,7 +60,7 @@ func (w *duplexWire) abandon(id protocol.ID, f Forward) {
 }
 
 func (w *duplexWire) exchange(ctx context.Context, r *request) (*protocol.Message, error) {
-	c := &duplexCall{mailbox: newMailbox(), asks: r.leg != nil && asks(r.method)}
+	c := &duplexCall{mailbox: newMailbox(), leg: r.leg, asks: r.leg != nil && asks(r.method)}
 	defer close(c.done)
 	w.mu.Lock()
 	if w.broken != nil {
