@@ -21,6 +21,7 @@ import (
 	"github.com/anthropics/anthropic-sdk-go"
 	"github.com/google/go-cmp/cmp"
 	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/responses"
 	"golang.org/x/tools/txtar"
 	"google.golang.org/genai"
 
@@ -41,7 +42,7 @@ type cell struct {
 }
 
 // vendors are the providers by the names of folders.
-var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini}
+var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI}
 
 func cells(t *testing.T) []cell {
 	t.Helper()
@@ -125,22 +126,27 @@ func (c *cell) provider(reply io.Reader) *standIn {
 
 // paths are where the clients of the dialects send their requests.
 var paths = map[string]string{
-	"chat":     "/llm/v1/chat/completions",
-	"messages": "/llm/v1/messages",
-	"gemini":   "/llm/v1beta/models/asked-model:generateContent",
-	"geminis":  "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
+	"chat":      "/llm/v1/chat/completions",
+	"messages":  "/llm/v1/messages",
+	"responses": "/llm/v1/responses",
+	"gemini":    "/llm/v1beta/models/asked-model:generateContent",
+	"geminis":   "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
 }
 
 // run sends the client's request through a backend that has the one provider.
 func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRecorder, *telemetry.Record) {
 	t.Helper()
+	provider := &llm.Provider{
+		Vendor: c.vendor, RoundTripper: s, Host: "provider.test", Health: new(llm.Health),
+		Credential: llm.Credential{Token: secret.New("k-1")},
+	}
 	b := llm.New(llm.Config{
 		Name: "default/model", Logger: slog.New(slog.DiscardHandler), Strict: strings.Contains(string(c.Comment), "[strict]"),
-		Groups: [][]*llm.Provider{{{
-			Vendor: c.vendor, RoundTripper: s, Host: "provider.test", Health: new(llm.Health),
-			Credential: llm.Credential{Token: secret.New("k-1")},
-		}}},
+		Groups: [][]*llm.Provider{{provider}},
 	})
+	if strings.HasSuffix(filepath.Dir(c.path), "-responses") {
+		provider.Path = "/v1/responses"
+	}
 	path := paths[c.client]
 	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {
 		path = paths["geminis"]
@@ -175,7 +181,7 @@ func answer(w *httptest.ResponseRecorder) []byte {
 	if out.Len() > 0 {
 		out.WriteByte('\n')
 	}
-	out.Write(times.ReplaceAll(w.Body.Bytes(), []byte(`"created":1`)))
+	out.Write(times.ReplaceAll(w.Body.Bytes(), []byte(`"created$1":1`)))
 	return ended(out.Bytes())
 }
 
@@ -204,7 +210,7 @@ func TestCells(t *testing.T) {
 			got := map[string][]byte{"answer": answer(w), "record": usageLine(rec)}
 			if s.body != nil {
 				got["upstream"] = append([]byte(s.path+"\n"), pretty(t, s.body)...)
-				checkUpstream(t, c.vendor, s.body)
+				checkUpstream(t, c.vendor, s.path, s.body)
 			}
 			for _, name := range []string{"upstream", "answer", "record"} {
 				if *update {
@@ -285,7 +291,7 @@ func TestCellsCut(t *testing.T) {
 // harmless reports whether a stream is complete without what stands in rest: the mark of
 // the end, when everything was said, and usage.
 func harmless(rest []byte) bool {
-	return !bytes.Contains(rest, []byte("\"finish_reason\":\"")) && !bytes.Contains(rest, []byte("message_stop")) && !bytes.Contains(rest, []byte("finishReason"))
+	return !bytes.Contains(rest, []byte("\"finish_reason\":\"")) && !bytes.Contains(rest, []byte("message_stop")) && !bytes.Contains(rest, []byte("response.completed")) && !bytes.Contains(rest, []byte("finishReason"))
 }
 
 func pretty(t *testing.T, b []byte) []byte {
@@ -299,12 +305,15 @@ func pretty(t *testing.T, b []byte) []byte {
 
 // checkUpstream holds a body against the vendor's own types: what they do not have is a
 // mistake, unless the client wrote it so.
-func checkUpstream(t *testing.T, v llm.Vendor, body []byte) {
+func checkUpstream(t *testing.T, v llm.Vendor, path string, body []byte) {
 	t.Helper()
 	var typed any
 	switch v {
 	case llm.OpenAI:
 		typed = new(openai.ChatCompletionNewParams)
+		if strings.HasSuffix(path, "/responses") {
+			typed = new(responses.ResponseNewParams)
+		}
 	case llm.Anthropic:
 		typed = new(anthropic.MessageNewParams)
 	case llm.Gemini:
@@ -334,6 +343,8 @@ func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
 		typed = new(openai.ChatCompletion)
 	case "messages":
 		typed = new(anthropic.Message)
+	case "responses":
+		typed = new(responses.Response)
 	case "gemini":
 		typed = new(genai.GenerateContentResponse)
 	}
@@ -370,6 +381,8 @@ func readStream(client string, body []byte) error {
 		return readMessage(datas)
 	case "gemini":
 		return readGenerated(datas)
+	case "responses":
+		return readResponse(datas)
 	default:
 		return fmt.Errorf("nobody reads the streams of %s", client)
 	}
@@ -443,4 +456,23 @@ func readGenerated(datas [][]byte) error {
 		return errors.New("the stream has no finishReason")
 	}
 	return nil
+}
+
+func readResponse(datas [][]byte) error {
+	for i, d := range datas {
+		var e responses.ResponseStreamEventUnion
+		if err := json.Unmarshal(d, &e); err != nil {
+			return err
+		}
+		if e.SequenceNumber != int64(i) {
+			return fmt.Errorf("event %d has the number %d", i, e.SequenceNumber)
+		}
+		if e.Type == "response.completed" || e.Type == "response.incomplete" {
+			if i != len(datas)-1 {
+				return errors.New("the stream goes on")
+			}
+			return nil
+		}
+	}
+	return errors.New("the response does not end")
 }

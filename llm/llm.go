@@ -5,7 +5,7 @@
 // Its central type is [Backend], which package gateway makes of a Backend resource of
 // type AI and hands requests to. Where client and provider speak the same dialect, bytes
 // are checked, patched and passed; where they don't, the packages llm/openai,
-// llm/anthropic and llm/gemini translate by way of the canonical form of llm/dialect.
+// llm/responses, llm/anthropic and llm/gemini translate by way of the canonical form of llm/dialect.
 // Nothing is sent to the client before the first content of an answer, so that until then
 // any failure of a provider is made good by the next one; after it, a stream that breaks
 // ends with an error in the client's dialect, never as if it were whole.
@@ -30,7 +30,7 @@ import (
 // Limits on what is held in memory.
 const (
 	maxBody   = 32 << 20 // of a request; the largest that a provider takes
-	maxAnswer = 64 << 20 // of an answer that is not streamed
+	maxAnswer = 64 << 20 // of an answer, streamed or not
 	maxEvent  = 16 << 20 // of one event of a stream
 	maxError  = 1 << 20  // of a provider's error
 	maxHeld   = 1 << 20  // of what comes before the first content

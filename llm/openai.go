@@ -1,6 +1,9 @@
 package llm
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // openAI is OpenAI, and what is like it: vLLM, Ollama and many more.
 type openAI struct{}
@@ -9,9 +12,24 @@ func (openAI) name() string { return "openai" }
 
 func (openAI) host() string { return "api.openai.com" }
 
-func (openAI) speaks(_ *Provider, client form) (form, bool) { return chat, client != count }
+// speaks: a path of the configuration says what is there.
+func (openAI) speaks(p *Provider, client form) (form, bool) {
+	switch {
+	case client == count:
+		return chat, false
+	case strings.HasSuffix(p.Path, "/responses"), p.Path == "" && client == respond:
+		return respond, true
+	default:
+		return chat, true
+	}
+}
 
-func (openAI) target(*Provider, form, string, bool) string { return "/v1/chat/completions" }
+func (openAI) target(_ *Provider, f form, _ string, _ bool) string {
+	if f == respond {
+		return "/v1/responses"
+	}
+	return "/v1/chat/completions"
+}
 
 func (openAI) credential(*Provider, string) (header, prefix string) {
 	return "Authorization", "Bearer "

@@ -29,6 +29,8 @@ func operationOf(r *http.Request) operation {
 		op.form = messages
 	case strings.HasSuffix(path, "/v1/messages/count_tokens"):
 		op.form = count
+	case strings.HasSuffix(path, "/v1/responses"):
+		op.form = respond
 	case strings.HasSuffix(path, ":generateContent"):
 		op.form, op.model = generate, pathModel(path)
 	case strings.HasSuffix(path, ":streamGenerateContent"):
@@ -63,6 +65,6 @@ func pathModel(path string) string {
 // unserved are the ends of paths that are well known and lead nowhere yet: none of them
 // is a chat completion.
 var unserved = [...]string{
-	"/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
+	"/v1/responses/compact", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
 	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":countTokens", ":embedContent",
 }

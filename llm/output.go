@@ -114,7 +114,10 @@ func (o *output) fail(q *query, f *failure) error {
 	}
 	switch {
 	case o.began:
-		return o.write(q.codec.NewWriter(dialect.WriterOptions{}).Error(nil, e))
+		if q.writer == nil {
+			q.writer = q.codec.NewWriter(dialect.WriterOptions{})
+		}
+		return o.write(q.writer.Error(nil, e))
 	case f.body != nil:
 		answerHeaders(o.w.Header(), f.header)
 		o.w.Header()["Content-Type"] = []string{"application/json"}

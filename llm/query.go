@@ -28,7 +28,8 @@ type query struct {
 	usage  bool             // the client of a stream asked for the usage
 	read   *dialect.Request // the body in canonical form, once it was needed
 
-	out output
+	out    output
+	writer dialect.StreamWriter // what writes the stream, once it is translated
 }
 
 // Serve answers a request. Errors before the first byte are returned and rendered by
@@ -79,7 +80,7 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) e
 		}
 		return fault.Wrap(fault.BadRequest, err, "the request body could not be read")
 	}
-	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools", "contents", "system"); err != nil {
+	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools", "contents", "system", "input"); err != nil {
 		return fault.New(fault.BadRequest, "%s", err)
 	}
 	q.model, q.stream = q.body.String("model"), q.body.True("stream")

@@ -22,6 +22,7 @@ type stream struct {
 	reader  dialect.StreamReader
 	writer  dialect.StreamWriter // nil when bytes are passed
 	held    []byte               // before the first content
+	total   int                  // bytes of events
 	buf     []byte
 	content bool // there was some: nobody else can answer any more
 	ended   bool // the answer is complete
@@ -34,6 +35,7 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 	if !s.same {
 		s.writer = s.codec.NewWriter(dialect.WriterOptions{Usage: s.usage, Origin: s.vendor.name()})
 	}
+	s.query.writer = s.writer
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })
 	wire := events.NewReader(resp.Body, maxEvent)
 	for {
@@ -47,6 +49,9 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 		}
 		if ev.Data == nil || s.ended {
 			continue
+		}
+		if s.total += len(ev.Data); s.total > maxAnswer { // of which a dialect may keep the whole
+			return s.breaks(errTooLarge)
 		}
 		said, err := s.reader.Read(ev.Type, ev.Data)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/gemini"
 	"github.com/mcpgw/mcpgw/llm/openai"
+	"github.com/mcpgw/mcpgw/llm/responses"
 )
 
 // A Vendor says whose API a provider is.
@@ -61,6 +62,7 @@ const (
 	chat     form = iota // OpenAI's chat completions
 	messages             // Anthropic's Messages
 	generate             // Gemini's generateContent
+	respond              // OpenAI's Responses
 	count                // Anthropic's count of the tokens of a message
 )
 
@@ -93,6 +95,8 @@ func (f form) codec() codec {
 		return anthropic.Messages{}
 	case generate:
 		return gemini.GenerateContent{}
+	case respond:
+		return responses.Responses{}
 	default:
 		return openai.Chat{}
 	}

@@ -130,16 +130,6 @@ type Part struct {
 	Cache jsontext.Value
 }
 
-// Media is an image, a sound or a document.
-type Media struct {
-	Type   string // media type, "" when it is not known
-	Data   string // base64
-	URL    string // where it is, when Data is empty
-	File   string // the provider's id of it, when both are empty
-	Name   string // file name, "" when it has none
-	Detail string // OpenAI's detail of an image: low, high, auto; "" when it is not said
-}
-
 // A Tool is a function that the model may call.
 type Tool struct {
 	Path        string

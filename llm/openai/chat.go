@@ -2,7 +2,6 @@ package openai
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -233,13 +232,18 @@ func decodeChatReasoning(m *dialect.Message, wire *chatMessage, path string) {
 		d := &wire.ReasoningDetails[i]
 		p := dialect.Part{Kind: dialect.Thinking, Path: path + ".reasoning_details[" + strconv.Itoa(i) + "]", Text: d.Text}
 		signature := d.Signature
-		if d.Type == "reasoning.encrypted" {
+		switch d.Type {
+		case "reasoning.encrypted":
 			p.Kind, signature = dialect.Redacted, d.Data
+		case "reasoning.text":
+		default:
+			m.Parts = append(m.Parts, dialect.Part{Kind: dialect.Opaque, Path: p.Path})
+			continue
 		}
 		p.Origin, p.Signature = dialect.Signature(signature, vendor)
 		if p.Kind == dialect.Redacted {
 			p.Text = p.Signature
-		} else if i > 0 && d.Index == wire.ReasoningDetails[i-1].Index && d.Type == wire.ReasoningDetails[i-1].Type {
+		} else if i > 0 && len(m.Parts) > 0 && d.Index == wire.ReasoningDetails[i-1].Index && d.Type == wire.ReasoningDetails[i-1].Type {
 			before := &m.Parts[len(m.Parts)-1] // as it was streamed
 			before.Text += p.Text
 			if before.Signature += p.Signature; signature != "" {
@@ -281,7 +285,7 @@ func decodeChatPart(r *dialect.Request, wire *chatPart, path string) dialect.Par
 	case wire.Type == "refusal":
 		p.Kind, p.Text = dialect.Refusal, wire.Refusal
 	case wire.Type == "image_url" && wire.ImageURL != nil:
-		p.Kind, p.Media = dialect.Image, mediaOf(wire.ImageURL.URL)
+		p.Kind, p.Media = dialect.Image, dialect.MediaOf(wire.ImageURL.URL)
 		p.Media.Detail = wire.ImageURL.Detail
 		r.Unknown(wire.ImageURL.Rest, path+".image_url", nil)
 	case wire.Type == "input_audio" && wire.InputAudio != nil:
@@ -289,7 +293,7 @@ func decodeChatPart(r *dialect.Request, wire *chatPart, path string) dialect.Par
 		p.Media = dialect.Media{Type: "audio/" + wire.InputAudio.Format, Data: wire.InputAudio.Data}
 		r.Unknown(wire.InputAudio.Rest, path+".input_audio", nil)
 	case wire.Type == "file" && wire.File != nil:
-		p.Kind, p.Media = dialect.Document, mediaOf(wire.File.FileData)
+		p.Kind, p.Media = dialect.Document, dialect.MediaOf(wire.File.FileData)
 		p.Media.File, p.Media.Name = wire.File.FileID, wire.File.Filename
 		r.Unknown(wire.File.Rest, path+".file", nil)
 	default:
@@ -298,29 +302,6 @@ func decodeChatPart(r *dialect.Request, wire *chatPart, path string) dialect.Par
 	}
 	r.Unknown(wire.Rest, path, nil)
 	return p
-}
-
-// mediaOf returns what a URL refers to, or holds (RFC 2397).
-func mediaOf(url string) dialect.Media {
-	rest, ok := strings.CutPrefix(url, "data:")
-	if !ok {
-		return dialect.Media{URL: url}
-	}
-	head, data, ok := strings.Cut(rest, ",")
-	typ, encoded := strings.CutSuffix(head, ";base64")
-	if !ok || !encoded {
-		return dialect.Media{URL: url}
-	}
-	typ, _, _ = strings.Cut(typ, ";")
-	return dialect.Media{Type: typ, Data: data}
-}
-
-// urlOf is the inverse of [mediaOf].
-func urlOf(m *dialect.Media) string {
-	if m.Data == "" {
-		return m.URL
-	}
-	return "data:" + m.Type + ";base64," + m.Data
 }
 
 func decodeChatTool(r *dialect.Request, wire *chatTool, path string) {

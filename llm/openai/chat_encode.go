@@ -194,7 +194,7 @@ func encodeChatMedia(p *dialect.Part) (chatPart, bool) {
 	m := &p.Media
 	switch {
 	case p.Kind == dialect.Image && m.File == "":
-		return chatPart{Type: "image_url", ImageURL: &chatImage{URL: urlOf(m), Detail: m.Detail}}, true
+		return chatPart{Type: "image_url", ImageURL: &chatImage{URL: m.DataURL(), Detail: m.Detail}}, true
 	case p.Kind == dialect.Audio && m.Data != "" && strings.HasPrefix(m.Type, "audio/"):
 		return chatPart{Type: "input_audio", InputAudio: &chatAudio{Data: m.Data, Format: strings.TrimPrefix(m.Type, "audio/")}}, true
 	case p.Kind == dialect.Document && m.URL == "" && m.File == "":
@@ -202,7 +202,7 @@ func encodeChatMedia(p *dialect.Part) (chatPart, bool) {
 		if name == "" {
 			name = "document"
 		}
-		return chatPart{Type: "file", File: &chatFile{FileData: urlOf(m), Filename: name}}, true
+		return chatPart{Type: "file", File: &chatFile{FileData: m.DataURL(), Filename: name}}, true
 	default:
 		return chatPart{}, false
 	}

@@ -1,5 +1,5 @@
-// Package openai speaks the dialects of OpenAI: chat completions, and what its errors
-// look like.
+// Package openai speaks the dialect of OpenAI's chat completions, which many others speak,
+// too.
 //
 // [Chat] reads and writes both sides of it, what clients send and what providers
 // answer, in the canonical form of package dialect. Package llm calls it; nothing
