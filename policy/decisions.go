@@ -16,7 +16,8 @@ type Decisions struct {
 
 // DecisionsOf returns the Decisions for an admitted context. Rules mostly ask one thing
 // of the caller and another of the operation, so that there are few of them. ok is false
-// when a rule compares the two: then only Authorize can tell.
+// when a rule compares the two, or may take so long that it is cut off: then only Authorize can
+// tell.
 func DecisionsOf(ctx context.Context) (d Decisions, ok bool) {
 	a, admitted := ctx.Value(admissionKey{}).(*admission)
 	if !admitted {
@@ -49,7 +50,7 @@ func (r *run) outcomes(ctx context.Context, s *scope, out []byte) ([]byte, bool)
 		for j, e := range set.Expressions {
 			for _, l := range e.leaves {
 				if l.slot < 0 {
-					if l.compares {
+					if l.varies {
 						return nil, false
 					}
 					continue
@@ -58,8 +59,11 @@ func (r *run) outcomes(ctx context.Context, s *scope, out []byte) ([]byte, bool)
 				o := outcome(result.Load())
 				if o == 0 {
 					var err error
-					if o, err = l.evaluate(ctx, s); err == nil {
+					switch o, err = l.evaluate(ctx, s); {
+					case err == nil:
 						result.Store(uint32(o)) // an error is counted when the rule is evaluated
+					case !l.bounded:
+						return nil, false // it may have been cut off, and not be the next time
 					}
 				}
 				out = append(out, byte(o))

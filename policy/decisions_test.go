@@ -97,6 +97,15 @@ func TestDecisionsUnknown(t *testing.T) {
 	if _, ok := DecisionsOf(ctx); ok {
 		t.Error("a rule that compares")
 	}
+	for expression, want := range map[string]bool{
+		`mcp.tool.arguments.all(k, k != 'x')`:                     false, // may be cut off
+		`request.headers['x-team'].split('').exists(v, v == 'r')`: true,
+		`request.headers['absent'].split('').exists(v, v == 'r')`: false, // as this may have been
+	} {
+		if _, ok := DecisionsOf(admit(t, request("X-Team", "read"), nil, []RuleSet{allow(t, expression+" || mcp.tool.name == 'x'")})); ok != want {
+			t.Errorf("%s: %v", expression, ok)
+		}
+	}
 	if _, ok := DecisionsOf(admit(t, request(), nil, nil)); !ok {
 		t.Error("no rules")
 	}

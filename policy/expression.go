@@ -51,8 +51,9 @@ type leaf struct {
 	bounded bool
 	// slot is the place of its result among those that hold for a request, or -1.
 	slot int
-	// compares says that it speaks of the operation and of the caller.
-	compares bool
+	// varies says that what it comes to for an operation is not the same for all callers: it
+	// speaks of both, or may be cut off.
+	varies bool
 }
 
 // String returns the expression as it was written.
@@ -180,7 +181,7 @@ func (c *compilation) leaf(e *exprpb.Expr) (*node, error) {
 		l.slot = c.slots
 		c.slots++
 	} else {
-		l.compares = speaksOfCaller(part.NativeRep().Expr())
+		l.varies = !l.bounded || speaksOfCaller(part.NativeRep().Expr())
 	}
 	c.leaves = append(c.leaves, l)
 	return &node{leaf: l}, nil

@@ -137,7 +137,7 @@ func (e *entry) invalidate(c changes) {
 		return
 	}
 	if unknown != 0 {
-		e.announce(unknown)
+		e.hub.notifyEntry(e, unknown, false)
 	}
 	if e.telling.CompareAndSwap(false, true) {
 		e.tellInTime()
@@ -167,7 +167,7 @@ func (e *entry) tellInTime() {
 			s.mu.Unlock()
 		}
 		if late != 0 {
-			e.announce(late)
+			e.hub.notifyEntry(e, late, false)
 		}
 		if more && !e.gone.Load() {
 			e.tellInTime()
@@ -177,8 +177,8 @@ func (e *entry) tellInTime() {
 	})
 }
 
-// announce tells the clients that show the entry.
-func (e *entry) announce(c changes) { e.hub.notifyEntry(e, c) }
+// announce tells the clients that see something else now.
+func (e *entry) announce(c changes) { e.hub.notifyEntry(e, c, true) }
 
 // watch follows the target's own notifications until ctx ends.
 func (e *entry) watch(ctx context.Context) {

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -62,6 +63,7 @@ type Hub struct {
 	shelf    shelf
 	maxShelf int // bytes of lists
 	keeper   keeper
+	seed     maphash.Seed // of what tells lists apart within the process
 
 	mu       sync.Mutex // taken before the lock of an entry
 	targets  map[targetKey]*held
@@ -113,6 +115,7 @@ func NewHub(opts HubOptions) *Hub {
 		maxShelf:    maxShelf,
 		relisten:    minBackoff,
 		keeper:      keeper{max: maxKept},
+		seed:        maphash.MakeSeed(),
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},
 		streams:     map[*stream]struct{}{},
@@ -213,7 +216,10 @@ func (h *Hub) Commit(live []*Backend) {
 			// What it may hear was decided under rules that are no more.
 			ended = append(ended, s)
 		case differs(previous[s.backend], b):
-			s.policy = b.cfg.PolicyFingerprint
+			if s.policy != b.cfg.PolicyFingerprint {
+				s.sight.lose()
+				s.policy = b.cfg.PolicyFingerprint
+			}
 			told = append(told, s)
 		}
 	}
@@ -308,8 +314,9 @@ func (h *Hub) Drain() {
 	}
 }
 
-// notifyEntry tells the streams that show the entry of the changes.
-func (h *Hub) notifyEntry(e *entry, c changes) {
+// notifyEntry tells the streams that show the entry of the changes; if these are known,
+// those whose clients see them.
+func (h *Hub) notifyEntry(e *entry, c changes, known bool) {
 	h.mu.Lock()
 	var told []*stream
 	for s := range h.streams {
@@ -322,7 +329,11 @@ func (h *Hub) notifyEntry(e *entry, c changes) {
 		if s.live.knows(e, c) {
 			continue // the target itself told it
 		}
-		s.notify(c)
+		if known {
+			s.notify(s.sight.notices(c))
+		} else {
+			s.notify(c)
+		}
 	}
 }
 

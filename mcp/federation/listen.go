@@ -60,7 +60,7 @@ func (q *request) listen(ctx context.Context) error {
 		return err
 	}
 	close(l.acknowledged)
-	followed := &following{q: q}
+	followed := &following{ctx: ctx, q: q, stream: s}
 	defer followed.close()
 	followed.follow(q.b)
 	if s.only != 0 || s.single {
@@ -79,7 +79,9 @@ func (q *request) listen(ctx context.Context) error {
 // following keeps the entries of what a listen stream shows watched. It belongs
 // to the goroutine that serves the stream.
 type following struct {
+	ctx     context.Context
 	q       *request
+	stream  *stream
 	release []func()
 }
 
@@ -95,6 +97,7 @@ func (f *following) follow(b *Backend) {
 		held[i] = e.hold()
 	}
 	f.close()
+	f.stream.see(f.ctx, v)
 	f.release = held
 }
 

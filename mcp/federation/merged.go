@@ -134,6 +134,9 @@ type shown struct {
 	items []int32 // indexes into the merged items; nil with all
 	all   bool
 
+	once sync.Once
+	hash uint64 // see sum
+
 	mu    sync.Mutex
 	pages map[int]weak.Pointer[excerpt] // by the place in the items where they begin
 }
@@ -167,6 +170,9 @@ func (v *view) shownTo(ctx context.Context, k kind, m *merged) (*shown, error) {
 		if ok {
 			s.items = append(s.items, int32(i))
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // what was decided meanwhile may be wrong
 	}
 	if len(s.items) == len(m.items) {
 		s.items, s.all = nil, true

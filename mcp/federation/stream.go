@@ -21,11 +21,13 @@ import (
 type stream struct {
 	sse          *sse
 	backend      string
-	policy       string // the fingerprint of the rules that it goes by; guarded by the hub's lock
+	admitted     string // the fingerprint of the rules that admitted it
+	policy       string // that of the rules that hold now; guarded by the hub's lock
 	isolation    string
 	capabilities string
 	live         *live // of legacy sessions
 	single       bool  // of listen: it follows single resources or tasks
+	sight        sight
 	only         changes
 
 	wake chan struct{} // capacity 1
@@ -39,7 +41,7 @@ type stream struct {
 
 func (b *Backend) newStream(s *sse, c *session.Client) *stream {
 	return &stream{
-		sse: s, backend: b.cfg.Name, policy: b.cfg.PolicyFingerprint, isolation: c.Isolation,
+		sse: s, backend: b.cfg.Name, admitted: b.cfg.PolicyFingerprint, policy: b.cfg.PolicyFingerprint, isolation: c.Isolation,
 		capabilities: string(c.Capabilities), only: allChanged,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -50,6 +52,18 @@ func (b *Backend) newStream(s *sse, c *session.Client) *stream {
 func (s *stream) shows(e *entry) bool {
 	return e.key.session == [16]byte{} && e.key.target.Config().Backend == s.backend && e.key.capabilities == s.capabilities &&
 		(e.key.isolation == "" || e.key.isolation == s.isolation)
+}
+
+// see has the client told of what it may see of v, as long as the rules hold that
+// admitted ctx.
+func (s *stream) see(ctx context.Context, v *view) {
+	h := v.b.hub
+	h.mu.Lock()
+	same := s.policy == s.admitted
+	h.mu.Unlock()
+	if same {
+		s.sight.look(ctx, v)
+	}
 }
 
 // notify has the client told of the changes that it wants to hear of.
@@ -259,6 +273,7 @@ func (l *listening) follow(b *Backend) {
 	if l.release != nil {
 		l.release()
 	}
+	l.stream.see(l.ctx, v)
 	l.release = func() {
 		for _, release := range releases {
 			release()
