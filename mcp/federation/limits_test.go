@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -228,5 +229,44 @@ func TestHangingTargetOnce(t *testing.T) {
 	}
 	if n := asked.Load(); n != first {
 		t.Errorf("the target was asked %d times more", n-first)
+	}
+}
+
+// What is remembered of tasks and elicitations is bounded: the oldest goes, but for a
+// client's own tasks, of which no more are taken.
+func TestTaskLimits(t *testing.T) {
+	g := newGateway(t, Config{Targets: scripts(newScripted(t, "s", false, `{}`))})
+	b := g.backend
+	id := func(n int) string { return fmt.Sprint("t", n) }
+	for i := range maxTasks + 1 {
+		b.remember("alice", taskOf{own: id(i)}, id(i))
+	}
+	if _, ok := b.knownTask("alice", 0, id(0)); ok {
+		t.Error("the oldest task is still known")
+	}
+	if _, ok := b.knownTask("alice", 0, id(1)); !ok {
+		t.Error("a task within the limit is not known")
+	}
+	if _, ok := b.knownTask("bob", 0, id(1)); ok {
+		t.Error("a task is known to another")
+	}
+
+	l, leg := new(live), new(session.Leg)
+	ask := &ask{leg: leg, method: "sampling/createMessage"}
+	for i := range maxClientTasks + 1 {
+		l.ownTasks(ask, []byte(`{"task":{"taskId":"`+id(i)+`"}}`))
+	}
+	about := func(n int) *protocol.Message {
+		return &protocol.Message{Kind: protocol.Request, Method: "tasks/get", Params: []byte(`{"taskId":"` + id(n) + `"}`)}
+	}
+	if !l.mayAskTask(leg, about(maxClientTasks-1)) || l.mayAskTask(leg, about(maxClientTasks)) || l.mayAskTask(new(session.Leg), about(0)) {
+		t.Error("the limit of a client's tasks")
+	}
+
+	for i := range maxElicited + 1 {
+		l.elicit(id(i))
+	}
+	if l.elicited(id(0)) || !l.elicited(id(1)) || !l.elicited(id(maxElicited)) {
+		t.Error("the limit of elicitations")
 	}
 }

@@ -298,6 +298,64 @@ func oldTasks(t *testing.T, name string) *scripted {
 	return s
 }
 
+// Progress of a task goes on after the call that made it, on whatever stream of the
+// session, under the token of that call.
+func TestTaskProgress(t *testing.T) {
+	s := oldTasks(t, "old")
+	var token string
+	made := s.on["tools/call"]
+	s.handle("tools/call", func(x *exchange) string {
+		token = string(protocol.Get([]byte(x.params), "_meta", "progressToken"))
+		return made(x)
+	})
+	progress := func(token string) string {
+		return `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":` + token + `,"progress":1}}`
+	}
+	s.handle("tasks/result", func(x *exchange) string {
+		x.send(progress(token))
+		x.send(progress("77"))
+		return said("done")
+	})
+	g := newGateway(t, Config{Targets: scripts(s)})
+	c := g.caller("2025-11-25", `{}`)
+	events, _ := c.hearing()
+	_, created := c.do("tools/call", "", `"name":"old_slow","task":{}`, `"progressToken":"mine"`)
+	id := member(t, created, "taskId")
+	if _, got := c.do("tasks/result", "", `"taskId":"`+id+`"`, ""); strings.Count(got, "notifications/progress") != 1 || !strings.Contains(got, `"progressToken":"mine"`) {
+		t.Errorf("on the result: %s", got)
+	}
+	eventually(t, "the target is listened to", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.streams > 0 })
+	s.push <- progress("77")
+	s.push <- progress(token)
+	if got := <-events; !strings.Contains(got, `"progressToken":"mine"`) {
+		t.Errorf("on the stream: %s", got)
+	}
+}
+
+// A task is as its target made it or not at all.
+func TestOddTasks(t *testing.T) {
+	s := newScripted(t, "new", true, `{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`)
+	answer := ""
+	s.tool(slowTool, func(*exchange) string { return `"result":{"resultType":"task",` + answer + `}` })
+	g := newGateway(t, Config{Targets: scripts(s)})
+	c := g.caller("2026-07-28", withTasks)
+	for _, tt := range []struct {
+		answer string
+		ok     bool
+	}{
+		{`"taskId":"` + strings.Repeat("x", maxOwnTask) + `"`, true},
+		{`"taskId":"` + strings.Repeat("x", maxOwnTask+1) + `"`, false},
+		{`"taskId":""`, false},
+		{`"taskId":7`, false},
+		{`"x":1`, false},
+	} {
+		answer = tt.answer
+		if got := c.call("new_slow", ""); strings.Contains(got, `"resultType":"task"`) != tt.ok {
+			t.Errorf("%.40s: %.200s", tt.answer, got)
+		}
+	}
+}
+
 // The experimental tasks of 2025-11-25 work between legacy clients and targets.
 func TestLegacyTasks(t *testing.T) {
 	s, without := oldTasks(t, "old"), newScripted(t, "none", false, `{"tools":{}}`)
@@ -440,5 +498,24 @@ func TestClientTasks(t *testing.T) {
 	eventually(t, "the target hears of its task", func() bool { return len(a.reached("notifications/tasks/status")) == 1 })
 	if len(b.reached("notifications/tasks/status")) != 0 {
 		t.Error("another target hears of it, too")
+	}
+}
+
+// Where names carry no target, the seal of a task still tells it.
+func TestBareTasks(t *testing.T) {
+	state := `"status":"working"`
+	a, b := newTasks(t, "a", &state), newTasks(t, "b", &state)
+	a.tool(slowTool, a.on["tools/call"])
+	b.tool(`{"name":"other","inputSchema":{"type":"object"}}`, b.on["tools/call"])
+	g := newGateway(t, Config{Targets: scripts(a, b), PrefixMode: Never})
+	c := g.caller("2026-07-28", withTasks)
+	for tool, s := range map[string]*scripted{"slow": a, "other": b} {
+		id := member(t, c.call(tool, ""), "taskId")
+		if !strings.HasPrefix(id, "t/1+x+") {
+			t.Errorf("the id is %s", id)
+		}
+		if _, got := c.do("tasks/get", id, `"taskId":"`+id+`"`, ""); !strings.Contains(got, `"taskId":"`+id+`"`) || len(s.reached("tasks/get")) != 1 {
+			t.Errorf("%s: %s", tool, got)
+		}
 	}
 }

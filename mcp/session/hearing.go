@@ -62,6 +62,7 @@ func (l *Leg) Hear(ctx context.Context, params []byte, f Forward, emit func(*pro
 	select {
 	case <-h.there:
 	case <-timer.C:
+		h.arrived(nil) // later calls do not wait for it
 	case <-ctx.Done():
 	}
 }

@@ -166,7 +166,7 @@ func bind(dst []byte, purpose string, aad []byte) []byte {
 	return append(dst, aad...)
 }
 
-// Seal returns plain sealed for one purpose ("session", "cursor", "state") and
+// Seal returns plain sealed for one purpose ("session", "cursor", "state", "task") and
 // bound to aad, as base64url text of (len(plain)+45)·4/3 bytes.
 func (s *Sealer) Seal(purpose string, plain, aad []byte) string {
 	k, prefix, aead := s.current()
