@@ -21,10 +21,28 @@ func (q *request) serveLegacy(ctx context.Context) error {
 	if q.msg.Method == "initialize" && q.msg.Kind == protocol.Request && q.header.Get(protocol.HeaderSessionID) == "" {
 		return q.initialize(ctx)
 	}
+	if q.msg.Method == "notifications/initialized" {
+		// It asks nothing of the session, which its client may leave at that.
+		return q.initialized(ctx)
+	}
 	if err := q.openSession(ctx, q.header); err != nil {
 		return err
 	}
 	return q.message(ctx)
+}
+
+// initialized accepts the notification that ends the handshake.
+func (q *request) initialized(ctx context.Context) error {
+	sess, ok := q.b.hub.opts.Sessions.Glance(q.header.Get(protocol.HeaderSessionID), q.b.cfg.Name, q.client.Isolation)
+	if !ok { // or it is elsewhere
+		if err := q.openSession(ctx, q.header); err != nil {
+			return err
+		}
+		sess = q.sess
+	}
+	q.client = sess.Client()
+	q.rec.MCP.ProtocolVersion = q.client.Version
+	return q.accepted()
 }
 
 // openSession finds the session that the header names.

@@ -30,7 +30,8 @@ type Session struct {
 	part    any // federation's
 	done    chan struct{}
 	ended   bool
-	kept    atomic.Bool // it is in all.live
+	kept    atomic.Bool  // it is in all.live
+	used    atomic.Int64 // the sweep after which it was last opened
 }
 
 // An opening is a leg that is being made for all callers that want it.

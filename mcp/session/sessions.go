@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -29,6 +30,8 @@ type Sessions struct {
 	live  *simplelru.LRU[string, *Session] // with parts that are only here
 	ended *simplelru.LRU[[16]byte, time.Time]
 	swept time.Time
+
+	coarse atomic.Int64 // counts sweeps
 }
 
 // SessionsOptions bound a Sessions.
@@ -54,6 +57,8 @@ const (
 	// endedFactor times Live is how many ended sessions are remembered.
 	endedFactor = 10
 	sweepEvery  = time.Minute
+	// idleSweeps is after how many sweeps an opened id that nobody used is let go.
+	idleSweeps = 3
 	// maxHome bounds the address of the home replica.
 	maxHome = 256
 )
@@ -120,9 +125,7 @@ func (s *Sessions) Create(backend string, c Client, legs []*Leg) (*Session, erro
 	s.sweep()
 	if stay || tok.partial || len(left) > 0 {
 		sess.keep()
-	} else {
-		s.opened.Add(sess.id, sess)
-	}
+	} // else its id is all there is to it, until it is used
 	return sess, nil
 }
 
@@ -150,6 +153,16 @@ func (l *Leg) setChanged(f func()) {
 // unknown, expired, ended, of another backend or of another isolation key: these
 // are the same to the client (404).
 func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) {
+	return s.open(id, backend, isolation, true)
+}
+
+// Glance is Open for those who ask nothing of the session: it does not make it one
+// that is held.
+func (s *Sessions) Glance(id, backend, isolation string) (sess *Session, ok bool) {
+	return s.open(id, backend, isolation, false)
+}
+
+func (s *Sessions) open(id, backend, isolation string, hold bool) (sess *Session, ok bool) {
 	s.sweep()
 	s.mu.Lock()
 	sess, ok = s.live.Get(id)
@@ -164,12 +177,14 @@ func (s *Sessions) Open(id, backend, isolation string) (sess *Session, ok bool) 
 		if !s.opts.Sealer.Holds(id) || sess.backend != backend || sess.client.Isolation != isolation || sess.over() {
 			return nil, false
 		}
+		sess.used.Store(s.coarse.Load())
 		return sess, true
 	}
 	sess, ok = s.unseal(id, backend, isolation)
-	if !ok {
-		return nil, false
+	if !ok || !hold {
+		return sess, ok
 	}
+	sess.used.Store(s.coarse.Load())
 	// Of those who open the same id at the same time, all get the same session.
 	if first, ok, _ := s.opened.PeekOrAdd(sess.id, sess); ok {
 		sess = first
@@ -269,6 +284,18 @@ func (s *Sessions) keep(sess *Session) {
 	}
 }
 
+// forgetIdle lets go of opened ids that were not used of late: opening them again
+// takes microseconds.
+func (s *Sessions) forgetIdle(now int64) {
+	for {
+		id, sess, ok := s.opened.GetOldest()
+		if !ok || now-sess.used.Load() < idleSweeps {
+			return
+		}
+		s.opened.Remove(id)
+	}
+}
+
 // sweep ends the sessions that expired, now and then.
 func (s *Sessions) sweep() {
 	now := s.opts.Now()
@@ -278,6 +305,7 @@ func (s *Sessions) sweep() {
 		return
 	}
 	s.swept = now
+	s.forgetIdle(s.coarse.Add(1))
 	var expired []*Session
 	for _, sess := range s.live.Values() {
 		if !now.Before(sess.expires) {

@@ -164,6 +164,19 @@ func TestSessionsAreBounded(t *testing.T) {
 	for range 5 {
 		all = append(all, create(t, s, client("a")))
 	}
+	for _, sess := range all {
+		if _, ok := s.Glance(sess.ID(), "default/b", "a"); !ok {
+			t.Error("not known")
+		}
+	}
+	if n := s.Count(); n != 0 {
+		t.Errorf("%d are held that nobody used", n)
+	}
+	for _, sess := range all {
+		if _, ok := s.Open(sess.ID(), "default/b", "a"); !ok {
+			t.Error("not opened")
+		}
+	}
 	if n := s.Count(); n != 3 {
 		t.Errorf("%d are held", n)
 	}
@@ -481,4 +494,31 @@ func TestSessionKeysChange(t *testing.T) {
 			t.Errorf("with %d keys: %v", len(tt.keys), ok)
 		}
 	}
+}
+
+// An opened id that nobody uses any more is let go, one that is used is not.
+func TestIdleSessionsAreForgotten(t *testing.T) {
+	now := time.Now()
+	s := sessions(t, func(o *SessionsOptions) { o.Now = func() time.Time { return now } })
+	idle, busy := create(t, s, client("a")), create(t, s, client("a"))
+	open := func(sess *Session) *Session {
+		t.Helper()
+		opened, ok := s.Open(sess.ID(), "default/b", "a")
+		if !ok {
+			t.Fatal("not opened")
+		}
+		return opened
+	}
+	first := open(busy)
+	open(idle)
+	for range idleSweeps {
+		now = now.Add(sweepEvery)
+		if open(busy) != first {
+			t.Fatal("a session in use is opened anew")
+		}
+	}
+	if n := s.Count(); n != 1 {
+		t.Errorf("%d are held", n)
+	}
+	open(idle)
 }
