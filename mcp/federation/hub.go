@@ -83,7 +83,8 @@ type Hub struct {
 	living sync.Mutex
 	lives  map[[16]byte]*live // of the sessions that have something under way
 	early  *lru.Cache[callID, time.Time]
-	known  *lru.Cache[string, struct{}] // addresses of other replicas
+	known  *lru.Cache[string, struct{}]   // addresses of other replicas
+	moved  *lru.Cache[[16]byte, struct{}] // sessions that have lists of their own, elsewhere
 
 	parking sync.Mutex
 	parked  map[string]*parked // calls that wait for their retry, by id
@@ -128,6 +129,7 @@ func NewHub(opts HubOptions) *Hub {
 	// The sizes are positive, so there is no error.
 	h.entries, _ = lru.NewWithEvict(maxEntries, func(_ entryKey, e *entry) { e.gone.Store(true); e.stopWatch(); e.empty() })
 	h.early, _ = lru.New[callID, time.Time](maxEarly)
+	h.moved, _ = lru.New[[16]byte, struct{}](maxEarly)
 	h.known, _ = lru.New[string, struct{}](maxKnown)
 	h.drained, h.drain = context.WithCancel(context.Background())
 	h.limiters, _ = lru.New[string, *rate.Limiter](maxLimiters)

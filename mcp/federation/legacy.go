@@ -130,8 +130,12 @@ func (q *request) message(ctx context.Context) error {
 }
 
 // needsHome reports whether the request asks for what only the home of a session
-// knows, or changes it: tasks are remembered there, on both sides.
+// knows, or changes it: tasks are remembered there, on both sides, and lists that are
+// the session's own.
 func (q *request) needsHome() bool {
+	if q.b.hub.moved.Contains(q.sess.Nonce()) {
+		return q.msg.Method != "ping"
+	}
 	switch q.msg.Method {
 	case "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list":
 		return true
@@ -278,7 +282,7 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 	}
 	b.hub.forget(sess.Nonce())
 	// Targets may wait for the calls of the session, which also run elsewhere.
-	b.hub.tellEnded(ctx, sess.Nonce())
+	b.hub.tellPeers(ctx, peerEnded, sess.Nonce())
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	sess.End(ctx, b.targets...)

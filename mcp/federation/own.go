@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"crypto/sha256"
 	"maps"
 
@@ -72,6 +73,7 @@ func (v *voice) changedAlone(c changes) {
 	}
 	v.live.hold(v.sess)
 	v.live.mu.Lock()
+	first := len(v.live.own.targets) == 0
 	if !v.live.own.targets[t] {
 		targets := maps.Clone(v.live.own.targets)
 		if targets == nil {
@@ -83,6 +85,10 @@ func (v *voice) changedAlone(c changes) {
 	}
 	s := v.live.stream
 	v.live.mu.Unlock()
+	if first && v.sess.AtHome() {
+		// Before the client hears of it, which asks any replica then.
+		v.b.hub.tellPeers(context.Background(), peerOwn, v.sess.Nonce())
+	}
 	if s != nil {
 		s.notify(c)
 	}
@@ -158,6 +164,9 @@ func (q *request) shareAgain(v *view) {
 	}
 	if len(left) < len(l.own.targets) {
 		l.own = owned{targets: left, seen: seen}
+		if h, nonce := q.b.hub, l.nonce; len(left) == 0 && q.sess.AtHome() {
+			h.spawn(func(ctx context.Context) { h.tellPeers(ctx, peerShared, nonce) })
+		}
 	}
 }
 

@@ -40,6 +40,8 @@ const (
 	PeerRequest = "request"
 	peerCall    = "call"  // a call runs away from the home of its session
 	peerEnded   = "ended" // a session has ended
+	peerOwn     = "own"   // a session has lists of its own, at home
+	peerShared  = "shared"
 )
 
 const (
@@ -369,6 +371,12 @@ func (h *Hub) ServePeer(w http.ResponseWriter, r *http.Request) {
 	switch r.Header.Get(PeerHeader) {
 	case peerCall:
 		w.WriteHeader(h.peerCall(r.Context(), n))
+	case peerOwn:
+		h.moved.Add(n.Session, struct{}{})
+		w.WriteHeader(http.StatusNoContent)
+	case peerShared:
+		h.moved.Remove(n.Session)
+		w.WriteHeader(http.StatusNoContent)
 	case peerEnded:
 		h.forget(n.Session)
 		h.opts.Sessions.Ended(n.Session)
@@ -422,9 +430,9 @@ func (h *Hub) forget(nonce [16]byte) {
 	h.trails.forget(nonce)
 }
 
-// tellEnded tells the replicas that are known here that a session has ended: they
-// could serve it without asking.
-func (h *Hub) tellEnded(ctx context.Context, nonce [16]byte) {
+// tellPeers tells the replicas that are known here of a session that they could
+// serve without asking: that it has ended, or has lists of its own.
+func (h *Hub) tellPeers(ctx context.Context, kind string, nonce [16]byte) {
 	if h.opts.Peers == nil || h.addr() == "" {
 		return
 	}
@@ -433,7 +441,7 @@ func (h *Hub) tellEnded(ctx context.Context, nonce [16]byte) {
 	var telling sync.WaitGroup
 	for _, addr := range h.known.Keys() {
 		telling.Go(func() {
-			if _, err := h.note(ctx, addr, peerEnded, peerNote{Session: nonce}); err != nil {
+			if _, err := h.note(ctx, addr, kind, peerNote{Session: nonce}); err != nil {
 				h.known.Remove(addr) // until it is heard of again
 			}
 		})
