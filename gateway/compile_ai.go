@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -53,6 +55,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	}
 	p := &llm.Provider{Name: name}
 	var auth *v1alpha1.AuthToken
+	home := "" // of the vendor's API, where each customer has one
 	switch {
 	case spec.OpenAI != nil:
 		p.Vendor, p.Model, auth = llm.OpenAI, spec.OpenAI.Model, &spec.OpenAI.AuthToken
@@ -63,6 +66,11 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	case spec.Gemini != nil:
 		p.Vendor, p.Model, p.APIVersion, p.Compat, auth = llm.Gemini, spec.Gemini.Model, spec.Gemini.APIVersion, spec.Gemini.Compat, &spec.Gemini.AuthToken
 		path += ".gemini"
+	case spec.AzureOpenAI != nil:
+		a := spec.AzureOpenAI
+		p.Vendor, p.Model, p.APIVersion, auth = llm.AzureOpenAI, a.DeploymentName, a.APIVersion, &a.AuthToken
+		home = endpointHost(a.Endpoint)
+		path += ".azureOpenAI"
 	default:
 		c.add(o, path, unserved, "%s is not served yet: routes to this backend answer 500", blockOf(spec))
 		return nil
@@ -74,7 +82,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	if spec.Path != nil {
 		p.Path = spec.Path.Full
 	}
-	host, port := p.Vendor.Host(), int32(443)
+	host, port := cmp.Or(home, p.Vendor.Host()), int32(443)
 	if spec.Host != "" {
 		host, port = spec.Host, spec.Port
 	}
@@ -92,11 +100,18 @@ func blockOf(spec *v1alpha1.LLMProvider) string {
 	switch {
 	case spec.VertexAI != nil:
 		return "vertexAI"
-	case spec.AzureOpenAI != nil:
-		return "azureOpenAI"
 	default:
 		return "bedrock"
 	}
+}
+
+// endpointHost returns the host of an endpoint, from which a scheme and a path are taken off.
+func endpointHost(endpoint string) string {
+	if _, rest, ok := strings.Cut(endpoint, "://"); ok {
+		endpoint = rest
+	}
+	host, _, _ := strings.Cut(endpoint, "/")
+	return host
 }
 
 // providerPool returns the pool of a host, which all providers there share: by https on

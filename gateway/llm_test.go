@@ -43,7 +43,7 @@ func newOpenAIServer(t *testing.T) *openAIServer {
 func (s *openAIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
-	s.path, s.asked, s.head, s.body = r.URL.Path, r.Host, r.Header.Clone(), body
+	s.path, s.asked, s.head, s.body = r.URL.RequestURI(), r.Host, r.Header.Clone(), body
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	var req openai.ChatCompletionNewParams
@@ -294,5 +294,56 @@ spec:
 	}
 	if r := g.do("POST", g.url("8080", "/llm/model"), strings.NewReader(`{}`)); r.Status != 404 {
 		t.Errorf("at the assumed path: %v", r)
+	}
+}
+
+// Azure is asked for the deployment, at the paths of each of its versions.
+func TestLLMAzure(t *testing.T) {
+	s := newOpenAIServer(t)
+	for version, want := range map[string]string{
+		"2024-10-21": "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21",
+		"v1":         "/openai/v1/chat/completions",
+		"preview":    "/openai/v1/chat/completions?api-version=preview",
+	} {
+		g := start(t, s.provider("azureOpenAI: {endpoint: https://name.openai.azure.com/, deploymentName: my-gpt, apiVersion: "+version+", authToken: {kind: Inline, inline: k}}"))
+		client := openAIClient(g.url("8080", "/llm/model/v1"))
+		if _, err := client.Chat.Completions.New(t.Context(), hello("hi")); err != nil {
+			t.Fatal(err)
+		}
+		path, _, head, body := s.seen()
+		if path != want || head.Get("Api-Key") != "k" || head.Get("Authorization") != "" || !strings.Contains(body, `"model":"my-gpt"`) {
+			t.Errorf("%s: asked at %s with %v: %s", version, path, head, body)
+		}
+	}
+}
+
+// Without host and port a provider is at its own place, by https, which is checked.
+func TestLLMPlaces(t *testing.T) {
+	for spec, want := range map[string]string{
+		"openai: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/api.openai.com:443",
+		"anthropic: {authToken: {kind: Inline, inline: k}}": "LLM/tls/api.anthropic.com:443",
+		"gemini: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/generativelanguage.googleapis.com:443",
+		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": "LLM/tls/name.openai.azure.com:443",
+	} {
+		rt, err := NewRuntime(RuntimeOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot, _ := Compile(load(t, `
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: model}
+spec:
+  type: AI
+  ai:
+    llm: {`+spec+`}
+`), rt)
+		var got []string
+		for identity := range snapshot.pools {
+			got = append(got, identity)
+		}
+		if diff := cmp.Diff([]string{want}, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", spec, diff)
+		}
 	}
 }

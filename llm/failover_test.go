@@ -229,7 +229,7 @@ func TestFailoverFailsTwice(t *testing.T) {
 			} else if w.Code != 503 || got != last {
 				t.Errorf("%s: %d %s", name, w.Code, got)
 			}
-			if rec.ErrorType != "server_error" || rec.Attempts != 2 {
+			if rec.ErrorType != "503" || rec.Attempts != 2 {
 				t.Errorf("%s: error %q after %d attempts", name, rec.ErrorType, rec.Attempts)
 			}
 		}
@@ -257,7 +257,7 @@ func TestBreakAfterContent(t *testing.T) {
 		"reset":     {io.MultiReader(strings.NewReader(role+hello), broken{}), "upstream_failed"},
 		"stalled":   {says(role + hello), "upstream_timeout"},
 		"malformed": {strings.NewReader(role + hello + "data: {\n\n" + stop + done), "upstream_failed"},
-		"an error":  {strings.NewReader(role + hello + "data: {\"error\":{\"message\":\"oops\",\"type\":\"server_error\"}}\n\n"), "server_error"},
+		"an error":  {strings.NewReader(role + hello + "data: {\"error\":{\"message\":\"oops\",\"type\":\"server_error\"}}\n\n"), "500"},
 		"[DONE]":    {strings.NewReader(role + hello + done), "upstream_failed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
@@ -58,9 +57,9 @@ func (a *attempt) says(e *dialect.Error, h http.Header, body []byte) (*failure, 
 		return f, nil
 	case e.Status == http.StatusUnauthorized && !a.provider.Credential.Passthrough:
 		// Whose key it is, is not the client's business, and what is said of it neither.
-		a.cfg.Logger.Error("LLM provider refuses the credential", "backend", a.cfg.Name, "provider", a.provider.label(), "reason", e.Message)
+		a.cfg.Logger.Error("LLM provider refuses the credential", "backend", a.cfg.Name, "provider", a.provider.label())
 		a.refused = e
-		return nil, a.out.fail(a.query, &failure{err: fault.Wrap(fault.UpstreamFailed, errors.New(e.Error()), "the provider refuses the gateway's credential")})
+		return nil, a.out.fail(a.query, &failure{err: fault.New(fault.UpstreamFailed, "the provider refuses the gateway's credential")})
 	case e.Status == http.StatusForbidden:
 		a.cfg.Logger.Error("LLM provider refuses a request", "backend", a.cfg.Name, "provider", a.provider.label(), "reason", e.Message)
 	}
@@ -174,12 +173,4 @@ func writeError(w http.ResponseWriter, d clientDialect, e *dialect.Error, h http
 	header.Del("Content-Length")
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(d.EncodeError(e)) // a client that is gone needs no error
-}
-
-// code returns what the record calls an error that a provider said.
-func code(e *dialect.Error) string {
-	if e.Type != "" && strings.Trim(e.Type, "abcdefghijklmnopqrstuvwxyz_") == "" {
-		return e.Type
-	}
-	return strconv.Itoa(e.Status)
 }

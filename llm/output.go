@@ -2,6 +2,7 @@ package llm
 
 import (
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (o *output) fail(q *query, f *failure) error {
 	}
 	q.rec.Err = f.err
 	if q.rec.ErrorType = fault.Of(f.err).Code.String(); f.says != nil {
-		q.rec.ErrorType = code(e)
+		q.rec.ErrorType = strconv.Itoa(e.Status)
 	}
 	switch {
 	case o.began:

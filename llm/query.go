@@ -39,11 +39,11 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	if op.fault != nil {
 		return op.fault
 	}
-	rec := telemetry.FromContext(r.Context())
-	rec.LLM.Operation = op.form.operation()
 	if op.models {
 		return b.serveModels(w)
 	}
+	rec := telemetry.FromContext(r.Context())
+	rec.LLM.Operation = op.form.operation()
 	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.form.codec()}
 	if err := q.readBody(w, r, op); err != nil {
 		return err
@@ -115,8 +115,9 @@ func (q *query) answer() error {
 func (q *query) ask(p *Provider) (*failure, error) {
 	rec := q.rec
 	rec.LLM.Provider, rec.LLM.Name = p.Vendor.String(), p.Name
+	rec.LLM.ResponseModel, rec.LLM.FinishReason, rec.LLM.Usage = "", "", telemetry.TokenUsage{} // of an attempt before
 	if p.Fault != nil {
-		return &failure{err: p.Fault, unreachable: true}, nil
+		return &failure{err: p.Fault, unable: true}, nil
 	}
 	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
 	var ok bool

@@ -18,13 +18,14 @@ const (
 	OpenAI Vendor = iota
 	Anthropic
 	Gemini
+	AzureOpenAI
 )
 
 // String returns the vendor's gen_ai.provider.name.
 func (v Vendor) String() string { return vendorOf(v).name() }
 
 // Host returns the host at which the vendor's API is, which is reached by https on port
-// 443.
+// 443; "" where that is for the configuration to say.
 func (v Vendor) Host() string { return vendorOf(v).host() }
 
 // A vendor is what package llm has to know of a [Vendor], a file each.
@@ -49,6 +50,8 @@ func vendorOf(v Vendor) vendor {
 		return anthropicAPI{}
 	case Gemini:
 		return geminiAPI{}
+	case AzureOpenAI:
+		return azureOpenAI{}
 	default:
 		return openAI{}
 	}

@@ -38,7 +38,7 @@ type Record struct {
 	BytesSent    int64         // body bytes sent
 	BytesRead    int64         // body bytes read
 	Duration     time.Duration // set by Account.End, unless it is set before
-	ErrorType    string        // fault.Code.String(), a JSON-RPC code, or tool_error; "" when all went well
+	ErrorType    string        // fault.Code.String(), a JSON-RPC code, tool_error, or the status of an LLM provider; "" when all went well
 	Err          error         // what the operator should read about it; nil when all went well
 	Principal    string        // what authentication established; never a metric label
 	UpstreamHost string        // address the last attempt went to

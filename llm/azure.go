@@ -1,0 +1,42 @@
+package llm
+
+import (
+	"net/http"
+	"net/url"
+)
+
+// azureOpenAI is a deployment of Azure OpenAI: OpenAI's dialects at paths of its own. It is
+// asked by the name of the deployment, whatever the client asks for.
+type azureOpenAI struct{}
+
+func (azureOpenAI) name() string { return "azure.ai.openai" }
+
+// host is empty: each resource has its own.
+func (azureOpenAI) host() string { return "" }
+
+func (azureOpenAI) speaks(p *Provider, client form) (form, bool) { return openAI{}.speaks(p, client) }
+
+// target knows the two layouts: v1, of which preview is a part, and those that are dated.
+func (azureOpenAI) target(p *Provider, f form, model string, _ bool) string {
+	operation := "/chat/completions"
+	if f == respond {
+		operation = "/responses"
+	}
+	switch p.APIVersion {
+	case "v1":
+		return "/openai/v1" + operation
+	case "preview":
+		return "/openai/v1" + operation + "?api-version=preview"
+	}
+	query := "?api-version=" + url.QueryEscape(p.APIVersion)
+	if f == respond {
+		return "/openai" + operation + query
+	}
+	return "/openai/deployments/" + url.PathEscape(model) + operation + query
+}
+
+func (azureOpenAI) credential(*Provider, string) (header, prefix string) { return "Api-Key", "" }
+
+func (azureOpenAI) headers(_ *Provider, out, in http.Header) {
+	pass(out, in, "X-Client-Request-Id", "X-Ms-Client-Request-Id")
+}
