@@ -215,10 +215,11 @@ func (l *subscriptions) subscribe(target int, s *subscription) {
 	defer cancel()
 	wanted := s.ids
 	s.ids = [subjects]map[string]string{}
-	d, err := t.Discover(ctx, l.q.client, l.q.forward)
-	if err != nil {
+	d := l.q.discovery(ctx, target)
+	if d == nil {
 		return
 	}
+	var err error
 	if !has(d.Capabilities, "resources", "subscribe") {
 		wanted[followedResources] = nil
 	}

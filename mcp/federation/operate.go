@@ -316,11 +316,24 @@ func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, releas
 	return leg, release, err
 }
 
+// discovery returns what a target says about itself, nil when that is not known. One
+// that is left alone is not asked for it.
+func (q *request) discovery(ctx context.Context, target int) *session.Discovery {
+	if q.b.breakers[target].broken.Load() {
+		return nil
+	}
+	d, err := q.b.targets[target].Discover(ctx, q.client, q.forward)
+	if err != nil {
+		return nil
+	}
+	return d
+}
+
 // lacks reports whether a target says that it does not have a capability. What is not
 // known is for the target to tell.
 func (q *request) lacks(ctx context.Context, target int, capability ...string) bool {
-	d, err := q.b.targets[target].Discover(ctx, q.client, q.forward)
-	return err == nil && !has(d.Capabilities, capability...)
+	d := q.discovery(ctx, target)
+	return d != nil && !has(d.Capabilities, capability...)
 }
 
 // set returns the edit that puts a string at path.
@@ -369,6 +382,7 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 		case ok && state == stateURLs && urlsDeclined(responses):
 			return q.refuse(http.StatusOK, protocol.Errorf(protocol.CodeInvalidRequest, "the user did not agree to what the server needs"))
 		case ok && state == stateURLs:
+			edits = append(edits, protocol.Edit{Path: []string{"requestState"}})
 		case ok:
 			id, addr, _ := strings.Cut(strings.TrimPrefix(state, stateParked), "@")
 			if q.b.hub.other(addr) {

@@ -267,8 +267,8 @@ func (q *request) augment(ctx context.Context, r *relayed, tool *item) {
 	if !asked && !tool.onlyTask {
 		return
 	}
-	d, err := q.b.targets[r.target].Discover(ctx, q.client, q.forward)
-	takes := err == nil && takesTask(d)
+	d := q.discovery(ctx, r.target)
+	takes := d != nil && takesTask(d)
 	knows := q.client.Version == protocol.Version20251125
 	if asked && takes && knows {
 		return
