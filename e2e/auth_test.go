@@ -437,3 +437,41 @@ func between(text, before, after string) string {
 	out, _, _ := strings.Cut(rest, after)
 	return out
 }
+
+// A request that one replica passes on to another is authenticated there, too: by the same credential, in
+// whatever header, and for the same caller.
+func TestReplicasAuthenticate(t *testing.T) {
+	t.Parallel()
+	s := startStateful(t)
+	r := startReplicas(t, static("old", s.port, "/")+`
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: keys}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default}]
+  apiKeyAuthentication: {secretRef: {name: keys}, location: {header: {name: x-api-key}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {alice: key-of-alice, bob: key-of-bob}
+`)
+	status, answer, h := r.raw(t, 0, http.MethodPost, initialize, "X-Api-Key", "key-of-alice")
+	id := h.Get("Mcp-Session-Id")
+	if status != http.StatusOK || id == "" {
+		t.Fatalf("%d %s", status, answer)
+	}
+	const setLevel = `{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"debug"}}` // which the home serves
+	for i := range r.gateways {
+		for key, want := range map[string]int{"key-of-alice": http.StatusOK, "key-of-bob": http.StatusNotFound, "": http.StatusUnauthorized, "key-of-mallory": http.StatusUnauthorized} {
+			header := []string{"Mcp-Session-Id", id}
+			if key != "" {
+				header = append(header, "X-Api-Key", key)
+			}
+			if status, answer, _ := r.raw(t, i, http.MethodPost, setLevel, header...); status != want || want == http.StatusOK && strings.Contains(answer, `"error"`) {
+				t.Errorf("replica %d, %q: %d %s, want %d", i, key, status, answer, want)
+			}
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -217,6 +218,10 @@ func (c *compiler) keyServer(o object, path string, spec *v1alpha1.RemoteJWKS) (
 		s.url = u
 		port := cmp.Or(u.Port(), map[string]string{"https": "443"}[u.Scheme], "80")
 		s.addresses = []string{net.JoinHostPort(u.Hostname(), port)}
+		if spec.BackendRef == nil && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
+			c.add(o, path+".url", finding{class: config.Warning, code: config.CodeKeys, help: "use https"},
+				"the keys are fetched in plain text: whoever stands between the gateway and %s can make tokens", u.Hostname())
+		}
 	} else {
 		s.url = &url.URL{Scheme: "http", Host: spec.BackendRef.Name, Path: "/" + strings.TrimPrefix(spec.JWKSPath, "/")}
 	}
@@ -238,6 +243,15 @@ func (c *compiler) keyServer(o object, path string, spec *v1alpha1.RemoteJWKS) (
 		return s, ok
 	}
 	return s, true
+}
+
+// isLoopbackHost reports whether a host is this machine.
+func isLoopbackHost(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
 }
 
 // keyBackend resolves the backendRef of a key set.
