@@ -158,7 +158,7 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 
 // serve takes the request through accept, match and admit to its backend.
 func (f *front) serve(x *exchange, r *http.Request) error {
-	if err := x.accept(r, f.server.opts.BodyGrace); err != nil {
+	if err := x.accept(r, &f.server.bodies); err != nil {
 		return err
 	}
 	snapshot := f.server.snapshot.Load()
@@ -224,7 +224,7 @@ func (r *rule) crossOrigin(h http.Header, req *http.Request) {
 }
 
 // accept checks the head of the request and notes what is known of it.
-func (x *exchange) accept(r *http.Request, grace time.Duration) error {
+func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
 	source, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err == nil {
 		x.rec.Source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
@@ -247,7 +247,7 @@ func (x *exchange) accept(r *http.Request, grace time.Duration) error {
 	}
 	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous}
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body = requestBody{ReadCloser: r.Body, rec: &x.rec, w: x.writer.ResponseWriter, grace: grace}
+		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace = r.Body, &x.rec, x.writer.ResponseWriter, grace
 		r.Body = &x.body
 	}
 	return nil

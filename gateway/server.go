@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -63,6 +64,7 @@ type Server struct {
 	snapshot atomic.Pointer[Snapshot]
 	inflight counter
 	conns    atomic.Int64
+	bodies   lifetime.Watchdog // over those that are being read
 
 	// base is the context of all requests; it ends when those that are still under
 	// way at the end of the drain are to be cut off.
@@ -106,6 +108,7 @@ func NewServer(opts Options) *Server {
 		pending:  map[int]error{},
 		drained:  make(chan struct{}),
 	}
+	s.bodies.After = opts.BodyGrace
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)

@@ -6,9 +6,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -93,12 +95,18 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // sends it too slowly: a time of grace, and a second for each KiB.
 type requestBody struct {
 	io.ReadCloser
-	rec     *telemetry.Record
-	w       http.ResponseWriter
-	grace   time.Duration
-	start   time.Time // of the first read
-	guarded bool      // a read deadline is set
-	slow    bool
+	rec   *telemetry.Record
+	w     http.ResponseWriter
+	grace *lifetime.Watchdog
+	watch lifetime.Watch
+	begun bool
+	slow  bool
+
+	mu    sync.Mutex
+	start time.Time // of the first read
+	read  int64
+	over  bool // nobody waits for more
+	late  bool // it was given up
 }
 
 // slowest is how slow a client may be, in bytes a second.
@@ -106,24 +114,40 @@ const slowest = 1 << 10
 
 // Read implements [io.Reader].
 func (b *requestBody) Read(p []byte) (int, error) {
-	if b.start.IsZero() {
+	if !b.begun {
+		b.begun = true
 		b.start = time.Now()
-	}
-	allowed := b.grace + time.Duration(b.rec.BytesRead)*time.Second/slowest
-	control := http.NewResponseController(b.w)
-	if err := control.SetReadDeadline(b.start.Add(allowed)); err == nil {
-		b.guarded = true
+		b.grace.Start(&b.watch, b.check)
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.rec.BytesRead += int64(n)
-	if err != nil {
-		if os.IsTimeout(err) {
-			b.slow = true
-			err = fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
-		}
-		b.release()
+	if err == nil {
+		b.mu.Lock()
+		b.read += int64(n)
+		b.mu.Unlock()
+		return n, nil
 	}
+	if os.IsTimeout(err) {
+		b.slow = true
+		err = fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
+	}
+	b.release()
 	return n, err
+}
+
+// check gives up on the client unless it has sent enough by now.
+func (b *requestBody) check() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	allowed := b.grace.After + time.Duration(b.read)*time.Second/slowest
+	switch left := time.Until(b.start.Add(allowed)); {
+	case b.over:
+	case left > 0:
+		b.watch.ResetTo(left)
+	default:
+		b.late = true
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Unix(1, 0)) // a closed connection needs none
+	}
 }
 
 // Close implements [io.Closer].
@@ -132,10 +156,16 @@ func (b *requestBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// release takes the deadline away, which would otherwise end a long answer.
+// release ends the watch. The deadline, if there is one now, would otherwise end a long answer.
 func (b *requestBody) release() {
-	if b.guarded && !b.slow {
-		b.guarded = false
-		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // a closed connection needs none
+	if !b.begun {
+		return
 	}
+	b.watch.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over && b.late && !b.slow {
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // likewise
+	}
+	b.over = true
 }

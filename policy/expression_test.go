@@ -256,7 +256,8 @@ func TestFailuresAreCounted(t *testing.T) {
 // TestNativeComparison holds that a comparison decided natively comes to what the
 // interpreter makes of it.
 func TestNativeComparison(t *testing.T) {
-	attributes := []string{"mcp.method", "mcp.tool.name", "mcp.tool.target", "mcp.prompt.name", "mcp.resource.target", ".mcp.tool.name"}
+	attributes := []string{"mcp.method", "mcp.tool.name", "mcp.tool.target", "mcp.prompt.name", "mcp.resource.target", ".mcp.tool.name",
+		`request.headers["x-team"]`, `request.headers["X-TEAM"]`, `request.headers["host"]`, `request.headers["absent"]`, `request.headers[""]`}
 	texts := []string{"", "a", "ab", "b", "ü", "tools/call"}
 	forms := []string{`%s == '%s'`, `%s != '%s'`, `%s in ['x', '%s']`, `%s in [] || '%s' == 'x'`, `%s.startsWith('%s')`, `%s.endsWith('%s')`, `%s.contains('%s')`}
 	native := 0
@@ -270,7 +271,7 @@ func TestNativeComparison(t *testing.T) {
 			Kind: Kind(rapid.IntRange(0, 3).Draw(t, "kind")), Method: rapid.SampledFrom(texts).Draw(t, "method"),
 			Name: rapid.SampledFrom(texts).Draw(t, "name"), Target: rapid.SampledFrom(texts).Draw(t, "target"),
 		}
-		s := newScope(request(), nil, &op)
+		s := newScope(request("X-Team", "ab"), nil, &op)
 		s.open = rapid.Bool().Draw(t, "open")
 		for _, l := range e.leaves {
 			if l.comparison == nil {

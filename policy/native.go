@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -9,12 +11,13 @@ import (
 	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 )
 
-// A comparison is a leaf of the most common form, a name or method of the operation
+// A comparison is a leaf of the most common form, a name or method of the operation or a header
 // against literals, which is decided without an interpreter: a list of tools asks
 // thousands of them. It comes to what CEL would.
 type comparison struct {
-	kind   Kind // of the item; 0 is mcp.method
-	target bool // the item's target, else its name
+	header string // in canonical form; if it is empty:
+	kind   Kind   // of the item; 0 is mcp.method
+	target bool   // the item's target, else its name
 	test   func(string) bool
 }
 
@@ -68,8 +71,15 @@ func nativeComparison(e *exprpb.Expr) *comparison {
 	return c
 }
 
-// comparedAttribute recognises mcp.method and mcp.<kind>.<name or target>.
+// comparedAttribute recognises request.headers[<literal>], mcp.method and mcp.<kind>.<name or target>.
 func comparedAttribute(e *exprpb.Expr) *comparison {
+	if call := e.GetCallExpr(); call.GetFunction() == operators.Index && len(call.GetArgs()) == 2 {
+		name, ok := literal(call.GetArgs()[1])
+		if path := selection(call.GetArgs()[0]); !ok || name == "" || !slices.Equal(path, []string{"request", "headers"}) {
+			return nil
+		}
+		return &comparison{header: http.CanonicalHeaderKey(name)}
+	}
 	path := selection(e)
 	if len(path) < 2 || path[0] != "mcp" {
 		return nil
@@ -126,10 +136,18 @@ func literals(e *exprpb.Expr) ([]string, bool) {
 	return out, true
 }
 
+// errNoHeader is what CEL says of a key that a map does not have.
+var errNoHeader = errors.New("no such key")
+
 // evaluate returns what the comparison comes to for s.
 func (c *comparison) evaluate(s *scope) (outcome, error) {
 	var text string
 	switch {
+	case c.header != "":
+		var ok bool
+		if text, ok = s.headers.value(c.header); !ok {
+			return isError, errNoHeader
+		}
 	case c.kind == 0 && s.method != "":
 		text = s.method
 	case c.kind != 0 && s.kind == c.kind:

@@ -294,7 +294,11 @@ func (m *headerMap) lookup(key ref.Val) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	canonical := http.CanonicalHeaderKey(string(name))
+	return m.value(http.CanonicalHeaderKey(string(name)))
+}
+
+// value returns a header by its canonical name.
+func (m *headerMap) value(canonical string) (string, bool) {
 	if canonical == "Host" { // net/http keeps it apart from the others
 		return m.r.Host, m.r.Host != ""
 	}

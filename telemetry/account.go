@@ -67,8 +67,11 @@ func (a *Account) Passed(r *Record) {
 
 // policy returns the object whose rule denied the request, as the error that did it says.
 func (r *Record) policy() string {
+	if r.Err == nil {
+		return ""
+	}
 	var d interface{ DecidedBy() string }
-	if r.Err != nil && errors.As(r.Err, &d) {
+	if errors.As(r.Err, &d) {
 		return d.DecidedBy()
 	}
 	return ""

@@ -77,6 +77,14 @@ func (l *line) quote(s string) {
 
 // bare reports whether s can stand without quotes in the text format.
 func bare(s string) bool {
+	for i := 0; ; i++ {
+		if i == len(s) {
+			return true
+		}
+		if c := s[i]; c <= ' ' || c > '~' || c == '=' || c == '"' {
+			break // it takes a closer look
+		}
+	}
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return r == ' ' || r == '=' || r == '"' || !unicode.IsPrint(r)
 	})

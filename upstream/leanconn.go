@@ -22,6 +22,8 @@ type leanConn struct {
 	buf      []byte // buf[pos:end] was read and is not used yet; nil at rest
 	pos, end int
 	poll     func(fd uintptr) bool // what await reads with
+	look     func(fd uintptr) bool // what quiet reads with
+	silent   bool                  // what it found
 	abort    func()                // makes whatever is going on on the connection fail at once
 	polled   error                 // what it met
 }

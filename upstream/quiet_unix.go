@@ -13,14 +13,15 @@ func (c *leanConn) quiet() bool {
 	if c.raw == nil {
 		return true
 	}
-	quiet := false
-	err := c.raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		n, err := syscall.Read(int(fd), one[:])
-		quiet = n < 0 && (err == syscall.EAGAIN || err == syscall.EWOULDBLOCK)
-		return true
-	})
-	return err == nil && quiet
+	if c.look == nil {
+		c.look = func(fd uintptr) bool {
+			var one [1]byte
+			n, err := syscall.Read(int(fd), one[:])
+			c.silent = n < 0 && (err == syscall.EAGAIN || err == syscall.EWOULDBLOCK)
+			return true
+		}
+	}
+	return c.raw.Read(c.look) == nil && c.silent
 }
 
 // await reads something into the buffer, which is empty, and holds none while it waits.

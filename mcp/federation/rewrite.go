@@ -88,7 +88,7 @@ func contentBlock(block []byte, rename func(string) string) ([]byte, bool) {
 		return block, false
 	}
 	var edits []protocol.Edit
-	switch typ, _ := protocol.GetString(block, "type"); typ {
+	switch typ, _ := protocol.Text(protocol.Get(block, "type")); string(typ) {
 	case "resource_link":
 		if e, ok := uriEdit(block, rename, "uri"); ok {
 			edits = append(edits, e)
@@ -111,14 +111,21 @@ func elements(arr []byte, f func([]byte) ([]byte, bool)) (out []byte, changed bo
 	if len(arr) == 0 || arr[0] != '[' {
 		return arr, false
 	}
-	out = append(make([]byte, 0, len(arr)+64), '[')
+	n := 0 // elements before this one, as they were
 	for e := range protocol.Elements(arr) {
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
 		if len(e) > 0 && e[0] == '{' {
 			r, ok := f(e)
-			e, changed = r, changed || ok
+			if ok && !changed {
+				changed, out = true, firstElements(arr, n)
+			}
+			e = r
+		}
+		n++
+		if !changed {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
 		}
 		out = append(out, e...)
 	}
@@ -126,6 +133,21 @@ func elements(arr []byte, f func([]byte) ([]byte, bool)) (out []byte, changed bo
 		return arr, false
 	}
 	return append(out, ']'), true
+}
+
+// firstElements returns the beginning of an array of the first n elements of arr.
+func firstElements(arr []byte, n int) []byte {
+	out := append(make([]byte, 0, len(arr)+64), '[')
+	for e := range protocol.Elements(arr) {
+		if n--; n < 0 {
+			break
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, e...)
+	}
+	return out
 }
 
 func splice(obj []byte, edits []protocol.Edit) []byte {

@@ -240,10 +240,13 @@ func (q *request) called(r *relayed, tool string, result []byte) (out []byte, is
 		wanted = q.era == protocol.Legacy && protocol.Get(q.msg.Params, "task") != nil
 		isTask = protocol.Get(result, path...) != nil
 	} else {
-		typ, _ := protocol.GetString(result, "resultType")
-		isTask = typ == "task"
+		typ, _ := protocol.Text(protocol.Get(result, "resultType"))
+		isTask = string(typ) == "task"
 	}
-	own, _ := protocol.GetString(result, path...)
+	own := ""
+	if isTask {
+		own, _ = protocol.GetString(result, path...)
+	}
 	switch {
 	case !isTask:
 		if r.waits {

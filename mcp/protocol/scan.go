@@ -29,6 +29,9 @@ func String(v []byte) (s string, ok bool) {
 	return string(b), ok
 }
 
+// Text is String for what is only looked at: the bytes may be those of v.
+func Text(v []byte) (b []byte, ok bool) { return text(v) }
+
 // Members iterates over the members of a checked JSON object in order: decoded
 // name, raw value. A value that is no object has none.
 func Members(obj []byte) iter.Seq2[string, []byte] {

@@ -49,8 +49,7 @@ var ownHeaders = []string{
 // do sends one HTTP request. body may be nil. Errors are those of the
 // RoundTripper; the caller closes the body of the response.
 func (t *Target) do(ctx context.Context, method string, pin *upstream.Pin, body []byte, f Forward, header http.Header) (*http.Response, error) {
-	u := *t.url
-	return t.doURL(ctx, method, pin, body, f, header, &http.Request{URL: &u})
+	return t.doURL(ctx, method, pin, body, f, header, &http.Request{URL: t.url})
 }
 
 // doURL is do for the URL of req.
@@ -77,11 +76,11 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	if body != nil {
 		header["Content-Type"] = jsonContent
 		req.ContentLength = int64(len(body))
-		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.Body = newMemory(body)
 		// With GetBody the transport may send again what it could not send at all.
 		// It must not be talked into more than that, which an idempotency key does.
 		if header["Idempotency-Key"] == nil && header["X-Idempotency-Key"] == nil {
-			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+			req.GetBody = func() (io.ReadCloser, error) { return newMemory(body), nil }
 		}
 	}
 	if pin != nil {
@@ -89,6 +88,18 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	}
 	return t.cfg.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
+
+// A memory is the body of a request that is in memory.
+type memory struct{ bytes.Reader }
+
+func newMemory(b []byte) *memory {
+	m := new(memory)
+	m.Reset(b)
+	return m
+}
+
+// Close implements io.Closer.
+func (*memory) Close() error { return nil }
 
 // mediaType returns the media type of resp, in lower case.
 func mediaType(resp *http.Response) string {

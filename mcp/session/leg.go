@@ -197,6 +197,9 @@ func (l *Leg) retry(ctx context.Context, f Forward, do func(wire) (*protocol.Mes
 		return nil, err
 	}
 	m, err := do(w)
+	if err == nil {
+		return m, nil
+	}
 	var u *unsent
 	if !errors.As(err, &u) {
 		return m, plain(err)
@@ -210,6 +213,9 @@ func (l *Leg) retry(ctx context.Context, f Forward, do func(wire) (*protocol.Mes
 
 // plain returns err as callers get it.
 func plain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var u *unsent
 	var e *emitError
 	switch {
@@ -299,6 +305,9 @@ func (l *Leg) loggingLevel() []byte {
 
 // local answers what a modern target has no method for.
 func (l *Leg) local(w wire, c *Call) (m *protocol.Message, done bool) {
+	if c.Method != "logging/setLevel" && w.era() != protocol.Modern {
+		return nil, false
+	}
 	ok := &protocol.Message{Kind: protocol.Response, Result: []byte("{}"), Raw: protocol.AppendResult(nil, "0", nil)}
 	if level, _ := protocol.GetString(c.Params, "level"); c.Method == "logging/setLevel" && toTell(w, level) == "" {
 		return ok, true // the leg itself leaves out what is too little

@@ -2,21 +2,23 @@ package session
 
 import (
 	"context"
-	"slices"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
-// hopKeys are the keys of params._meta that belong to one hop and never pass
-// from the client to the target as they are (2026-07-28, Base Protocol, _meta).
-var hopKeys = []string{
-	protocol.MetaProtocolVersion,
-	protocol.MetaClientInfo,
-	protocol.MetaClientCapabilities,
-	protocol.MetaLogLevel,
-	protocol.MetaSubscriptionID,
+// hopPaths are where in params is what belongs to one hop and never passes
+// from the client to the target as it is (2026-07-28, Base Protocol, _meta).
+var hopPaths = [...][2]string{
+	{"_meta", protocol.MetaProtocolVersion},
+	{"_meta", protocol.MetaClientInfo},
+	{"_meta", protocol.MetaClientCapabilities},
+	{"_meta", protocol.MetaLogLevel},
+	{"_meta", protocol.MetaSubscriptionID},
 }
+
+// tokenPath is where the progress token is.
+var tokenPath = []string{"_meta", protocol.MetaProgressToken}
 
 // legacyParams returns params as a legacy target gets them: without the keys
 // of one hop, with id for a progress token where the client sent one. It also
@@ -26,17 +28,17 @@ func legacyParams(params []byte, id protocol.ID) (adapted, token []byte) {
 	if meta == nil {
 		return params, nil
 	}
-	var edits []protocol.Edit
-	for key, value := range protocol.Members(meta) {
-		switch {
-		case key == protocol.MetaProgressToken:
-			token = value
-			edits = append(edits, edit([]byte(id), key))
-		case slices.Contains(hopKeys, key):
-			edits = append(edits, edit(nil, key))
+	var room [len(hopPaths) + 1]protocol.Edit
+	edits := room[:0]
+	if token = protocol.Get(meta, protocol.MetaProgressToken); token != nil {
+		edits = append(edits, protocol.Edit{Path: tokenPath, Value: []byte(id)})
+	}
+	for i := range hopPaths {
+		if path := hopPaths[i][:]; protocol.Get(params, path...) != nil {
+			edits = append(edits, protocol.Edit{Path: path})
 		}
 	}
-	if edits == nil {
+	if len(edits) == 0 {
 		return params, nil
 	}
 	return protocol.Splice(params, edits...), token
