@@ -22,6 +22,7 @@ type binding struct {
 	server        *http.Server
 	cutOff        context.CancelFunc // ends the context of what the port serves
 	sockets       []net.Listener
+	leans         []*leanServer // one a socket
 }
 
 // bind opens the ports of the snapshot that are not open yet. A port that can't be opened
@@ -102,8 +103,11 @@ func (s *Server) open(number int, p *port) error {
 		if p.tls {
 			accept = newTLSListener(accept, s.tlsConfig(number))
 		}
+		lean := newLeanServer(s, accept, b.server.Handler, b.server.BaseContext(l))
+		b.leans = append(b.leans, lean)
+		s.serving.Go(lean.run)
 		s.serving.Go(func() {
-			if err := b.server.Serve(accept); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if err := b.server.Serve(lean); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				s.logger.Error("listener ended", slog.Int("port", number), slog.Any("error", err))
 			}
 		})
@@ -117,15 +121,28 @@ func (b *binding) stop() {
 	for _, l := range b.sockets {
 		_ = l.Close() // it is not used any more either way
 	}
-	b.server.SetKeepAlivesEnabled(false)
+	b.lastAnswers()
+}
+
+// lastAnswers has each connection end with its next answer.
+func (b *binding) lastAnswers() {
+	for _, l := range b.leans {
+		l.closing.Store(true)
+	}
+	b.server.SetKeepAlivesEnabled(false) // answers say Connection: close
 }
 
 // end closes the port's connections, those with a request once it has ended or ctx has.
 func (b *binding) end(ctx context.Context) {
 	b.stop()
+	var ended sync.WaitGroup
+	for _, l := range b.leans {
+		ended.Go(func() { l.end(ctx) })
+	}
 	if err := b.server.Shutdown(ctx); err != nil {
 		_ = b.server.Close() // the time is up, whatever it says
 	}
+	ended.Wait()
 	b.cutOff() // the answers that have left the server
 }
 

@@ -65,6 +65,8 @@ type Server struct {
 	inflight counter
 	conns    atomic.Int64
 	bodies   lifetime.Watchdog // over those that are being read
+	moments  lifetime.Watchdog // over requests of lean connections
+	idle     lifetime.Watchdog // over idle ones
 
 	// base is the context of all requests; it ends when those that are still under
 	// way at the end of the drain are to be cut off.
@@ -108,7 +110,7 @@ func NewServer(opts Options) *Server {
 		pending:  map[int]error{},
 		drained:  make(chan struct{}),
 	}
-	s.bodies.After = opts.BodyGrace
+	s.bodies.After, s.moments.After, s.idle.After = opts.BodyGrace, leanMoment, idleTimeout
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)
@@ -215,7 +217,7 @@ func (s *Server) drain() {
 	}
 	s.logger.Info("draining", slog.Int64("requests", s.Requests()), slog.Int64("connections", s.Connections()))
 	for _, b := range bindings {
-		b.server.SetKeepAlivesEnabled(false) // answers say Connection: close
+		b.lastAnswers()
 	}
 	s.opts.Runtime.drain()
 	s.endStreams(errDraining)
@@ -264,6 +266,9 @@ func (c *counter) wait(ctx context.Context) {
 	}
 }
 
+// idleTimeout is how long a connection without a request is kept.
+const idleTimeout = 120 * time.Second
+
 // newHTTPServer returns the server of one port, which is open until base ends.
 func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	protocols := new(http.Protocols)
@@ -273,7 +278,7 @@ func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	return &http.Server{
 		Handler:           &front{server: s, port: port, base: base},
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       120 * time.Second,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         protocols,
 		HTTP2: &http.HTTP2Config{

@@ -24,6 +24,7 @@ type wire struct {
 	closed   func()
 	patience time.Duration // how long one write may take, beside what its size allows; 0 is no bound
 
+	unread  []byte      // was read, and is to be read again first
 	opaque  atomic.Bool // nothing is checked any more
 	gone    atomic.Bool
 	state   wireState
@@ -55,6 +56,13 @@ const maxWireLine = 1024
 
 // Read implements net.Conn.
 func (w *wire) Read(b []byte) (int, error) {
+	if len(w.unread) > 0 {
+		n := copy(b, w.unread)
+		if w.unread = w.unread[n:]; len(w.unread) == 0 {
+			w.unread = nil
+		}
+		return n, nil
+	}
 	if w.err != nil {
 		return 0, w.err
 	}

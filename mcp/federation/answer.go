@@ -28,7 +28,7 @@ var errSlowClient = fault.New(fault.ClientGone, "the client does not read")
 // An sse writes server-sent events to one client. It is safe for concurrent use.
 type sse struct {
 	w  http.ResponseWriter
-	rc *http.ResponseController
+	rc *http.ResponseController // of w, once events are written
 
 	silence  *lifetime.Watchdog // after which a comment is sent
 	patience time.Duration      // with a client that does not read
@@ -43,7 +43,7 @@ type sse struct {
 }
 
 func (h *Hub) newSSE(w http.ResponseWriter) *sse {
-	return &sse{w: w, rc: http.NewResponseController(w), silence: &h.silence, patience: h.writeTimeout}
+	return &sse{w: w, silence: &h.silence, patience: h.writeTimeout}
 }
 
 // start begins the stream. The caller holds the lock.
@@ -118,6 +118,9 @@ func (s *sse) write(b []byte) error {
 		return nil // it is kept
 	}
 	// Not every ResponseWriter knows deadlines; those of servers do.
+	if s.rc == nil {
+		s.rc = http.NewResponseController(s.w)
+	}
 	_ = s.rc.SetWriteDeadline(time.Now().Add(s.patience))
 	_, err := s.w.Write(b)
 	if err == nil {
@@ -162,7 +165,7 @@ func (s *sse) finish() {
 	s.ended = true
 	s.kept = false
 	s.watch.Stop()
-	if s.started {
+	if s.rc != nil {
 		_ = s.rc.SetWriteDeadline(time.Time{})
 	}
 }

@@ -355,10 +355,11 @@ type relayed struct {
 // reply answers with the result of the target.
 func (q *request) reply(r *relayed, result []byte) error {
 	out, err := r.rewrite(result)
+	if err == nil {
+		return q.result(out)
+	}
 	var rpc *protocol.Error
 	switch {
-	case err == nil:
-		return q.result(out)
 	case errors.As(err, &rpc) && !isFault(err):
 		return q.peerError(r, rpc)
 	default:

@@ -349,7 +349,7 @@ func (s *sse) take(w http.ResponseWriter, number uint64) (moved <-chan struct{},
 	t.attended()
 	close(t.moved)
 	t.moved = make(chan struct{})
-	s.w, s.rc = w, http.NewResponseController(w)
+	s.w, s.rc = w, nil
 	s.head()
 	missed, _ := t.all.since(t, number)
 	// A client that is gone again may come again.
