@@ -76,11 +76,11 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	if body != nil {
 		header["Content-Type"] = jsonContent
 		req.ContentLength = int64(len(body))
-		req.Body = newMemory(body)
+		req.Body = io.NopCloser(bytes.NewReader(body)) // net/http knows that it is in memory
 		// With GetBody the transport may send again what it could not send at all.
 		// It must not be talked into more than that, which an idempotency key does.
 		if header["Idempotency-Key"] == nil && header["X-Idempotency-Key"] == nil {
-			req.GetBody = func() (io.ReadCloser, error) { return newMemory(body), nil }
+			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		}
 	}
 	if pin != nil {
@@ -88,18 +88,6 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	}
 	return t.cfg.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
-
-// A memory is the body of a request that is in memory.
-type memory struct{ bytes.Reader }
-
-func newMemory(b []byte) *memory {
-	m := new(memory)
-	m.Reset(b)
-	return m
-}
-
-// Close implements io.Closer.
-func (*memory) Close() error { return nil }
 
 // mediaType returns the media type of resp, in lower case.
 func mediaType(resp *http.Response) string {
