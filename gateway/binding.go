@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -175,7 +176,7 @@ func (s *Server) tlsConfig(number int) *tls.Config {
 					return l.certificate, nil
 				}
 			}
-			return nil, fmt.Errorf("no listener on port %d for the name %q", number, hello.ServerName)
+			return nil, nil // the alert is unrecognized_name (RFC 6066, section 3)
 		},
 	}
 }
@@ -230,6 +231,10 @@ func (t *tlsListener) handshake(c net.Conn) {
 	defer cancel()
 	conn := tls.Server(c, t.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
+		var plain tls.RecordHeaderError
+		if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis port speaks HTTPS, and the request came without TLS")
+		}
 		_ = conn.Close() // the peer knows why
 		return
 	}
@@ -241,6 +246,16 @@ func (t *tlsListener) handshake(c net.Conn) {
 	case t.ready <- out:
 	case <-t.done:
 		_ = out.Close()
+	}
+}
+
+// looksLikeHTTP reports whether what should be a TLS record begins as a request without TLS does.
+func looksLikeHTTP(record [5]byte) bool {
+	switch string(record[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH":
+		return true
+	default:
+		return false
 	}
 }
 

@@ -110,7 +110,7 @@ func (s *shuffler) flush() {
 // answer late, in any order, twice, and with what belongs to others, over connections of their own and over ones
 // that all share. Each call has its own nonce, and is executed once.
 func TestNoneCrossed(t *testing.T) {
-	total := number(t, "MCPGW_SOAK_CALLS", 20_000)
+	total := number(t, "MCPGW_SOAK_CALLS", 10_000)
 	const clients = 64
 	type target struct {
 		name string

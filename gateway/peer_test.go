@@ -48,6 +48,10 @@ type peer struct {
 	// bad answers the tool bad, list (unless nil) tools/list, hello (unless nil) what opens a
 	// session: initialize or server/discover.
 	bad, list, hello func(*peerExchange)
+	// bye and again, unless nil, answer DELETE and GET.
+	bye, again func(*peerExchange)
+	// called, unless nil, is told of the name of each tool that is called.
+	called func(name string)
 	// forgetful says that nothing is counted, for tests of very many calls.
 	forgetful bool
 
@@ -177,8 +181,16 @@ func (x *peerExchange) handle() {
 	}
 	switch method {
 	case http.MethodGet:
+		if p.again != nil {
+			p.again(x)
+			return
+		}
 		x.get()
 	case http.MethodDelete:
+		if p.bye != nil {
+			p.bye(x)
+			return
+		}
 		x.status(200, "", "")
 	case "server/discover", "initialize":
 		if x.style.modern != (method == "server/discover") {
@@ -251,6 +263,9 @@ func (x *peerExchange) get() {
 
 func (x *peerExchange) call() {
 	name, _ := protocol.GetString(x.m.Params, "name")
+	if x.p.called != nil {
+		x.p.called(name)
+	}
 	if name != "bad" {
 		x.send(good)
 		return

@@ -490,6 +490,24 @@ func routeOn(gateway, name, rule string) string {
 	return strings.Replace(route(name, rule), "spec:\n", "spec:\n  parentRefs: [{name: "+gateway+"}]\n", 1)
 }
 
+// Who speaks plain HTTP to an HTTPS listener is told so, and who asks for a name that nobody has is told that.
+func TestTLSMistakes(t *testing.T) {
+	cert, pool := certificate(t, "a.test")
+	g := start(t, secureGateway("a.test", "cert")+tlsSecret("cert", cert)+static("a", upstreamServer(t, "a"))+routeOn("gw", "r", "backendRefs: ["+to("a")+"]"))
+	g.mu.Lock()
+	addr := g.addr["8443"]
+	g.mu.Unlock()
+	for _, method := range []string{"GET", "POST", "OPTIONS"} {
+		if got := g.do(method, "http://"+addr+"/", nil); got.Status != 400 || !strings.Contains(got.Body, "HTTPS") {
+			t.Errorf("%s without TLS: %d %s", method, got.Status, got.Body)
+		}
+	}
+	_, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "b.test", RootCAs: pool})
+	if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("a name that nobody has: %v", err)
+	}
+}
+
 // A listener's certificate is that of its Secret, from the moment it is applied; HTTP/2 and HTTP/1.1 are offered.
 func TestTLS(t *testing.T) {
 	backend := static("a", upstreamServer(t, "a")) + routeOn("gw", "r", "backendRefs: ["+to("a")+"]")

@@ -163,3 +163,22 @@ func TestParseBatch(t *testing.T) {
 		})
 	}
 }
+
+// An error names the limit that is in the documentation, and an id only when it is one.
+func TestErrorsSayWhatIsMeant(t *testing.T) {
+	_, _, err := protocol.ParseBatch([]byte(`[{"a":[[[]]]}]`), protocol.Limits{Depth: 3}, 2)
+	if err == nil || !strings.Contains(err.Error(), "deeper than 3") {
+		t.Errorf("too deep: %v", err)
+	}
+	for in, want := range map[string]protocol.ID{
+		`{"jsonrpc":"2.0","id":01,"method":"ping"}`:        "",
+		`{"jsonrpc":"2.0","id":1x,"method":"ping"}`:        "",
+		`{"jsonrpc":"2.0","id":"a" "b","method":"ping"}`:   "",
+		`{"jsonrpc":"2.0","id":1 ,"method":"ping",}`:       "1",
+		`{"jsonrpc":"2.0","id": 1` + "\n" + `,"method":7}`: "1",
+	} {
+		if m, err := protocol.Parse([]byte(in), protocol.Limits{}); err == nil || m.ID != want {
+			t.Errorf("%s: the id is %q, want %q; %v", in, m.ID, want, err)
+		}
+	}
+}

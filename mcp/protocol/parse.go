@@ -62,9 +62,7 @@ func ParseBatch(b []byte, limits Limits, max int) (elements [][]byte, isBatch bo
 	if i := skipSpace(b, 0); i == len(b) || b[i] != '[' {
 		return nil, false, nil
 	}
-	limits = limits.withDefaults()
-	limits.Depth++ // an element may be as deep as a message of its own
-	c := newChecker(b, limits)
+	c := newChecker(b, limits.withDefaults())
 	defer c.free()
 	if elements, err = c.batch(max); err != nil {
 		return nil, true, asError(err)
@@ -208,7 +206,10 @@ func (c *checker) envelope(m *Message, e *envelope) error {
 			}
 			e.id, e.null = true, v[0] == 'n'
 			if !e.null {
-				m.ID = c.id(v)
+				id := c.id(v)
+				if c.delimited() {
+					m.ID = id
+				}
 			}
 		case "method":
 			v, err := c.value(2)
@@ -268,6 +269,13 @@ func (e *envelope) check(c *checker, m *Message) {
 	default:
 		c.invalid("a message has exactly one of method, result and error")
 	}
+}
+
+// delimited reports whether the value that was just read ends where the next token begins: of 01, which is
+// no JSON, it is not 0 that was meant.
+func (c *checker) delimited() bool {
+	i := skipSpace(c.in, int(c.dec.InputOffset()))
+	return i < len(c.in) && (c.in[i] == ',' || c.in[i] == '}')
 }
 
 // id checks the raw value of an id that is not null.
@@ -372,7 +380,7 @@ func (c *checker) batch(max int) (elements [][]byte, err error) {
 		if len(elements) == max {
 			return nil, invalid("a batch has at most %d messages", max)
 		}
-		v, err := c.value(2)
+		v, err := c.value(1) // an element may be as deep as a message of its own
 		if err != nil {
 			return nil, err
 		}
