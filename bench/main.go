@@ -136,7 +136,7 @@ func compare(ctx context.Context, args []string) error {
 		if o.fanout == 0 {
 			break
 		}
-		if err := b.fan(ctx, s); err != nil {
+		if err := b.fans(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}

@@ -80,7 +80,7 @@ func (m *mock) listAt(path string) []byte {
 	var n int
 	switch _, err := fmt.Sscanf(path, "/lists/%d/mcp", &n); {
 	case path == "/fan/mcp" && m.changes%2 == 1:
-		return listOf("", "new_")
+		return bytes.ReplaceAll(m.list, []byte("Tool number"), []byte("Changed tool number"))
 	case err != nil:
 		return m.list
 	}
