@@ -108,19 +108,17 @@ func (m *mock) stream(w http.ResponseWriter, r *http.Request, first, changed str
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w)
-	_, _ = io.WriteString(w, first) // the client may be gone, here and below
-	_ = flush.Flush()
-	for {
+	for text := first; ; text = changed {
 		m.mu.Lock()
-		change := m.changed
+		change := m.changed // before the client can know that it is told of it
 		m.mu.Unlock()
+		_, _ = io.WriteString(w, text) // the client may be gone
+		_ = flush.Flush()
 		select {
 		case <-change:
 		case <-r.Context().Done():
 			return
 		}
-		_, _ = io.WriteString(w, changed)
-		_ = flush.Flush()
 	}
 }
 
