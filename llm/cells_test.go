@@ -42,7 +42,7 @@ type cell struct {
 }
 
 // vendors are the providers by the names of folders.
-var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI}
+var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI, "chat": llm.OpenAI}
 
 func cells(t *testing.T) []cell {
 	t.Helper()
@@ -144,8 +144,11 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 		Name: "default/model", Logger: slog.New(slog.DiscardHandler), Strict: strings.Contains(string(c.Comment), "[strict]"),
 		Groups: [][]*llm.Provider{{provider}},
 	})
-	if strings.HasSuffix(filepath.Dir(c.path), "-responses") {
+	switch dir := filepath.Dir(c.path); { // a path says which of OpenAI's dialects is there
+	case strings.HasSuffix(dir, "-responses"):
 		provider.Path = "/v1/responses"
+	case strings.HasSuffix(dir, "-chat"):
+		provider.Path = "/v1/chat/completions"
 	}
 	path := paths[c.client]
 	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {

@@ -103,6 +103,7 @@ spec:
     llm:
       host: 127.0.0.1
       port: %d
+      path: {full: /v1/chat/completions}
       openai: {model: mock, authToken: {secretRef: {name: mock-llm}}}
 ---
 apiVersion: v1

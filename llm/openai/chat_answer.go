@@ -143,7 +143,7 @@ func chatParts(m *chatSaid) (parts []dialect.Part) {
 	}
 	for _, call := range m.ToolCalls {
 		if call.Function != nil {
-			parts = append(parts, dialect.Part{Kind: dialect.ToolCall, ID: call.ID, Name: call.Function.Name, Text: call.Function.Arguments})
+			parts = append(parts, dialect.Part{Kind: dialect.ToolCall, ID: call.ID, Name: call.Function.Name, Text: arguments(call.Function.Arguments)})
 		}
 	}
 	return parts

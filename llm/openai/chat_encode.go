@@ -48,7 +48,7 @@ func (Chat) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		{"presence_penalty", dialect.PresencePenalty}, {"frequency_penalty", dialect.FrequencyPenalty},
 		{"logprobs", dialect.LogProbs}, {"top_logprobs", dialect.TopLogProbs}, {"parallel_tool_calls", dialect.ParallelTools},
 		// What clients of other dialects write for this provider alone.
-		{"logit_bias", "logit_bias"}, {"verbosity", "verbosity"}, {"prediction", "prediction"},
+		{"metadata", "metadata"}, {"logit_bias", "logit_bias"}, {"verbosity", "verbosity"}, {"prediction", "prediction"},
 		{"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
 	} {
 		rest.Set(f[0], c.Take(f[1]))
@@ -130,13 +130,12 @@ func encodeChatMessage(c *dialect.Carrier, out []chatMessage, m *dialect.Message
 		wire.Content = dialect.String(texts.String()) // an assistant's has no other form that all servers take
 	case len(parts) > 0:
 		wire.Content = chatContent(parts)
-	case m.Role != dialect.FromAssistant || len(wire.ToolCalls) == 0 && wire.Refusal == nil:
-		if len(out) > 0 && len(m.Parts) > 0 && m.Role == dialect.FromUser {
-			return out // all of it was results, or dropped
-		}
-		wire.Content = jsontext.Value(`""`)
-	default:
+	case len(wire.ToolCalls) > 0 || wire.Refusal != nil:
 		wire.Content = jsontext.Value("null")
+	case len(m.Parts) > 0:
+		return out // all of it was results, or dropped
+	default:
+		wire.Content = jsontext.Value(`""`)
 	}
 	return append(out, wire)
 }
