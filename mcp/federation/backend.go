@@ -16,7 +16,6 @@ package federation
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"sort"
 	"strings"
@@ -131,9 +130,10 @@ func (b *Backend) private(cfg *session.TargetConfig) bool {
 	return cfg.Passthrough || len(b.cfg.ForwardHeaders) > 0 || cfg.Transport == session.Stdio && !cfg.Command.PerSession
 }
 
-// isolationOf returns the isolation key of the caller: its principal, and a hash
-// of everything of its request that targets may tell callers apart by.
-func (b *Backend) isolationOf(r *http.Request, f *session.Forward) string {
+// isolationOf returns the isolation key of the caller: its principal, and a keyed hash
+// of everything of its request that targets may tell callers apart by. m is the
+// message of the request, if it has one.
+func (b *Backend) isolationOf(r *http.Request, f *session.Forward, m *protocol.Message) string {
 	principal := policy.Principal(r.Context())
 	if f.Authorization.IsZero() && len(b.cfg.ForwardHeaders) == 0 {
 		return principal
@@ -161,7 +161,24 @@ func (b *Backend) isolationOf(r *http.Request, f *session.Forward) string {
 			part(v)
 		}
 	}
-	return principal + "\x00" + hex.EncodeToString(h.Sum(nil))
+	return principal + "\x00" + b.hub.opts.Sealer.Isolate(broughtBack(r, m), h.Sum(nil))
+}
+
+// broughtBack returns the sealed text that a request brings back, "" when there is
+// none: what that is bound to was made with its key.
+func broughtBack(r *http.Request, m *protocol.Message) string {
+	if id := r.Header.Get(protocol.HeaderSessionID); id != "" {
+		return id
+	}
+	if m == nil || isSSE(r) {
+		return r.URL.Query().Get("sessionId")
+	}
+	for _, name := range []string{"requestState", "cursor", "taskId"} {
+		if text, ok := protocol.GetString(m.Params, name); ok {
+			return text[strings.LastIndex(text, taskSeparator)+1:]
+		}
+	}
+	return ""
 }
 
 // binding is what sealed texts of this backend are bound to.

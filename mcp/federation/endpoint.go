@@ -103,7 +103,7 @@ func parseError(m *protocol.Message, err error) error {
 func (b *Backend) newRequest(w http.ResponseWriter, r *http.Request, m *protocol.Message) *request {
 	q := &request{b: b, rec: telemetry.FromContext(r.Context()), msg: m, header: r.Header, answer: &answer{sse: b.hub.newSSE(w)}}
 	q.forward = b.forwardOf(r)
-	q.client.Isolation = b.isolationOf(r, &q.forward)
+	q.client.Isolation = b.isolationOf(r, &q.forward, m)
 	q.rec.MCP.Method = m.Method
 	if q.rec.Traced() {
 		traceparent, _ := protocol.GetString(m.Params, "_meta", protocol.MetaTraceParent)

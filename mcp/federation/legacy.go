@@ -265,7 +265,7 @@ func (b *Backend) delete(w http.ResponseWriter, r *http.Request) error {
 	rec.MCP.Era = protocol.Legacy.String()
 	f := b.forwardOf(r)
 	ctx := context.WithoutCancel(r.Context())
-	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f))
+	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f, nil))
 	if err == nil && !sess.AtHome() {
 		err = b.hub.away(r.Context(), sess.Home(), errNoSession)
 	}

@@ -56,7 +56,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	f := b.forwardOf(r)
 	out := b.hub.newSSE(w)
 	ctx, cancel := context.WithCancel(r.Context())
-	c := &connection{backend: b.cfg.Name, isolation: b.isolationOf(r, &f), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
+	c := &connection{backend: b.cfg.Name, isolation: b.isolationOf(r, &f, nil), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
 	id := b.hub.connectionID(b.binding(c.isolation))
 	waiting := b.newStream(out, &session.Client{Isolation: c.isolation})
 	waiting.only = 0
@@ -121,14 +121,14 @@ func (b *Backend) postSSE(w http.ResponseWriter, r *http.Request) error {
 	id := r.URL.Query().Get("sessionId")
 	c := b.hub.connection(id)
 	var e *elsewhere
-	if addr := b.hub.connectionAddr(id, b.binding(b.isolationOf(r, &f))); b.hub.other(addr) && errors.As(b.hub.away(r.Context(), addr, errNoSession), &e) {
+	if addr := b.hub.connectionAddr(id, b.binding(b.isolationOf(r, &f, nil))); b.hub.other(addr) && errors.As(b.hub.away(r.Context(), addr, errNoSession), &e) {
 		body, err := readBody(w, r)
 		if err != nil {
 			return err
 		}
 		return b.carryRequest(w, r, e, body)
 	}
-	if c == nil || c.backend != b.cfg.Name || c.isolation != b.isolationOf(r, &f) {
+	if c == nil || c.backend != b.cfg.Name || c.isolation != b.isolationOf(r, &f, nil) {
 		return fault.New(fault.NotFound, "session not found")
 	}
 	body, err := readBody(w, r)
@@ -208,9 +208,6 @@ func (c *connection) begin(sess *session.Session) {
 // connectionID returns the id of a new session of the HTTP+SSE transport, which
 // names this replica.
 func (h *Hub) connectionID(binding []byte) string {
-	if h.addr() == "" {
-		return rand.Text()
-	}
 	var random [16]byte
 	rand.Read(random[:]) // never fails
 	return h.opts.Sealer.Seal("sse", append(random[:], h.addr()...), binding)

@@ -122,7 +122,7 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 	rec := telemetry.FromContext(r.Context())
 	rec.MCP.Era = protocol.Legacy.String()
 	f := b.forwardOf(r)
-	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f))
+	sess, err := b.openSession(r.Context(), r.Header, b.isolationOf(r, &f, nil))
 	if err == nil && r.Header.Get(protocol.HeaderLastEventID) == "" && !sess.AtHome() {
 		err = b.hub.away(r.Context(), sess.Home(), errNoSession)
 	}

@@ -4,11 +4,13 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,6 +44,8 @@ type sealKey struct {
 	id    [keyIDSize]byte // tells keys apart without trying them
 	block cipher.Block
 	mask  [aes.BlockSize]byte // K1 of CMAC
+	// isolation keys the hashes of Isolate.
+	isolation []byte
 	// derived holds what was derived from the prefixes of texts that did open.
 	derived *lru.Cache[[prefixSize]byte, cipher.AEAD]
 }
@@ -122,7 +126,8 @@ func newSealKey(key []byte) (*sealKey, error) {
 		return nil, err
 	}
 	copy(k.id[:], derived[keySize:])
-	return k, nil
+	k.isolation, err = hkdf.Key(sha256.New, key, nil, "mcpgw isolation v1", keySize)
+	return k, err
 }
 
 // newXAES prepares key for XAES-256-GCM.
@@ -200,20 +205,38 @@ func (s *Sealer) current() (*sealKey, [prefixSize]byte, cipher.AEAD) {
 
 // Holds reports whether the key that the text says it was sealed with is still one
 // of the Sealer's. It does not open the text.
-func (s *Sealer) Holds(sealed string) bool {
+func (s *Sealer) Holds(sealed string) bool { return s.keyOf(sealed) != nil }
+
+// keyOf returns the key that a text says it was sealed with, nil when the Sealer has
+// no such key.
+func (s *Sealer) keyOf(sealed string) *sealKey {
 	var head [1 + keyIDSize + 1]byte // 8 characters
 	if len(sealed) < 8 {
-		return false
+		return nil
 	}
 	if _, err := sealEncoding.Decode(head[:], []byte(sealed[:8])); err != nil {
-		return false
+		return nil
 	}
 	for _, k := range *s.keys.Load() {
 		if string(k.id[:]) == string(head[1:1+keyIDSize]) {
-			return true
+			return k
 		}
 	}
-	return false
+	return nil
+}
+
+// Isolate returns the keyed hash of what tells callers apart: the same in each
+// process, and of no use to who has no key. The key is the one that sealed was
+// sealed with, so that what a text is bound to is found again after a change of keys;
+// where sealed is no such text, it is the one that seals.
+func (s *Sealer) Isolate(sealed string, credentials []byte) string {
+	k := s.keyOf(sealed)
+	if k == nil {
+		k = (*s.keys.Load())[0]
+	}
+	mac := hmac.New(sha256.New, k.isolation)
+	mac.Write(credentials)
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // Open reverses Seal; ok is false for anything that was not sealed for this
