@@ -26,6 +26,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if name := os.Getenv(stdioServerEnv); name != "" {
+		os.Exit(serveStdio(name))
+	}
 	os.Exit(run(m))
 }
 
