@@ -71,8 +71,8 @@ func declined(capabilities []byte, method string) *protocol.Error {
 	}
 }
 
-// inputMethods are what a client of the modern era can be asked (2026-07-28,
-// Multi Round-Trip Requests, Server Requirements).
+// inputMethod reports whether a client of the modern era can be asked that
+// (2026-07-28, Multi Round-Trip Requests, Server Requirements).
 func inputMethod(method string) bool {
 	return method == "elicitation/create" || method == "sampling/createMessage" || method == "roots/list"
 }

@@ -71,11 +71,10 @@ func (v *voice) notification(ctx context.Context, m *protocol.Message) error {
 		v.changedAlone(c)
 		return nil
 	}
-	params := v.b.related(v.client.Isolation, v.target, m.Params)
-	if len(params) == len(m.Params) {
+	if protocol.Get(m.Params, "_meta", protocol.MetaRelatedTask) == nil {
 		return v.send(m.Raw)
 	}
-	return v.send(protocol.AppendNotification(nil, m.Method, params))
+	return v.send(protocol.AppendNotification(nil, m.Method, v.b.related(v.client.Isolation, v.target, m.Params)))
 }
 
 // shared reports whether what the target says outside of calls may be meant for
