@@ -391,6 +391,9 @@ func (c *compiler) overridden(all []attachedPolicy, fields []policy.Attachment, 
 				continue
 			}
 			loser, winner := all[i].object, all[winners[0]].object
+			if loser == winner {
+				continue // it covers the same by name and by label, say
+			}
 			if note := loser.String() + " " + field + " " + winner.String(); !c.noted[note] {
 				c.noted[note] = true
 				c.add(loser, "spec."+field, finding{
