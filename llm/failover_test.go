@@ -407,3 +407,28 @@ func TestBodyLimit(t *testing.T) {
 		}
 	}
 }
+
+// A provider that can't be asked, for want of its credential, is passed over; it is not what
+// the client hears of when another one was asked and failed, and it is asked once it can be.
+func TestUnable(t *testing.T) {
+	down := replies(503, strings.NewReader(`{"error":{"message":"we are down","type":"server_error"}}`))
+	health := new(llm.Health)
+	backend := func(why *fault.Fault, s *script) *llm.Backend {
+		return llm.New(llm.Config{Name: "default/model", Logger: slog.New(slog.DiscardHandler), Groups: [][]*llm.Provider{
+			{{Vendor: llm.OpenAI, RoundTripper: &script{do: down}, Host: "a.test", Health: new(llm.Health)}},
+			{{Vendor: llm.OpenAI, RoundTripper: s, Host: "b.test", Health: health, Fault: why}},
+		}})
+	}
+	ask := func(b *llm.Backend) *httptest.ResponseRecorder {
+		w, _ := serve(t, b, httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(askWhole)))
+		return w
+	}
+	s := &script{do: replies(200, strings.NewReader(goodBody))}
+	missing := backend(fault.New(fault.UpstreamUnreachable, "no upstream can be used"), s)
+	if w := ask(missing); w.Code != 503 || !strings.Contains(w.Body.String(), "we are down") || s.asked != 0 {
+		t.Errorf("%d %s, asked %d times", w.Code, w.Body, s.asked)
+	}
+	if w := ask(backend(nil, s)); w.Code != 200 || s.asked != 1 {
+		t.Errorf("with the credential: %d, asked %d times", w.Code, s.asked)
+	}
+}

@@ -100,9 +100,13 @@ func (q *query) answer() error {
 		if f == nil {
 			return err
 		}
-		if last = f; f.unable {
+		if f.unable {
+			if last == nil {
+				last = f // what a provider that was asked says tells more
+			}
 			continue
 		}
+		last = f
 		if out := p.Health.fail(f, time.Now()); out {
 			q.cfg.Logger.Warn("LLM provider left out", "backend", q.cfg.Name, "provider", p.label(), "reason", f.err)
 		}
