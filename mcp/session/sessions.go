@@ -59,8 +59,8 @@ const (
 	sweepEvery  = time.Minute
 	// idleSweeps is after how many sweeps an opened id that nobody used is let go.
 	idleSweeps = 3
-	// maxHome bounds the address of the home replica.
-	maxHome = 256
+	// maxHome bounds the address of the home replica: what is sealed has a byte for its length.
+	maxHome = 255
 )
 
 // NewSessions returns an empty Sessions.
