@@ -169,7 +169,7 @@ func TestParse(t *testing.T) {
 func TestPrint(t *testing.T) {
 	subjects := []*subject{
 		{name: "direct", p50: []float64{100, 110, 90}, rps: []float64{5}, foreign: []float64{0.5}},
-		{name: "nginx", cpu: []float64{50}, p50: []float64{150}, session: memoryUse{measured: true, rss: 8}},
+		{name: "nginx", cpu: []float64{50}, p50: []float64{150}, p99: []float64{1500}, session: memoryUse{measured: true, rss: 8}},
 		{name: "proxy", cpu: []float64{100, 1, 1000}, p50: []float64{200}, allocs: []float64{95.5}, session: memoryUse{true, 4000, 100}, stream: memoryUse{true, 60_000, 50_000}},
 	}
 	var out strings.Builder
@@ -186,6 +186,8 @@ func TestPrint(t *testing.T) {
 | calls a second | 5 | – | – |
 | allocations a call | – | – | 95.5 |
 | p50 at 500/s, µs (added) | 100 | 150 (+50) | 200 (+100) |
+| p99 at 500/s, µs | – | 1500 | – |
+| session id sealed, and opened, µs | – | – | – |
 | idle session, of 10: resident bytes (live) | – | 8 | 4000 (100) |
 | GET stream, of 20: resident bytes (live) | – | – | 60000 (50000) |
 | CPU a tools/list, 10 targets × 10 tools, µs (to proxy) | – | 40 (0.50 ×) | 80 (1.00 ×) |
@@ -196,5 +198,12 @@ func TestPrint(t *testing.T) {
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTokenTimes(t *testing.T) {
+	seal, open, err := tokenTimes()
+	if err != nil || seal <= 0 || open <= 0 {
+		t.Errorf("%v, %v, %v", seal, open, err)
 	}
 }

@@ -43,7 +43,7 @@ func (b *bench) loads(ctx context.Context, s *subject, round int) error {
 	s.rps = append(s.rps, closed.rps)
 	s.cpu = append(s.cpu, closed.cpu)
 	s.allocs = append(s.allocs, closed.allocs)
-	s.p50 = append(s.p50, open.p50)
+	s.p50, s.p99 = append(s.p50, open.p50), append(s.p99, open.p99)
 	s.foreign = append(s.foreign, max(closed.foreign, open.foreign))
 	fmt.Fprintf(os.Stderr, "round %d %-12s %6.0f/s %6.1f µs CPU %6.1f allocations, p50 at %.0f/s %6.0f µs, other work %.2f processors\n",
 		round+1, s.name, closed.rps, closed.cpu, closed.allocs, b.rate, open.p50, max(closed.foreign, open.foreign))
@@ -74,6 +74,7 @@ type result struct {
 	cpu     float64 // of the subject, per request
 	allocs  float64 // of the subject, per request
 	p50     float64
+	p99     float64
 	foreign float64 // processors that other work held meanwhile
 }
 
@@ -153,6 +154,7 @@ func (b *bench) load(ctx context.Context, run *running, rate float64) (result, e
 		cpu:     float64((after.subject - before.subject).Microseconds()) / n,
 		allocs:  float64(after.mallocs-before.mallocs) / n,
 		p50:     float64(stats.Median(took).Nanoseconds()) / 1000,
+		p99:     float64(stats.Quantile(took, 0.99).Nanoseconds()) / 1000,
 		foreign: max(0, (after.busy-before.busy-after.ours+before.ours).Seconds()/elapsed),
 	}, nil
 }

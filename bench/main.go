@@ -145,6 +145,9 @@ func compare(ctx context.Context, args []string) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	if b.seal, b.open, err = tokenTimes(); err != nil {
+		return err
+	}
 	b.print(os.Stdout, subjects)
 	return nil
 }

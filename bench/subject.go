@@ -20,6 +20,8 @@ type bench struct {
 	pinned   bool
 	mockAddr string
 	mockPID  int
+	seal     float64 // a session id, in microseconds
+	open     float64
 }
 
 // A subject is what is measured, and what was measured of it.
@@ -28,10 +30,10 @@ type subject struct {
 	// start starts it and says where; nil for the mock itself.
 	start func(context.Context) (*running, error)
 
-	cpu, allocs, p50, foreign, rps []float64 // a run each
-	session, stream                memoryUse
-	listings                       map[int]*listing // by number of targets
-	fanWall, fanCPU                []float64        // a change each: milliseconds, and microseconds a listener
+	cpu, allocs, p50, p99, foreign, rps []float64 // a run each
+	session, stream                     memoryUse
+	listings                            map[int]*listing // by number of targets
+	fanWall, fanCPU                     []float64        // a change each: milliseconds, and microseconds a listener
 }
 
 // A running is a started subject.

@@ -68,6 +68,13 @@ func (b *bench) measures(subjects []*subject) []measure {
 			}
 			return fmt.Sprintf("%.0f (%+.0f)", v, v-direct)
 		}},
+		{fmt.Sprintf("p99 at %.0f/s, µs", b.rate), func(s *subject) string { return number("%.0f", stats.Median(s.p99)) }},
+		{"session id sealed, and opened, µs", func(s *subject) string {
+			if s.name != "gateway" || b.seal == 0 {
+				return "–"
+			}
+			return fmt.Sprintf("%.2f, %.2f", b.seal, b.open)
+		}},
 		{fmt.Sprintf("idle session, of %d: resident bytes (live)", b.sessions), func(s *subject) string { return s.session.String() }},
 		{fmt.Sprintf("GET stream, of %d: resident bytes (live)", b.streams), func(s *subject) string { return s.stream.String() }},
 	}
