@@ -34,7 +34,7 @@ test-short: ## run the tests that need nothing but Go
 
 .PHONY: conformance
 conformance: deps ## run the official MCP suite, directly and through the gateway
-	$(GO) test -timeout 18m -count=1 -v -run '^TestConformance' ./e2e
+	$(GO) test -timeout 30m -count=1 -v -run '^(TestConformance|TestLegacyFixture)$$' ./e2e
 
 .PHONY: soak
 soak: ## a million calls under the race detector, none crossed; 30,000 sessions, none left over

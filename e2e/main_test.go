@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(stdioServerEnv); name != "" {
 		os.Exit(serveStdio(name))
 	}
+	if os.Getenv(wrapVariable) != "" {
+		os.Exit(wrap(os.Args[len(os.Args)-1]))
+	}
 	os.Exit(run(m))
 }
 
