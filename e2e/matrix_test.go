@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	update      = flag.Bool("update", false, "write docs/mcp-compatibility.md")
+	update      = flag.Bool("update", false, "write the pages of docs that tests write")
 	matrixCells = flag.String("matrix", "", "check only the cells of TestMatrix that match the expression, such as 'go-2025-11-25 stdio: roots'")
 )
 
