@@ -128,6 +128,7 @@ func (e *entry) invalidate(c changes) {
 		switch {
 		case s.good == nil && s.flight == nil:
 			unknown |= features[k].change
+			s.said = false
 		case held:
 			s.begin(e, kind(k))
 		}
@@ -137,7 +138,7 @@ func (e *entry) invalidate(c changes) {
 		return
 	}
 	if unknown != 0 {
-		e.hub.notifyEntry(e, unknown, false)
+		e.hub.notifyEntry(e, unknown, unsure)
 	}
 	if e.telling.CompareAndSwap(false, true) {
 		e.tellInTime()
@@ -162,12 +163,13 @@ func (e *entry) tellInTime() {
 			s.mu.Lock()
 			if s.good != nil && s.covered < marks[k] {
 				late |= features[k].change
+				s.said = false
 			}
 			more = more || s.changes > marks[k] && s.changed()
 			s.mu.Unlock()
 		}
 		if late != 0 {
-			e.hub.notifyEntry(e, late, false)
+			e.hub.notifyEntry(e, late, unsure)
 		}
 		if more && !e.gone.Load() {
 			e.tellInTime()
@@ -178,15 +180,30 @@ func (e *entry) tellInTime() {
 }
 
 // announce tells the clients that see something else now.
-func (e *entry) announce(c changes) { e.hub.notifyEntry(e, c, true) }
+func (e *entry) announce(c changes) { e.hub.notifyEntry(e, c, known) }
 
 // watch follows the target's own notifications until ctx ends.
 func (e *entry) watch(ctx context.Context) {
 	e.key.target.Watch(ctx, e.lister.client, e.lister.forward, e.reread, func(m *protocol.Message) {
 		if c := changeOf(m.Method); c != 0 {
+			e.hear(c)
 			e.invalidate(c)
 		}
 	})
+}
+
+// hear notes that the target told everybody of changes, not one session of its own:
+// clients are told even if its lists turn out to be as they were.
+func (e *entry) hear(c changes) {
+	for k := range e.slots {
+		if c&features[k].change == 0 {
+			continue
+		}
+		s := &e.slots[k]
+		s.mu.Lock()
+		s.said = true
+		s.mu.Unlock()
+	}
 }
 
 // reread has what was fetched fetched once more: it may have changed before anybody

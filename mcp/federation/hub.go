@@ -316,9 +316,18 @@ func (h *Hub) Drain() {
 	}
 }
 
-// notifyEntry tells the streams that show the entry of the changes; if these are known,
-// those whose clients see them.
-func (h *Hub) notifyEntry(e *entry, c changes, known bool) {
+// A news says what is known of a change.
+type news uint8
+
+const (
+	unsure  news = iota // something may have changed
+	known               // the lists in memory are what has become of it
+	passing             // something came and went: the lists are as they were
+)
+
+// notifyEntry tells the streams that show the entry of the changes, as far as their
+// clients can see them.
+func (h *Hub) notifyEntry(e *entry, c changes, n news) {
 	h.mu.Lock()
 	var told []*stream
 	for s := range h.streams {
@@ -331,9 +340,12 @@ func (h *Hub) notifyEntry(e *entry, c changes, known bool) {
 		if s.live.knows(e, c) {
 			continue // the target itself told it
 		}
-		if known {
+		switch n {
+		case known:
 			s.notify(s.sight.notices(c))
-		} else {
+		case passing:
+			s.notify(s.sight.hidesNothing(c))
+		case unsure:
 			s.notify(c)
 		}
 	}

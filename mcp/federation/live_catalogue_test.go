@@ -109,10 +109,10 @@ func TestStorm(t *testing.T) {
 		if n := told(); n != 1 || s.count("tools/list") != 3 {
 			t.Fatalf("told %d times of one change, %d lists", n, s.count("tools/list"))
 		}
-		// One that changes nothing is not told at all.
+		// Something that came and went is told, too, and once.
 		s.announce()
 		time.Sleep(10 * time.Second)
-		if n := told(); n != 1 || s.count("tools/list") != 4 {
+		if n := told(); n != 2 || s.count("tools/list") != 4 {
 			t.Fatalf("told %d times, %d lists", n, s.count("tools/list"))
 		}
 

@@ -54,9 +54,37 @@ func (s *sight) notices(c changes) (seen changes) {
 	return seen
 }
 
+// hidesNothing returns those of the lists that the client may see all of.
+func (s *sight) hidesNothing(c changes) (seen changes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		return c
+	}
+	for k := range s.last {
+		if c&features[k].change == 0 {
+			continue
+		}
+		if shown, _ := s.view.shows(s.ctx, kind(k)); shown != nil && shown.all {
+			seen |= features[k].change
+		}
+	}
+	return seen
+}
+
 // visible returns a number that tells apart what a caller may see of the lists in
 // memory; ok is false when that takes a decision for each caller.
 func (v *view) visible(ctx context.Context, k kind) (sum uint64, ok bool) {
+	s, m := v.shows(ctx, k)
+	if s == nil {
+		return 0, false
+	}
+	return s.sum(m, v.b.hub.seed), true
+}
+
+// shows returns what a caller may see of the lists in memory; nil when that takes a
+// decision for each caller.
+func (v *view) shows(ctx context.Context, k kind) (*shown, *merged) {
 	lists := make([]*list, len(v.entries))
 	for i, e := range v.entries {
 		s := &e.slots[k]
@@ -66,10 +94,10 @@ func (v *view) visible(ctx context.Context, k kind) (sum uint64, ok bool) {
 	}
 	m := v.merge(k, lists)
 	s, err := v.shownTo(ctx, k, m)
-	if s == nil || err != nil {
-		return 0, false
+	if err != nil {
+		return nil, m
 	}
-	return s.sum(m, v.b.hub.seed), true
+	return s, m
 }
 
 // sum returns a hash of the items.

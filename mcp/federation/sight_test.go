@@ -47,14 +47,16 @@ func TestToldOfWhatIsSeen(t *testing.T) {
 		check("a tool that is not", 2, 1, 2)
 		change("open", "more", "secret")
 		check("one that is denied again", 3, 1, 3)
+		change("open", "more", "secret") // as it was
+		check("what came and went, which may have been denied", 4, 1, 3)
 
 		cfg := l.backend.cfg
 		cfg.PolicyFingerprint = "other"
 		l.backend = l.hub.Backend(cfg)
 		l.hub.Commit([]*Backend{l.backend})
 		time.Sleep(time.Second)
-		check("other rules", 4, 2, 4)
+		check("other rules", 5, 2, 4)
 		change("open", "more", "secret3")
-		check("under rules that are not known", 5, 3, 5)
+		check("under rules that are not known", 6, 3, 5)
 	})
 }

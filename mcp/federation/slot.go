@@ -32,13 +32,16 @@ type slot struct {
 	// changes counts how often the target said that the list changed; covered is how
 	// many of them the list has seen.
 	changes, covered uint64
-	flight           chan struct{} // closed when the fetch that is due or under way has ended
-	relists          *rate.Limiter // of fetches because of changes
-	poll             *time.Timer
-	failures         int
-	failed           error
-	failedAt         time.Time // since when it fails
-	retryAt          time.Time
+	// said is set while clients have not been told what the target told everybody: its
+	// list may come back as it was, when something came and went.
+	said     bool
+	flight   chan struct{} // closed when the fetch that is due or under way has ended
+	relists  *rate.Limiter // of fetches because of changes
+	poll     *time.Timer
+	failures int
+	failed   error
+	failedAt time.Time // since when it fails
+	retryAt  time.Time
 }
 
 // changed reports whether the list is known to be old. The caller holds the lock.
@@ -236,7 +239,8 @@ func (e *entry) land(k kind, flight chan struct{}) {
 func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 	s := &e.slots[k]
 	s.mu.Lock()
-	covers := s.changes
+	covers, said := s.changes, s.said
+	s.said = false
 	s.mu.Unlock()
 	asked := e.hub.now()
 	got, err := e.lister.fetch(ctx, k)
@@ -276,8 +280,11 @@ func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 	if e.gone.Load() {
 		e.empty()
 	}
-	if tell {
+	switch {
+	case tell:
 		e.announce(features[k].change)
+	case said && err == nil:
+		e.hub.notifyEntry(e, features[k].change, passing)
 	}
 	e.arm(k)
 	e.hub.trim()
