@@ -171,6 +171,7 @@ type leanConn struct {
 
 	buf      []byte
 	pos, end int
+	served   bool           // a request has come
 	idle     bool           // no request is being served; guarded by the server, as gone is
 	gone     bool           // it was closed while it was idle
 	quiet    lifetime.Watch // over the idle connection
@@ -220,6 +221,7 @@ func (c *leanConn) loop() (ours bool) {
 		if r == nil {
 			return false
 		}
+		c.served = true
 		if !c.respond(r) {
 			return true
 		}
@@ -235,7 +237,11 @@ func (c *leanConn) await() error {
 		c.closeIdle()
 	}
 	l.mu.Unlock()
-	l.server.idle.Start(&c.quiet, c.expire)
+	patience := &l.server.idle
+	if !c.served {
+		patience = &l.server.fresh
+	}
+	patience.Start(&c.quiet, c.expire)
 	n, err := c.wire.Read(c.buf)
 	c.quiet.Stop()
 	l.mu.Lock()

@@ -324,16 +324,26 @@ func TestLeanEnds(t *testing.T) {
 	<-ended
 }
 
-// A connection that is idle for long is closed.
+// A connection that is idle for long is closed, sooner when nothing has come on it.
 func TestLeanIdle(t *testing.T) {
-	addr, _ := serveHandler(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), true,
-		func(s *Server) { s.idle.After = 20 * time.Millisecond })
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("got %v", err)
+	for _, served := range []bool{false, true} {
+		addr, _ := serveHandler(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), true, func(s *Server) {
+			s.fresh.After, s.idle.After = 20*time.Millisecond, time.Hour
+			if served {
+				s.fresh.After, s.idle.After = time.Hour, 20*time.Millisecond
+			}
+		})
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if served {
+			_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || strings.HasPrefix(string(answer), "HTTP/1.1 200") != served {
+			t.Errorf("served %v: got %q, %v", served, answer, err)
+		}
 	}
 }

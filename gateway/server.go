@@ -66,6 +66,7 @@ type Server struct {
 	conns    atomic.Int64
 	bodies   lifetime.Watchdog // over those that are being read
 	moments  lifetime.Watchdog // over requests of lean connections
+	fresh    lifetime.Watchdog // over those that have sent nothing yet
 	idle     lifetime.Watchdog // over idle ones
 
 	// base is the context of all requests; it ends when those that are still under
@@ -110,7 +111,7 @@ func NewServer(opts Options) *Server {
 		pending:  map[int]error{},
 		drained:  make(chan struct{}),
 	}
-	s.bodies.After, s.moments.After, s.idle.After = opts.BodyGrace, leanMoment, idleTimeout
+	s.bodies.After, s.moments.After, s.fresh.After, s.idle.After = opts.BodyGrace, leanMoment, headTimeout, idleTimeout
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)
@@ -269,6 +270,10 @@ func (c *counter) wait(ctx context.Context) {
 // idleTimeout is how long a connection without a request is kept.
 const idleTimeout = 120 * time.Second
 
+// headTimeout is how long a client may take to send the head of a request, and to begin with
+// the first.
+const headTimeout = 10 * time.Second
+
 // newHTTPServer returns the server of one port, which is open until base ends.
 func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	protocols := new(http.Protocols)
@@ -277,7 +282,7 @@ func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           &front{server: s, port: port, base: base},
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         protocols,
