@@ -21,6 +21,7 @@ import (
 // What a hub holds at most.
 const (
 	maxEntries  = 4096  // lists of one target for one kind of caller
+	maxFetches  = 128   // lists that are being fetched
 	maxStreams  = 5000  // GET and listen streams
 	maxLimiters = 10000 // isolation keys whose rate of initialize is remembered
 	idleEntry   = 10 * time.Minute
@@ -63,7 +64,8 @@ type Hub struct {
 	shelf    shelf
 	maxShelf int // bytes of lists
 	keeper   keeper
-	seed     maphash.Seed // of what tells lists apart within the process
+	fetches  chan struct{} // has a place for each list that is fetched at the same time
+	seed     maphash.Seed  // of what tells lists apart within the process
 
 	mu       sync.Mutex // taken before the lock of an entry
 	targets  map[targetKey]*held
@@ -116,6 +118,7 @@ func NewHub(opts HubOptions) *Hub {
 		maxShelf:    maxShelf,
 		relisten:    minBackoff,
 		keeper:      keeper{max: maxKept},
+		fetches:     make(chan struct{}, maxFetches),
 		seed:        maphash.MakeSeed(),
 		targets:     map[targetKey]*held{},
 		live:        map[string]*Backend{},

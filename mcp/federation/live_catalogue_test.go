@@ -172,3 +172,22 @@ func TestSlowChange(t *testing.T) {
 		}
 	})
 }
+
+// Cold lists are fetched all at once, up to a limit.
+func TestFetchLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var servers []*virtual
+		for i := range 6 {
+			s := newVirtual(fmt.Sprint("s", i), 60_000, "x")
+			s.slow = time.Second
+			servers = append(servers, s)
+		}
+		l := newLab(t, Config{}, servers...)
+		defer l.stop()
+		l.hub.fetches = make(chan struct{}, 2)
+		var names []string
+		if took := elapsed(func() { names, _ = l.tools() }); took != 3*time.Second || len(names) != 6 {
+			t.Errorf("6 lists, 2 at a time, take %v: %v", took, names)
+		}
+	})
+}

@@ -243,7 +243,9 @@ func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 	s.said = false
 	s.mu.Unlock()
 	asked := e.hub.now()
+	e.hub.fetches <- struct{}{}
 	got, err := e.lister.fetch(ctx, k)
+	<-e.hub.fetches
 	e.hub.opts.Metrics.Listed(e.key.target.Config().Backend, e.key.target.Config().Name, err == nil)
 	var l *list
 	if err == nil {
