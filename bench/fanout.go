@@ -106,15 +106,15 @@ func (b *bench) announce(ctx context.Context, run *running, streams []*h1.Conn) 
 	}
 	errs := make([]error, len(streams))
 	var wg sync.WaitGroup
-	before, began := used(), time.Now()
+	before, deadline := used(), time.Now().Add(30*time.Second)
 	for i, c := range streams {
-		wg.Go(func() { errs[i] = c.Await("tools/list_changed", began.Add(30*time.Second)) })
+		wg.Go(func() { errs[i] = c.Await("tools/list_changed", deadline) })
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.mockAddr+"/announce", nil)
 	if err != nil {
 		return 0, 0, err
 	}
-	began = time.Now()
+	began := time.Now()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, 0, err
