@@ -118,9 +118,6 @@ func TestConformance(t *testing.T) {
 					differs := func(name string, c check) bool {
 						scenario, _, _ := strings.Cut(name, " ")
 						_, lacks := carriedByNoLegacyWire[scenario]
-						if through[name].Status == "WARNING" && warned[name] != "" {
-							return false
-						}
 						return passing[scenario] && !lacks && rank(through[name].Status) > rank(c.Status) && !notApplicable(direct, through, name)
 					}
 					var other map[string]check // the run of the target's mode itself, once it is needed
@@ -166,10 +163,6 @@ func TestConformance(t *testing.T) {
 	page.WriteString("\n¹ What the fixture can't do in the mode of the other era, whoever asks it:\n\n")
 	for _, line := range slices.Sorted(maps.Keys(lacks)) {
 		page.WriteString(line)
-	}
-	page.WriteString("\nWarnings that the direct run does not have:\n\n")
-	for _, check := range slices.Sorted(maps.Keys(warned)) {
-		fmt.Fprintf(&page, "- `%s`: %s\n", check, warned[check])
 	}
 	page.WriteString(conformanceUnscored)
 	for _, scenario := range slices.Sorted(maps.Keys(idle)) {
@@ -224,9 +217,6 @@ func compare(t *testing.T, k targetKind, revision string, direct, through map[st
 		if !passing[scenario] || rank(got.Status) <= rank(direct[check].Status) || got.Status == "" && notApplicable(direct, through, check) {
 			continue
 		}
-		if got.Status == "WARNING" && warned[check] != "" {
-			continue
-		}
 		if k.mode != "" && k.mode != eraOf(revision) {
 			if lacking[scenario] != "" {
 				continue
@@ -239,13 +229,6 @@ func compare(t *testing.T, k targetKind, revision string, direct, through map[st
 		t.Errorf("%s target: %s: %s directly, %q through the gateway: %s", k.name, check, direct[check].Status, got.Status, got.Message)
 	}
 	return lacking
-}
-
-// warned are checks that pass directly, and of which the suite, which does not count that as a failure, warns through
-// the gateway, with the reason.
-var warned = map[string]string{
-	"server-stateless sep-2575-server-sends-tools-list-changed-on-subscription 1": "the suite has the fixture add the same tool twice, and " +
-		"looks for the notification the second time, when nothing changes: the gateway tells clients of changes only",
 }
 
 // carriedByNoLegacyWire is what the fixture's tools say in the modern era that is not on the wire when they run in the
