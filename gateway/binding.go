@@ -102,7 +102,9 @@ func (s *Server) open(number int, p *port) error {
 	for _, l := range b.sockets {
 		var accept net.Listener = &wireListener{Listener: l, server: s}
 		if p.tls {
-			accept = newTLSListener(accept, s.tlsConfig(number))
+			secure := newTLSListener(accept, s.tlsConfig(number))
+			s.serving.Go(secure.run)
+			accept = secure
 		}
 		lean := newLeanServer(s, accept, b.server.Handler, b.server.BaseContext(l))
 		b.leans = append(b.leans, lean)
@@ -189,17 +191,18 @@ type tlsListener struct {
 	net.Listener
 	config *tls.Config
 	ready  chan net.Conn
-	done   chan struct{}
-	stop   sync.Once
+	open   context.Context // ends when the listener is closed, and with it the handshakes
+	finish context.CancelFunc
 }
 
-func newTLSListener(l net.Listener, cfg *tls.Config) net.Listener {
-	t := &tlsListener{Listener: l, config: cfg, ready: make(chan net.Conn), done: make(chan struct{})}
-	go t.run()
+func newTLSListener(l net.Listener, cfg *tls.Config) *tlsListener {
+	t := &tlsListener{Listener: l, config: cfg, ready: make(chan net.Conn)}
+	t.open, t.finish = context.WithCancel(context.Background())
 	return t
 }
 
-// run accepts connections until the listener is closed.
+// run accepts connections until the listener is closed, and ends once nothing is left of those
+// that nobody took.
 func (t *tlsListener) run() {
 	var handshakes sync.WaitGroup
 	defer handshakes.Wait()
@@ -217,7 +220,7 @@ func (t *tlsListener) run() {
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			select {
 			case <-time.After(pause):
-			case <-t.done:
+			case <-t.open.Done():
 				return
 			}
 		}
@@ -227,7 +230,7 @@ func (t *tlsListener) run() {
 func (t *tlsListener) handshake(c net.Conn) {
 	raw, _ := c.(*wire)
 	raw.stepAside() // what it sees is encrypted
-	ctx, cancel := context.WithTimeout(context.Background(), tlsHandshakeTimeout)
+	ctx, cancel := context.WithTimeout(t.open, tlsHandshakeTimeout)
 	defer cancel()
 	conn := tls.Server(c, t.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -244,7 +247,7 @@ func (t *tlsListener) handshake(c net.Conn) {
 	}
 	select {
 	case t.ready <- out:
-	case <-t.done:
+	case <-t.open.Done():
 		_ = out.Close()
 	}
 }
@@ -279,7 +282,7 @@ func (t *tlsListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-t.ready:
 		return c, nil
-	case <-t.done:
+	case <-t.open.Done():
 		return nil, net.ErrClosed
 	}
 }
@@ -289,8 +292,6 @@ func (t *tlsListener) Close() error {
 	t.finish()
 	return t.Listener.Close()
 }
-
-func (t *tlsListener) finish() { t.stop.Do(func() { close(t.done) }) }
 
 // portUnavailable is the problem of a port that could not be opened.
 func portUnavailable(snapshot *Snapshot, number int, err error) config.Problem {

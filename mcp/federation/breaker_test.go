@@ -41,6 +41,7 @@ func TestBreaker(t *testing.T) {
 
 		hung.set(func(s *virtual) { s.silent = true; s.tools = []string{"x", "y"} })
 		hung.announce() // it did say that before
+		synctest.Wait()
 		list := func() {
 			t.Helper()
 			names, degraded := l.tools()
