@@ -239,7 +239,7 @@ func (r *Record) endTrace() {
 	set("mcpgw.rule", r.Rule, maxName)
 	set("mcpgw.backend", r.Backend, maxName)
 	set("mcpgw.upstream", r.UpstreamHost, maxName)
-	attrs = r.MCP.appendAttributes(attrs)
+	attrs = r.LLM.appendAttributes(r.MCP.appendAttributes(attrs))
 	attrs = append(attrs, t.tags...)
 	for _, tag := range t.cfg.Tags {
 		if tag.Header == "" {
@@ -265,6 +265,8 @@ func (r *Record) spanName(method string) string {
 		return clip(r.MCP.Method+" "+r.MCP.Name, maxName)
 	case r.MCP.Method != "":
 		return clip(r.MCP.Method, maxName)
+	case r.LLM.Operation != "":
+		return clip(r.LLM.Operation+" "+r.LLM.RequestModel, maxName)
 	case r.Path != "":
 		return clip(method+" "+r.Path, maxName)
 	default:
@@ -300,6 +302,34 @@ func (m *MCP) appendAttributes(attrs []attribute.KeyValue) []attribute.KeyValue 
 	if name != "" {
 		set("mcp.resource.type", resource)
 		set("mcp.resource.name", name)
+	}
+	return attrs
+}
+
+// appendAttributes appends what is known of a request to a language model (OpenTelemetry semantic
+// conventions, generative AI). Contents are not in it.
+func (l *LLM) appendAttributes(attrs []attribute.KeyValue) []attribute.KeyValue {
+	if l.Operation == "" {
+		return attrs
+	}
+	set := func(key attribute.Key, value string) {
+		if value != "" {
+			attrs = append(attrs, key.String(clip(value, maxName)))
+		}
+	}
+	set(semconv.GenAIOperationNameKey, l.Operation)
+	set(semconv.GenAIProviderNameKey, l.Provider)
+	set(semconv.GenAIRequestModelKey, l.RequestModel)
+	set(semconv.GenAIResponseModelKey, l.ResponseModel)
+	set("mcpgw.llm.provider", l.Name)
+	set("mcpgw.llm.dropped", l.Dropped)
+	if l.FinishReason != "" {
+		attrs = append(attrs, semconv.GenAIResponseFinishReasons(l.FinishReason))
+	}
+	if l.Usage.Known {
+		attrs = append(attrs,
+			semconv.GenAIUsageInputTokensKey.Int64(l.Usage.Input), semconv.GenAIUsageOutputTokensKey.Int64(l.Usage.Output),
+			semconv.GenAIUsageCacheReadInputTokensKey.Int64(l.Usage.CacheRead), semconv.GenAIUsageCacheCreationInputTokensKey.Int64(l.Usage.CacheWrite))
 	}
 	return attrs
 }

@@ -89,6 +89,32 @@ func TestSpanOfARequest(t *testing.T) {
 	}
 }
 
+func TestSpanOfALanguageModel(t *testing.T) {
+	tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}})
+	rec := accepted()
+	rec.Trace(tracer)
+	rec.Path = "/llm/chat"
+	rec.LLM = LLM{
+		Operation: "chat", Provider: "openai", Name: "first", RequestModel: "small", ResponseModel: "small-2026", FinishReason: "stop",
+		Usage: TokenUsage{Known: true, Input: 10, Output: 20, CacheRead: 3},
+	}
+	(&Account{}).End(rec)
+	s := exporter.GetSpans()[0]
+	if s.Name != "chat small" {
+		t.Errorf("named %q", s.Name)
+	}
+	got := attributes(s)
+	for key, want := range map[string]string{
+		"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "small", "gen_ai.response.model": "small-2026",
+		"gen_ai.response.finish_reasons": `["stop"]`, "gen_ai.usage.input_tokens": "10", "gen_ai.usage.output_tokens": "20",
+		"gen_ai.usage.cache_read.input_tokens": "3", "mcpgw.llm.provider": "first",
+	} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
+	}
+}
+
 func TestSampling(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
