@@ -189,6 +189,14 @@ func (c *leanConn) serve() {
 	c.buf = make([]byte, leanHead)
 	ours := c.loop()
 	c.quiet.Stop()
+	c.life.End(nil)
+	if ours {
+		_ = c.wire.Close() // the peer knows, or is gone
+	} else {
+		c.wire.unread = c.buf[c.pos:c.end]
+		l.hand(c.wire)
+	}
+	// Only now: who waits for the last connection waits for its end.
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.mu.Unlock()
@@ -196,13 +204,6 @@ func (c *leanConn) serve() {
 	case l.changed <- struct{}{}:
 	default:
 	}
-	c.life.End(nil)
-	if ours {
-		_ = c.wire.Close() // the peer knows, or is gone
-		return
-	}
-	c.wire.unread = c.buf[c.pos:c.end]
-	l.hand(c.wire)
 }
 
 // loop serves requests. It reports false once net/http is to go on.
