@@ -158,10 +158,10 @@ func TestChangesReachClients(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	if n := old.lists.Load() - 1; n != 0 {
+	if n := old.lists.Load() - 1; n > 1 { // once more when the gateway has begun to listen
 		t.Errorf("the legacy server was asked for its tools %d times more within their time", n)
 	}
-	if n := old.lists.Load() + modern.lists.Load() - before; n > 2 { // its TTL is 0, which counts as a second
+	if n := old.lists.Load() + modern.lists.Load() - before; n > 4 { // the modern one's TTL is 0, which counts as a second
 		t.Errorf("the servers were asked for their tools %d times more", n)
 	}
 
