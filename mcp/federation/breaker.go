@@ -97,8 +97,11 @@ func (b *breaker) suspect(err error, p ping) {
 
 // answered reports whether err, which may be nil, came from a target that lives.
 func answered(err error) bool {
+	if err == nil {
+		return true
+	}
 	var f *fault.Fault
-	return err == nil || errors.As(err, &f) && f.Code == fault.UpstreamFailed
+	return errors.As(err, &f) && f.Code == fault.UpstreamFailed
 }
 
 // isSilence reports whether a target can't have said anything.

@@ -373,7 +373,8 @@ func (q *request) reply(r *relayed, result []byte) error {
 func (q *request) relay(ctx context.Context, r *relayed) error {
 	edits, target := r.edits, r.target
 	responses := protocol.Get(q.msg.Params, "inputResponses")
-	if raw := protocol.Get(q.msg.Params, "requestState"); raw != nil {
+	raw := protocol.Get(q.msg.Params, "requestState")
+	if raw != nil {
 		sealed, _ := protocol.String(raw)
 		state, ok := q.openState(target, sealed)
 		own, isTargets := strings.CutPrefix(state, stateTarget)
@@ -404,7 +405,9 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 	r.leg = leg
 	if leg.Era() == protocol.Legacy {
 		// It knows neither.
-		edits = append(edits, protocol.Edit{Path: []string{"requestState"}}, protocol.Edit{Path: []string{"inputResponses"}})
+		if raw != nil || responses != nil {
+			edits = append(edits, protocol.Edit{Path: []string{"requestState"}}, protocol.Edit{Path: []string{"inputResponses"}})
+		}
 	} else if responses != nil {
 		edits = append(edits, protocol.Edit{Path: []string{"inputResponses"}, Value: inputResponses(responses, q.scope(target))})
 	}

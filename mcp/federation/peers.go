@@ -481,6 +481,9 @@ func (l *live) hold(sess *session.Session) { sess.Live(func() any { return l }) 
 
 // carried serves a request that belongs elsewhere, if err says so.
 func (q *request) carried(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *elsewhere
 	if errors.As(err, &e) {
 		return q.carry(ctx, e)

@@ -82,6 +82,9 @@ func NegotiateLegacy(requested string) string {
 	return LatestLegacy
 }
 
+// MetaPrefix begins the keys of _meta that MCP reserves, but for those that are older.
+const MetaPrefix = "io.modelcontextprotocol/"
+
 // The keys of params._meta and result._meta that MCP reserves.
 const (
 	MetaProtocolVersion    = "io.modelcontextprotocol/protocolVersion"

@@ -19,6 +19,10 @@ func Get(obj []byte, path ...string) []byte {
 	return obj
 }
 
+// MayHold reports whether part may stand in a name of obj, or of what is in it. It costs far less than to look for
+// each of many names that begin alike, most of which are not there.
+func MayHold(obj []byte, part string) bool { return !lacks(obj, part) }
+
 // GetString is Get for a string value, decoded; ok tells whether there was one.
 func GetString(obj []byte, path ...string) (s string, ok bool) { return String(Get(obj, path...)) }
 
@@ -74,7 +78,8 @@ func member(obj []byte, name string) []byte {
 // less than a walk, and most members that are looked for are not there. A name that is written
 // with an escape is not seen.
 func lacks(obj []byte, name string) bool {
-	return !bytes.Contains(obj, []byte(name)) && bytes.IndexByte(obj, '\\') < 0
+	var room [64]byte // for most names, those of _meta included, so that nothing is allocated
+	return !bytes.Contains(obj, append(room[:0], name...)) && bytes.IndexByte(obj, '\\') < 0
 }
 
 // A walker steps through the members of a checked object or the elements of a

@@ -33,9 +33,11 @@ func legacyParams(params []byte, id protocol.ID) (adapted, token []byte) {
 	if token = protocol.Get(meta, protocol.MetaProgressToken); token != nil {
 		edits = append(edits, protocol.Edit{Path: tokenPath, Value: []byte(id)})
 	}
-	for i := range hopPaths {
-		if path := hopPaths[i][:]; protocol.Get(params, path...) != nil {
-			edits = append(edits, protocol.Edit{Path: path})
+	if protocol.MayHold(meta, protocol.MetaPrefix) {
+		for i := range hopPaths {
+			if path := hopPaths[i][:]; protocol.Get(meta, path[1]) != nil {
+				edits = append(edits, protocol.Edit{Path: path})
+			}
 		}
 	}
 	if len(edits) == 0 {
