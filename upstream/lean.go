@@ -50,18 +50,21 @@ func (l *lean) takes(r *http.Request) bool {
 
 var errHeaderTooLarge = fmt.Errorf("the header of the response is larger than %d bytes", maxResponseHeader)
 
-// get returns an idle connection that is still good, or a new one.
+// errStale says that an idle connection was not good any more, before anything was sent on it.
+var errStale = errors.New("the peer has closed the idle connection, or said what nobody asked for")
+
+// get returns an idle connection, or a new one.
 func (l *lean) get(ctx context.Context, address string) (*leanConn, error) {
 	for {
 		c := l.take(address)
 		if c == nil {
 			break
 		}
-		if time.Since(c.since) < idleConnTimeout && c.quiet() {
+		if time.Since(c.since) < idleConnTimeout {
 			c.reused = true
 			return c, nil
 		}
-		_ = c.Conn.Close() // the peer has closed it, or said what nobody asked for
+		_ = c.Conn.Close() // it is not used any more
 	}
 	conn, err := l.dial(ctx, "tcp", address)
 	if err != nil {
@@ -161,20 +164,28 @@ func (l *lean) exchange(r *http.Request, address string, replay bool) (resp *htt
 	if *buf, err = appendRequest((*buf)[:0], r, replay); err != nil {
 		return nil, false, false, err
 	}
-	c, err := l.get(ctx, address)
-	if err != nil {
-		return nil, false, false, err
+	b := new(leanBody)
+	var n int
+	for {
+		if b.conn, err = l.get(ctx, address); err != nil {
+			return nil, false, false, err
+		}
+		reused = b.conn.reused // once the body has ended the connection is somebody else's
+		b.follow(ctx)
+		if n, err = b.conn.ask(*buf); err != errStale {
+			break
+		}
+		_ = b.conn.Conn.Close() // it is not used any more
+		if b.unfollow() {
+			return nil, false, false, ctx.Err()
+		}
 	}
-	reused = c.reused // once the body has ended the connection is somebody else's
-	b := &leanBody{conn: c}
-	b.follow(ctx)
-	n, err := c.Conn.Write(*buf)
 	if err == nil {
 		err = b.head(r)
 	}
 	if err != nil {
 		b.end(false)
-		return nil, n > 0, reused, err
+		return nil, n > 0, reused, cutOff(err)
 	}
 	if b.framing == framedEmpty {
 		b.end(b.again)

@@ -180,6 +180,68 @@ func TestLeanUnsolicited(t *testing.T) {
 	}
 }
 
+// An answer may come before the request is whole, and the connection end before it or after it: what is made of
+// it is the same as with http.Transport. A request that was sent is not sent again.
+func TestLeanEarly(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for name, serve := range map[string]func(c net.Conn, r *bufio.Reader){
+		"answer before the request is whole": func(c net.Conn, r *bufio.Reader) {
+			_, _ = io.WriteString(c, ok)
+			_, _ = http.ReadRequest(r)
+		},
+		"half-closed after the head": func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			_, _ = io.WriteString(c, ok)
+			_ = c.(*net.TCPConn).CloseWrite()
+		},
+		"half-closed before the answer": func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			_ = c.(*net.TCPConn).CloseWrite()
+		},
+		"half-closed in the head": func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			_, _ = io.WriteString(c, ok[:20])
+			_ = c.(*net.TCPConn).CloseWrite()
+		},
+		"in pieces": func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			for i := range ok {
+				_, _ = io.WriteString(c, ok[i:i+1])
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			addr := serveRaw(t, func(c net.Conn) {
+				defer func() { _ = c.Close() }()
+				r := bufio.NewReader(c)
+				if _, err := r.Peek(1); err == nil {
+					requests.Add(1)
+					serve(c, r)
+					_, _ = io.Copy(io.Discard, r)
+				}
+			})
+			outcome := func(p *Pool) string {
+				defer p.Close()
+				resp, err := p.RoundTrip(request(t, "POST", "http://x/", bytes.NewReader(make([]byte, maxLeanBody))))
+				if err != nil {
+					return fault.Of(err).Code.String()
+				}
+				return fmt.Sprint(resp.StatusCode, readAll(t, resp))
+			}
+			plain := newPool(t, Options{}, addr)
+			plain.lean = nil
+			want := outcome(plain)
+			if got := outcome(newPool(t, Options{}, addr)); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			if n := requests.Load(); n != 2 {
+				t.Errorf("%d requests, want one of each", n)
+			}
+		})
+	}
+}
+
 // Cancelling ends the wait for the header and for the body, and the connection with it.
 func TestLeanCancel(t *testing.T) {
 	arrived := make(chan struct{}, 2)

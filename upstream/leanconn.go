@@ -21,11 +21,12 @@ type leanConn struct {
 
 	buf      []byte // buf[pos:end] was read and is not used yet; nil at rest
 	pos, end int
-	poll     func(fd uintptr) bool // what await reads with
-	look     func(fd uintptr) bool // what quiet reads with
-	silent   bool                  // what it found
-	abort    func()                // makes whatever is going on on the connection fail at once
-	polled   error                 // what it met
+	abort    func() // makes whatever is going on on the connection fail at once
+
+	poll    func(fd uintptr) bool // turn, once it was needed
+	request []byte                // that it is to send
+	sent    int                   // how much of that it has sent
+	polled  error                 // what it met
 }
 
 // readSize is the size of the buffer, until a header is larger.
