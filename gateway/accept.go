@@ -248,6 +248,9 @@ func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
 	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace = r.Body, &x.rec, x.writer.ResponseWriter, grace
+		if b, ok := r.Body.(*leanRequestBody); ok && b.there() {
+			x.body.grace = nil // it came with the head: nobody is waited for
+		}
 		r.Body = &x.body
 	}
 	return nil

@@ -110,6 +110,7 @@ func (l *leanServer) begin(conn net.Conn) {
 		return
 	}
 	c := &leanConn{lean: l, wire: w, remote: w.RemoteAddr().String()}
+	c.onQuiet, c.onSlow = c.expire, c.watch
 	l.mu.Lock()
 	ending := l.ending
 	if !ending {
@@ -175,7 +176,9 @@ type leanConn struct {
 	idle     bool           // no request is being served; guarded by the server, as gone is
 	gone     bool           // it was closed while it was idle
 	quiet    lifetime.Watch // over the idle connection
+	onQuiet  func()         // what that calls, made once
 	slow     lifetime.Watch // over the request
+	onSlow   func()         // likewise
 
 	mu       sync.Mutex // guards these
 	request  *leanRequest
@@ -242,7 +245,7 @@ func (c *leanConn) await() error {
 	if !c.served {
 		patience = &l.server.fresh
 	}
-	patience.Start(&c.quiet, c.expire)
+	patience.Start(&c.quiet, c.onQuiet)
 	n, err := c.wire.Read(c.buf)
 	c.quiet.Stop()
 	l.mu.Lock()
@@ -320,9 +323,9 @@ func (c *leanConn) parse() *leanRequest {
 // leanHeader reads header lines. It returns no header when there is something among them
 // that net/http is to see.
 func leanHeader(fields string) (h http.Header, host string, length int64) {
-	h = make(http.Header, 12)
-	var room [12]string
-	values := append(make([]string, 0, len(room)), room[:]...)
+	lines := strings.Count(fields, "\n")
+	h = make(http.Header, lines) // which is also what there is with X-Request-Id, and without Host
+	values := make([]string, lines)
 	hosts, lengths := 0, 0
 	for fields != "" {
 		line, rest, ok := strings.Cut(fields, "\r\n")
@@ -375,7 +378,7 @@ func (c *leanConn) respond(r *leanRequest) (goesOn bool) {
 	c.mu.Lock()
 	c.request = r
 	c.mu.Unlock()
-	c.lean.server.moments.Start(&c.slow, c.watch)
+	c.lean.server.moments.Start(&c.slow, c.onSlow)
 	defer func() {
 		v := recover()
 		c.slow.Stop()

@@ -40,7 +40,8 @@ func takeBuffer() []byte { return (*leanBuffers.Get().(*[]byte))[:0] }
 
 func giveBack(b []byte) {
 	if b != nil && cap(b) <= 2*leanHold {
-		leanBuffers.Put(&b)
+		kept := b // which is what escapes: most have nothing to give back
+		leanBuffers.Put(&kept)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,8 @@ type wire struct {
 	net.Conn
 	closed   func()
 	patience time.Duration // how long one write may take, beside what its size allows; 0 is no bound
+	writing  sync.Mutex    // held by a write
+	atOnce   atOnce        // what it writes first with
 
 	unread  []byte      // was read, and is to be read again first
 	opaque  atomic.Bool // nothing is checked any more
@@ -75,15 +78,24 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. It gives up on a peer that does not read.
+// Write implements net.Conn. It gives up on a peer that does not read. What the kernel takes at once, as a rule
+// all, needs no deadline, which would cost a timer a write.
 func (w *wire) Write(b []byte) (int, error) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	n := w.writeAtOnce(b)
+	if n == len(b) {
+		return n, nil
+	}
+	b = b[n:]
 	if w.patience > 0 {
 		allowed := w.patience + time.Duration(len(b))*time.Second/slowest
 		if err := w.Conn.SetWriteDeadline(time.Now().Add(allowed)); err != nil {
-			return 0, err
+			return n, err
 		}
 	}
-	return w.Conn.Write(b)
+	more, err := w.Conn.Write(b)
+	return n + more, err
 }
 
 // Close implements net.Conn.

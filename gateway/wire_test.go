@@ -3,11 +3,13 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // textConn is a connection on which text comes in pieces of at most n bytes.
@@ -64,6 +66,45 @@ func TestWire(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the kernel does not take at once is written all the same, in its order.
+func TestWireWrites(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Conn: conn, patience: time.Minute}
+	var want bytes.Buffer
+	for i := range 1 << 20 {
+		_, _ = fmt.Fprintln(&want, i)
+	}
+	go func() {
+		for b := want.Bytes(); len(b) > 0; {
+			n, err := w.Write(b[:min(len(b), 1<<20)])
+			if b = b[n:]; err != nil {
+				break // what is missing says so
+			}
+		}
+		_ = w.Close()
+	}()
+	got, err := io.ReadAll(client)
+	if err != nil || !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("got %d bytes, want %d: %v", len(got), want.Len(), err)
+	}
+	if n, err := w.Write([]byte("x")); n != 0 || err == nil {
+		t.Errorf("on the closed connection: %d, %v", n, err)
 	}
 }
 

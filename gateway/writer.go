@@ -97,7 +97,7 @@ type requestBody struct {
 	io.ReadCloser
 	rec   *telemetry.Record
 	w     http.ResponseWriter
-	grace *lifetime.Watchdog
+	grace *lifetime.Watchdog // nil when all of it is there
 	watch lifetime.Watch
 	begun bool
 	slow  bool
@@ -114,13 +114,16 @@ const slowest = 1 << 10
 
 // Read implements [io.Reader].
 func (b *requestBody) Read(p []byte) (int, error) {
-	if !b.begun {
+	if !b.begun && b.grace != nil {
 		b.begun = true
 		b.start = time.Now()
 		b.grace.Start(&b.watch, b.check)
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.rec.BytesRead += int64(n)
+	if !b.begun {
+		return n, err
+	}
 	if err == nil {
 		b.mu.Lock()
 		b.read += int64(n)
