@@ -35,7 +35,7 @@ const internalPrefix = "X-Mcpgw-"
 type front struct {
 	server *Server
 	port   int
-	base   context.Context // ends when the port is closed
+	base   context.Context // ends when the port is closed; of those a lifetime
 	// peer says that another replica passes requests on, and accounts for them; backend
 	// is the one that it chose.
 	peer    bool

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -19,34 +20,37 @@ import (
 // buffers of the connection. It is the [http.ResponseWriter] from then on. Its
 // writes go out at once, a chunk each; the connection is closed after it.
 type detached struct {
-	conn   net.Conn
-	header http.Header
-	serve  func(context.Context)
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	expiry *time.Timer // of the client's credential; nil when it does not end
+	conn     net.Conn
+	header   http.Header
+	begin    func(ctx context.Context, done func(panicked any))
+	server   *Server
+	exchange *exchange
+	life     lifetime.Lifetime
+	port     lifetime.Hook // on the port
+	stopPort func() bool
+	expiry   *time.Timer   // of the client's credential; nil when it does not end
+	watched  chan struct{} // closed when the goroutine that waits for the client has ended; nil without
+	token    uint64        // of the lookout, where that waits
+	left     int           // bytes that the client may still send
 
-	buf    []byte // what is written next
+	buf    []byte // the head, until it is sent
 	wrote  bool   // the head was written, or is in buf
 	failed bool
 	cut    atomic.Bool // the connection is about to be closed
+	over   atomic.Bool // it has ended
 }
 
-const (
-	// maxUnasked bounds what a client may send on the connection of a detached answer,
-	// after which no request is served (RFC 9112 section 9.6). It is not looked at.
-	maxUnasked = 16 << 10
-	// keepChunk bounds the buffer that is kept between two writes.
-	keepChunk = 1 << 10
-)
+// maxUnasked bounds what a client may send on the connection of a detached answer,
+// after which no request is served (RFC 9112 section 9.6). It is not looked at.
+const maxUnasked = 16 << 10
 
 var errClientLeft = fault.New(fault.ClientGone, "the client closed the stream")
 
-// Detach has serve write the answer to the request of ctx once the handler has
-// returned, which it must do at once. The context that serve gets ends when the
-// client has gone, or the port is closed. Detach reports false, and does nothing, where
-// the protocol has no connection to give away.
-func (w *responseWriter) Detach(ctx context.Context, serve func(ctx context.Context)) bool {
+// Detach has begin called once the handler has returned, which it must do at once, to begin the answer to the request
+// of ctx. It goes on until done is called, once, with what a goroutine of the answer panicked with, or nil.
+// The context that begin gets ends when the client has gone, or the port is closed. Detach reports false, and does
+// nothing, where the protocol has no connection to give away.
+func (w *responseWriter) Detach(ctx context.Context, begin func(ctx context.Context, done func(panicked any))) bool {
 	r := w.rec.Request
 	if w.wrote || r.ProtoMajor != 1 || r.ProtoMinor < 1 || r.Method == http.MethodHead {
 		return false
@@ -57,8 +61,8 @@ func (w *responseWriter) Detach(ctx context.Context, serve func(ctx context.Cont
 		return false
 	}
 	w.wrote = false
-	d := &detached{conn: conn, header: header, serve: serve}
-	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	d := &detached{conn: conn, header: header, begin: begin, left: maxUnasked}
+	d.life.BeginApart(context.WithoutCancel(ctx))
 	if at := policy.Expires(ctx); !at.IsZero() {
 		d.expiry = time.AfterFunc(time.Until(at), func() { d.cutOff(errExpired) })
 	}
@@ -66,38 +70,56 @@ func (w *responseWriter) Detach(ctx context.Context, serve func(ctx context.Cont
 	return true
 }
 
-// run serves the answer of x to its end.
+// run begins the answer of x.
 func (d *detached) run(s *Server, x *exchange, port context.Context) {
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		d.watch()
-	}()
-	stop := context.AfterFunc(port, func() { d.cutOff(errDraining) })
+	d.server, d.exchange = s, x
+	if !s.lookout.watch(d) {
+		d.watched = make(chan struct{})
+		go d.watch()
+	}
+	d.stopPort = lifetime.AfterFunc(port, &d.port, func() { d.cutOff(errDraining) })
 	defer func() {
-		v := recover()
-		stop()
-		if d.expiry != nil {
-			d.expiry.Stop()
+		if v := recover(); v != nil {
+			d.done(v)
 		}
-		d.end(v == nil)
-		<-watched
-		s.end(x, v)
 	}()
-	d.serve(d.ctx)
+	d.begin(&d.life, d.done)
+	d.begin = nil
+}
+
+// done ends the answer, once.
+func (d *detached) done(panicked any) {
+	if d.over.Swap(true) {
+		return
+	}
+	d.stopPort()
+	if d.expiry != nil {
+		d.expiry.Stop()
+	}
+	if panicked == nil && d.wrote && (d.life.Err() == nil || d.cut.Load()) {
+		_, _ = d.send(append(d.buf, "0\r\n\r\n"...)) // the client may be gone
+	}
+	d.life.End(nil)
+	d.server.lookout.forget(d)
+	_ = d.conn.Close() // likewise
+	if d.watched != nil {
+		<-d.watched
+	}
+	d.server.end(d.exchange, panicked)
 }
 
 // watch waits until the client closes the connection.
 func (d *detached) watch() {
+	defer close(d.watched)
 	var b [64]byte
-	for left := maxUnasked; left > 0; {
+	for d.left > 0 {
 		n, err := d.conn.Read(b[:])
 		if err != nil {
 			break
 		}
-		left -= n
+		d.left -= n
 	}
-	d.cancel(errClientLeft)
+	d.life.End(errClientLeft)
 }
 
 // errExpired ends streams whose client's credential has ended. It is like a client that leaves: it can come
@@ -107,17 +129,8 @@ var errExpired = fault.New(fault.ClientGone, "the credential of the client has e
 // cutOff ends the answer for cause, within the time for last words.
 func (d *detached) cutOff(cause error) {
 	d.cut.Store(true)
-	d.cancel(cause)
+	d.life.End(cause)
 	time.AfterFunc(lastWords, func() { _ = d.conn.Close() }) // it is closed for good either way
-}
-
-// end ends the answer, which is whole if nothing went wrong, and closes the connection.
-func (d *detached) end(whole bool) {
-	if whole && d.wrote && (d.ctx.Err() == nil || d.cut.Load()) {
-		_, _ = d.send(append(d.buf, "0\r\n\r\n"...)) // the client may be gone
-	}
-	d.cancel(nil)
-	_ = d.conn.Close() // likewise
 }
 
 // Header implements [http.ResponseWriter].
@@ -154,9 +167,13 @@ func (d *detached) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	buf := strconv.AppendInt(d.buf, int64(len(b)), 16)
-	buf = append(append(append(buf, "\r\n"...), b...), "\r\n"...)
-	if _, err := d.send(buf); err != nil {
+	buf := append(takeBuffer(), d.buf...)
+	buf = append(strconv.AppendInt(buf, int64(len(b)), 16), "\r\n"...)
+	buf = append(append(buf, b...), "\r\n"...)
+	d.buf = nil
+	_, err := d.send(buf)
+	giveBack(buf)
+	if err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -168,9 +185,6 @@ func (d *detached) send(b []byte) (int, error) {
 	}
 	n, err := d.conn.Write(b)
 	d.failed = err != nil
-	if d.buf = b[:0]; cap(b) > keepChunk {
-		d.buf = nil
-	}
 	return n, err
 }
 
@@ -180,7 +194,9 @@ func (d *detached) FlushError() error {
 	if len(d.buf) == 0 {
 		return nil
 	}
-	_, err := d.send(d.buf)
+	head := d.buf
+	d.buf = nil
+	_, err := d.send(head)
 	return err
 }
 

@@ -68,6 +68,7 @@ type Server struct {
 	moments  lifetime.Watchdog // over requests of lean connections
 	fresh    lifetime.Watchdog // over those that have sent nothing yet
 	idle     lifetime.Watchdog // over idle ones
+	lookout  lookout           // over clients of detached answers
 
 	// base is the context of all requests; it ends when those that are still under
 	// way at the end of the drain are to be cut off.
@@ -280,8 +281,10 @@ func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
+	open := new(lifetime.Lifetime)
+	open.Begin(base)
 	return &http.Server{
-		Handler:           &front{server: s, port: port, base: base},
+		Handler:           &front{server: s, port: port, base: open},
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

@@ -2,7 +2,27 @@
 
 package gateway
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
+
+// rawConn returns the descriptor below a client's connection, nil if it is not the connection itself that is
+// written to: TLS has something to say of its own.
+func rawConn(conn net.Conn) syscall.RawConn {
+	if w, ok := conn.(*wire); ok {
+		conn = w.Conn
+	}
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
 
 // An atOnce writes to a connection what the kernel takes at once.
 type atOnce struct {
@@ -16,15 +36,9 @@ type atOnce struct {
 func (w *wire) writeAtOnce(b []byte) int {
 	a := &w.atOnce
 	if a.write == nil {
-		c, ok := w.Conn.(syscall.Conn)
-		if !ok {
+		if a.raw = rawConn(w); a.raw == nil {
 			return 0
 		}
-		raw, err := c.SyscallConn()
-		if err != nil {
-			return 0
-		}
-		a.raw = raw
 		a.write = func(fd uintptr) bool {
 			a.n, _ = syscall.Write(int(fd), a.b)
 			return true

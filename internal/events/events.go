@@ -80,7 +80,7 @@ func appendField(dst []byte, name, value string) []byte {
 const (
 	defaultEventSize = 16 << 20 // of an event's data
 	maxFieldSize     = 64 << 10 // of any other line that is kept
-	minReadSize      = 1 << 10  // of the read buffer at first
+	minReadSize      = 1 << 8   // of the read buffer at first: most streams are silent
 	maxReadSize      = 32 << 10 // and once reads fill it
 	keepDataSize     = 64 << 10 // of a data buffer that outlives its event
 )

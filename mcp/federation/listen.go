@@ -22,7 +22,7 @@ func (q *request) listen(ctx context.Context) error {
 	if protocol.Get(wanted, subjectNames[followedTasks]) != nil && !speaksTasks(q.client.Capabilities) {
 		return q.refuse(http.StatusBadRequest, needsTasks())
 	}
-	s := q.b.newStream(q.answer.sse, &q.client)
+	s := q.b.newStream(ctx, q.answer.sse, &q.client)
 	s.only = 0
 	granted := []byte("{}")
 	grant := func(name string, c changes) {

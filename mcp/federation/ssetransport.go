@@ -58,7 +58,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	c := &connection{backend: b.cfg.Name, isolation: b.isolationOf(r, &f, nil), out: out, ended: ctx, ready: make(chan *session.Session, 1)}
 	id := b.hub.connectionID(b.binding(c.isolation))
-	waiting := b.newStream(out, &session.Client{Isolation: c.isolation})
+	waiting := b.newStream(ctx, out, &session.Client{Isolation: c.isolation})
 	waiting.only = 0
 	if err := b.hub.register(waiting); err != nil {
 		cancel()
@@ -80,7 +80,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	select {
 	case sess = <-c.ready:
 	case <-timer.C:
-	case <-waiting.done:
+	case <-waiting.life.Done():
 	case <-ctx.Done():
 	}
 	b.hub.unregister(waiting)
@@ -91,7 +91,7 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	defer sess.End(context.WithoutCancel(ctx))
 	client := sess.Client()
 	rec.MCP.ProtocolVersion = client.Version
-	s := b.newStream(out, &client)
+	s := b.newStream(ctx, out, &client)
 	s.live = b.hub.enter(sess.Nonce(), sess)
 	defer b.hub.leave(s.live)
 	s.live.hold(sess)
@@ -102,11 +102,11 @@ func (b *Backend) getSSE(w http.ResponseWriter, r *http.Request) error {
 	defer b.hub.unregister(s)
 	s.live.open(s)
 	defer s.live.end()
-	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f, legs: map[*session.Target]context.CancelFunc{}}
+	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f}
 	defer listening.wait()
 	defer cancel()
 	listening.follow(b)
-	s.serve(ctx, sess.Done(), listening.follow, func(method string) []byte {
+	s.serve(ctx, sess, listening.follow, func(method string) []byte {
 		return protocol.AppendNotification(nil, method, nil)
 	})
 	return nil

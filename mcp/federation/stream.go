@@ -4,21 +4,24 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A stream is a long answer on which a client hears of changes: the GET stream
-// of a legacy session, or the answer to a subscriptions/listen. The goroutine
-// that serves the request writes what the hub tells it; what targets send is
+// of a legacy session, or the answer to a subscriptions/listen. While there is nothing
+// to tell no goroutine waits for that: a timer tells what the hub has noted. What targets send is
 // written by those who read it, so that a slow client slows them. It is safe for
 // concurrent use.
 type stream struct {
+	life         lifetime.Lifetime // of the stream
 	sse          *sse
 	backend      string
 	admitted     string // the fingerprint of the rules that admitted it
@@ -30,21 +33,33 @@ type stream struct {
 	sight        sight
 	only         changes
 
-	wake chan struct{} // capacity 1
-	done chan struct{}
-	once sync.Once
+	// What begin sets.
+	follow  func(*Backend)             // follows the targets that the backend has now; nil for none
+	message func(method string) []byte // tells of a change
+	ended   func(panicked any)         // is told once of the end
+	hooks   struct{ left, session, end lifetime.Hook }
+
+	turn     sync.Mutex // held by who tells
+	finished bool       // nothing more is told; guarded by turn
+	panicked any        // in telling; likewise
 
 	mu      sync.Mutex
+	begun   bool
 	pending changes
 	moved   bool // the backend has other targets now
+	due     bool // the timer runs, or what it calls is about to
+	timer   *time.Timer
+	told    time.Time // when the client was told last
 }
 
-func (b *Backend) newStream(s *sse, c *session.Client) *stream {
-	return &stream{
+// newStream returns a stream with the values of ctx, which lasts until it is ended.
+func (b *Backend) newStream(ctx context.Context, s *sse, c *session.Client) *stream {
+	out := &stream{
 		sse: s, backend: b.cfg.Name, admitted: b.cfg.PolicyFingerprint, policy: b.cfg.PolicyFingerprint, isolation: c.Isolation,
 		capabilities: string(c.Capabilities), only: allChanged,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	out.life.BeginApart(context.WithoutCancel(ctx))
+	return out
 }
 
 // shows reports whether the lists of the entry are part of what the client sees. Those
@@ -85,10 +100,26 @@ func (s *stream) retarget() {
 	s.poke()
 }
 
+// Changes come in crowds: one is held for settle, so that those of one cause are told
+// at once, and a client that was told has peace for pace.
+const (
+	settle = 20 * time.Millisecond
+	pace   = 250 * time.Millisecond
+)
+
+// poke has the client told in a while, unless that is about to happen.
 func (s *stream) poke() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.begun || s.due {
+		return
+	}
+	s.due = true
+	hold := max(settle, time.Until(s.told.Add(pace)))
+	if s.timer == nil {
+		s.timer = time.AfterFunc(hold, s.tell)
+	} else {
+		s.timer.Reset(hold)
 	}
 }
 
@@ -96,12 +127,93 @@ func (s *stream) take() (c changes, moved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, moved = s.pending, s.moved
-	s.pending, s.moved = 0, false
+	s.pending, s.moved, s.due = 0, false, false
 	return c, moved
 }
 
+// begin has the client told of changes until the life of the stream ends, which it does with ctx, with that of the session, if
+// there is one, and when the client can't be told. What changed last is always told. ended is then called, in a
+// goroutine of its own, with what the telling panicked with, if it did.
+func (s *stream) begin(ctx context.Context, sess *session.Session, follow func(*Backend), message func(method string) []byte, ended func(panicked any)) {
+	s.follow, s.message, s.ended = follow, message, ended
+	if ctx != context.Context(&s.life) {
+		lifetime.AfterFunc(ctx, &s.hooks.left, s.end)
+	}
+	if sess != nil {
+		s.life.EndWith(&s.hooks.session, sess.Life())
+	}
+	s.mu.Lock()
+	s.begun = true
+	changed := s.pending != 0 || s.moved
+	s.mu.Unlock()
+	if changed {
+		s.poke()
+	}
+	s.life.Hook(&s.hooks.end, s.finish)
+}
+
+// serve is begin, and returns at the end.
+func (s *stream) serve(ctx context.Context, sess *session.Session, follow func(*Backend), message func(method string) []byte) {
+	ended := make(chan any, 1)
+	s.begin(ctx, sess, follow, message, func(panicked any) { ended <- panicked })
+	if v := <-ended; v != nil {
+		panic(v)
+	}
+}
+
+// tell tells the client of what has changed.
+func (s *stream) tell() {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if !s.finished {
+		s.tellNow()
+	}
+}
+
+// tellNow is tell for who has the turn.
+func (s *stream) tellNow() {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked = v
+			s.end()
+		}
+	}()
+	c, moved := s.take()
+	if moved && s.follow != nil {
+		s.follow(nil)
+	}
+	for _, method := range c.methods() {
+		if err := s.sse.event(s.message(method)); err != nil {
+			s.end()
+			return
+		}
+		s.mu.Lock()
+		s.told = time.Now()
+		s.mu.Unlock()
+	}
+}
+
+// finish tells what was not told yet, and that the stream has ended.
+func (s *stream) finish() {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	s.finished = true
+	s.mu.Lock()
+	changed := s.due
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	if changed && s.panicked == nil {
+		s.tellNow()
+	}
+	s.hooks.left.Stop()
+	s.hooks.session.Stop()
+	s.ended(s.panicked)
+}
+
 // end ends the stream in a way that makes the client open another.
-func (s *stream) end() { s.once.Do(func() { close(s.done) }) }
+func (s *stream) end() { s.life.End(nil) }
 
 // subscribed reports whether the stream carries what single resources or tasks do.
 func (s *stream) subscribed() bool {
@@ -146,100 +258,85 @@ func (b *Backend) get(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	s := b.newStream(b.hub.newSSE(w), &client)
+	s := b.newStream(r.Context(), b.hub.newSSE(w), &client)
 	s.live = b.hub.enter(sess.Nonce(), sess)
 	s.live.hold(sess)
 	if err := b.hub.register(s); err != nil {
 		b.hub.leave(s.live)
 		return err
 	}
-	detach(r.Context(), w, func(ctx context.Context) { b.serveGet(ctx, s, sess, f, missed) })
+	detachBegun(r.Context(), w, func(ctx context.Context, done func(any)) { b.beginGet(ctx, s, sess, f, missed, done) })
 	return nil
 }
 
 // A detacher is an [http.ResponseWriter] whose answer can go on after the handler has
 // returned, which holds less for as long as it lasts.
 type detacher interface {
-	// Detach has serve called later, with a context that ends as that of the request
-	// would; false says that it will not be.
-	Detach(ctx context.Context, serve func(ctx context.Context)) bool
+	// Detach has begin called later, with a context that ends as that of the request
+	// would, to begin an answer that goes on until done is called; false says that it will not be.
+	Detach(ctx context.Context, begin func(ctx context.Context, done func(panicked any))) bool
 }
 
 // detach has serve answer for long: after the handler has returned, if w can do that.
 func detach(ctx context.Context, w http.ResponseWriter, serve func(ctx context.Context)) {
-	if d, ok := w.(detacher); !ok || !d.Detach(ctx, serve) {
+	begin := func(ctx context.Context, done func(any)) {
+		go func() {
+			defer func() { done(recover()) }()
+			serve(ctx)
+		}()
+	}
+	if d, ok := w.(detacher); !ok || !d.Detach(ctx, begin) {
 		serve(ctx)
 	}
 }
 
-// serveGet serves the stream of a session, which is registered, to its end. It begins
-// with what the client missed of an earlier one.
-func (b *Backend) serveGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward, missed [][]byte) {
-	ctx, cancel := b.hub.linger(ctx, s.sse, sess)
-	defer cancel()
-	defer b.hub.leave(s.live)
-	defer b.hub.unregister(s)
-	defer b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)()
-	s.live.open(s)
-	defer s.live.close(s)
-	defer s.sse.finish()
-	if err := s.sse.comment(); err != nil {
+// detachBegun is detach for an answer that begin begins, and that needs no goroutine until done is called.
+func detachBegun(ctx context.Context, w http.ResponseWriter, begin func(ctx context.Context, done func(panicked any))) {
+	if d, ok := w.(detacher); ok && d.Detach(ctx, begin) {
 		return
 	}
-	if len(missed) > 0 && s.sse.replay(missed) != nil {
-		return
+	over := make(chan any, 1)
+	begin(ctx, func(v any) { over <- v })
+	if v := <-over; v != nil {
+		panic(v)
 	}
-	s.sse.keep()
-
-	listening := &listening{ctx: ctx, b: b, sess: sess, stream: s, forward: f, legs: map[*session.Target]context.CancelFunc{}}
-	defer listening.wait()
-	defer cancel()
-	listening.follow(b)
-	s.serve(ctx, sess.Done(), listening.follow, func(method string) []byte {
-		return protocol.AppendNotification(nil, method, nil)
-	})
 }
 
-// Changes come in crowds: one is held for settle, so that those of one cause are told
-// at once, and a client that was told has peace for pace.
-const (
-	settle = 20 * time.Millisecond
-	pace   = 250 * time.Millisecond
-)
-
-// serve tells the client of changes until it goes, or the stream ends. What changed
-// last is always told.
-func (s *stream) serve(ctx context.Context, ended <-chan struct{}, follow func(*Backend), message func(method string) []byte) {
-	var told time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ended:
-			return
-		case <-s.done:
-			return
-		case <-s.wake:
-		}
-		hold := time.NewTimer(max(settle, time.Until(told.Add(pace))))
-		select {
-		case <-hold.C:
-		case <-ctx.Done():
-		case <-ended:
-		case <-s.done:
-		}
-		hold.Stop()
-		c, moved := s.take()
-		if moved && follow != nil {
-			follow(nil)
-		}
-		for _, method := range c.methods() {
-			if err := s.sse.event(message(method)); err != nil {
-				return
-			}
-			told = time.Now()
-		}
+// beginGet begins the stream of a session, which is registered, and calls done at its end. It begins
+// with what the client missed of an earlier one.
+func (b *Backend) beginGet(ctx context.Context, s *stream, sess *session.Session, f session.Forward, missed [][]byte, done func(panicked any)) {
+	b.hub.linger(ctx, s, sess)
+	closed := b.hub.opts.Metrics.StreamOpened(telemetry.GetStream)
+	s.live.open(s)
+	l := &listening{ctx: &s.life, b: b, sess: sess, stream: s, forward: f}
+	over := func(panicked any) {
+		l.wait()
+		s.sse.finish()
+		s.live.close(s)
+		closed()
+		b.hub.unregister(s)
+		b.hub.leave(s.live)
+		done(panicked)
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.end()
+			over(v)
+		}
+	}()
+	err := s.sse.comment()
+	if err == nil && len(missed) > 0 {
+		err = s.sse.replay(missed)
+	}
+	if err != nil {
+		s.end()
+	} else {
+		s.sse.keep()
+		l.follow(b)
+	}
+	s.begin(&s.life, sess, l.follow, func(method string) []byte {
+		return protocol.AppendNotification(nil, method, nil)
+	}, over)
 }
 
 // listening follows the targets of a legacy session on behalf of its stream. It
@@ -250,9 +347,15 @@ type listening struct {
 	sess    *session.Session
 	stream  *stream
 	forward session.Forward
-	legs    map[*session.Target]context.CancelFunc
+	legs    []*listener
 	release func()
 	wg      sync.WaitGroup
+}
+
+// A listener listens to one target.
+type listener struct {
+	target *session.Target
+	life   lifetime.Lifetime
 }
 
 // follow begins to listen to the targets of b that are new, and leaves those
@@ -279,21 +382,24 @@ func (l *listening) follow(b *Backend) {
 			release()
 		}
 	}
-	has := map[*session.Target]bool{}
+	l.legs = slices.DeleteFunc(l.legs, func(leg *listener) bool {
+		if slices.Contains(b.targets, leg.target) {
+			return false
+		}
+		leg.life.End(nil)
+		return true
+	})
 	for i, t := range b.targets {
-		has[t] = true
-		if l.legs[t] != nil {
+		if slices.ContainsFunc(l.legs, func(leg *listener) bool { return leg.target == t }) {
 			continue
 		}
-		ctx, cancel := context.WithCancel(l.ctx)
-		l.legs[t] = cancel
-		l.wg.Go(func() { l.listen(ctx, b, v, i, t) })
-	}
-	for t, cancel := range l.legs {
-		if !has[t] {
-			cancel()
-			delete(l.legs, t)
-		}
+		leg := &listener{target: t}
+		leg.life.Begin(l.ctx)
+		l.legs = append(l.legs, leg)
+		l.wg.Go(func() {
+			defer leg.life.End(nil)
+			l.listen(&leg.life, b, v, i, t)
+		})
 	}
 }
 

@@ -475,24 +475,20 @@ func (q *request) outlive(ctx context.Context) (end func()) {
 	return end
 }
 
-// linger returns a context for the GET stream out of a session: it goes on for a
-// while when its client's connection breaks.
-func (h *Hub) linger(ctx context.Context, out *sse, sess *session.Session) (context.Context, context.CancelFunc) {
+// linger has the GET stream s of a session end with ctx: after a
+// while where its client's connection breaks.
+func (h *Hub) linger(ctx context.Context, s *stream, sess *session.Session) {
 	if !resumable(sess.Client().Version) {
-		return context.WithCancel(ctx)
+		lifetime.AfterFunc(ctx, &s.hooks.left, s.end)
+		return
 	}
-	stream, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w := out.w
-	h.trails.trail(out, sess, "", h.resumeStream, cancel)
-	stop := context.AfterFunc(ctx, func() {
-		if !clientLeft(ctx) || !out.lose(w) {
-			cancel()
+	w := s.sse.w
+	h.trails.trail(s.sse, sess, "", h.resumeStream, s.end)
+	lifetime.AfterFunc(ctx, &s.hooks.left, func() {
+		if !clientLeft(ctx) || !s.sse.lose(w) {
+			s.end()
 		}
 	})
-	return stream, func() {
-		stop()
-		cancel()
-	}
 }
 
 // clientLeft reports whether the context of a request ended because its client is

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
@@ -27,8 +28,8 @@ type Session struct {
 	level   string // the log level that the client set
 	legs    []*Leg // those that are used: they go before the sealed ones
 	opening map[targetID]*opening
-	part    any // federation's
-	done    chan struct{}
+	part    any                // federation's
+	life    *lifetime.Lifetime // see Life; nil until somebody asks
 	ended   bool
 	kept    atomic.Bool  // it is in all.live
 	used    atomic.Int64 // the sweep after which it was last opened
@@ -56,10 +57,9 @@ func (sess *Session) finished() []*Leg {
 		return nil
 	}
 	sess.ended = true
-	if sess.done == nil {
-		sess.done = make(chan struct{})
+	if sess.life != nil {
+		sess.life.End(nil)
 	}
-	close(sess.done)
 	return sess.legs
 }
 
@@ -253,15 +253,22 @@ func (sess *Session) Peek() any {
 	return sess.part
 }
 
-// Done is closed when the session is ended.
-func (sess *Session) Done() <-chan struct{} {
+// Life ends when the session is ended.
+func (sess *Session) Life() *lifetime.Lifetime {
 	sess.mu.Lock()
 	defer sess.mu.Unlock()
-	if sess.done == nil {
-		sess.done = make(chan struct{})
+	if sess.life == nil {
+		sess.life = new(lifetime.Lifetime)
+		sess.life.BeginApart(context.Background())
+		if sess.ended {
+			sess.life.End(nil)
+		}
 	}
-	return sess.done
+	return sess.life
 }
+
+// Done is closed when the session is ended.
+func (sess *Session) Done() <-chan struct{} { return sess.Life().Done() }
 
 // End ends the session and its legs. That it has ended is remembered until it
 // would have expired. Legs that this process never used are ended if their targets

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/upstream"
 )
@@ -221,10 +222,13 @@ func (w *legacyHTTP) send(ctx context.Context, _ string, msg []byte, f Forward) 
 }
 
 func (w *legacyHTTP) listen(ctx context.Context, in *intake) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(w.t.ctx, func() { cancel(errClosed) })
-	defer stop()
+	var life lifetime.Lifetime
+	var closing lifetime.Hook
+	life.Begin(ctx)
+	life.EndWith(&closing, &w.t.life)
+	defer life.End(nil)
+	defer closing.Stop()
+	ctx = &life
 	var at cursor
 	var pause backoff
 	for {
@@ -271,6 +275,7 @@ func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) err
 		return errNoStream
 	}
 	defer resp.Body.Close()
+	resp.Header, resp.Request = nil, nil // nothing of the heads is held while the stream is silent
 	if in.connected != nil {
 		in.connected(nil)
 	}
