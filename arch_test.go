@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"telemetry":         {"internal/fault", "internal/lifetime", "internal/secret"},
 	"policy":            {"telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
+	"upstream/oauth":    {"internal/fault", "internal/secret"},
 	"authn":             {"policy", "telemetry", "internal/fault", "internal/secret"},
 	"mcp/protocol":      {"internal/fault"},
 	"mcp/session":       {"mcp/protocol", "upstream", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
@@ -41,7 +42,7 @@ var allowed = map[string][]string{
 	"config/configtest": {"config"},
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "internal/fault", "internal/secret"},
-	"gateway":           {"replica", "mcp/federation", "mcp/session", "llm", "authn", "policy", "upstream", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
+	"gateway":           {"replica", "mcp/federation", "mcp/session", "llm", "authn", "policy", "upstream", "upstream/oauth", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
@@ -56,6 +57,7 @@ var only = map[string][]string{
 	"sigs.k8s.io/controller-runtime": {"kube"},
 	"github.com/google/cel-go":       {"policy"},
 	"github.com/go-jose/go-jose":     {"authn"},
+	"golang.org/x/oauth2":            {"upstream/oauth"},
 	"github.com/gorilla/websocket":   {"llm", "gateway"},
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/llm"
+	"github.com/mcpgw/mcpgw/upstream/oauth"
 )
 
 // Compile resolves res and returns what the data plane serves from it, with a report
@@ -86,7 +87,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
-		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}, keys: map[string]*authn.RemoteKeys{}},
+		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}, tokens: map[string]*oauth.Tokens{}, keys: map[string]*authn.RemoteKeys{}},
 	}
 	for _, s := range res.EndpointSlices {
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"os"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -13,6 +15,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/upstream"
+	"github.com/mcpgw/mcpgw/upstream/oauth"
 )
 
 // aiBackend compiles a Backend of type AI. A provider whose credential is missing is passed
@@ -68,14 +71,20 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		path += ".gemini"
 	case spec.AzureOpenAI != nil:
 		a := spec.AzureOpenAI
-		p.Vendor, p.Model, p.APIVersion, auth = llm.AzureOpenAI, a.DeploymentName, a.APIVersion, &a.AuthToken
+		p.Vendor, p.Model, p.APIVersion, auth = llm.AzureOpenAI, a.DeploymentName, a.APIVersion, a.AuthToken
 		home = endpointHost(a.Endpoint)
 		path += ".azureOpenAI"
+	case spec.VertexAI != nil:
+		v := spec.VertexAI
+		p.Vendor, p.Model, p.APIVersion, p.Compat, auth = llm.VertexAI, v.Model, v.APIVersion, v.Compat, v.AuthToken
+		p.Vertex = llm.VertexModel{Project: v.Project, Location: v.Location, Publisher: v.Publisher, Path: v.ModelPath}
+		home = llm.VertexHost(v.Location)
+		path += ".vertexAI"
 	default:
-		c.add(o, path, unserved, "%s is not served yet: routes to this backend answer 500", blockOf(spec))
+		c.add(o, path, unserved, "bedrock is not served yet: routes to this backend answer 500")
 		return nil
 	}
-	c.providerCredential(o, path+".authToken", auth, p)
+	tokens := c.providerCredential(o, path+".authToken", auth, p, home)
 	if h := spec.AuthHeader; h != nil {
 		p.Credential.Header, p.Credential.Prefix = h.HeaderName, h.Prefix
 	}
@@ -91,18 +100,11 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		p.Host = hostPort(host, port)
 	}
 	p.RoundTripper = c.providerPool(host, port)
+	if tokens != nil {
+		p.RoundTripper = withTokens(p.RoundTripper, tokens, spec.AuthHeader)
+	}
 	p.Health = c.health(fmt.Sprintf("%s/%s/%d/%s:%d%s", o, name, p.Vendor, host, port, p.Path))
 	return p
-}
-
-// blockOf returns the name of the vendor's block in a provider that is not served.
-func blockOf(spec *v1alpha1.LLMProvider) string {
-	switch {
-	case spec.VertexAI != nil:
-		return "vertexAI"
-	default:
-		return "bedrock"
-	}
 }
 
 // endpointHost returns the host of an endpoint, from which a scheme and a path are taken off.
@@ -124,24 +126,39 @@ func (c *compiler) providerPool(host string, port int32) *upstream.Pool {
 	return c.poolOf("LLM/tls/"+address, upstream.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}}, []string{address})
 }
 
-// providerCredential sets what a provider is shown; without it nothing is sent.
-func (c *compiler) providerCredential(o object, path string, auth *v1alpha1.AuthToken, p *llm.Provider) {
+// providerCredential sets what a provider is shown; without it nothing is sent. It returns the
+// access tokens that are fetched for it, if that is how it is: home is the host of its API.
+func (c *compiler) providerCredential(o object, path string, auth *v1alpha1.AuthToken, p *llm.Provider, home string) *oauth.Tokens {
 	switch {
+	case auth == nil && p.Vendor == llm.VertexAI:
+		return c.tokens("google", oauth.GoogleDefault)
+	case auth == nil:
+		resource := entraResource(home)
+		return c.tokens("entra "+resource, oauth.Entra(resource, os.Getenv))
 	case auth.Kind == v1alpha1.AuthTokenPassthrough:
 		p.Credential.Passthrough = true
 		c.add(o, path+".kind", finding{class: config.Warning, code: config.CodePassthrough}, "the provider gets the credential of the client")
+		return nil
 	case auth.SecretRef != nil:
 		p.Credential.Token = c.secretToken(o, path, auth.SecretRef.Name)
-		if p.Credential.Token.IsZero() {
-			p.Fault = withoutCredential
-		}
 	default:
 		p.Credential.Token = tokenOf(auth.Inline.Secret().Reveal())
 		if p.Credential.Token.IsZero() {
 			c.add(o, path+".inline", finding{class: config.Invalid, code: config.CodeUnresolvedSecret}, "the token is empty")
-			p.Fault = withoutCredential
 		}
 	}
+	if key := p.Credential.Token; p.Vendor == llm.VertexAI && strings.HasPrefix(key.Reveal(), "{") {
+		p.Credential.Token = secret.Value{}
+		source, err := oauth.Google(key)
+		if err == nil {
+			return c.tokens(fmt.Sprintf("google %x", sha256.Sum256([]byte(key.Reveal()))), source)
+		}
+		c.add(o, path, finding{class: config.Unresolved, code: config.CodeUnresolvedSecret}, "what should be the key of a service account can't be used: %s", err)
+	}
+	if p.Credential.Token.IsZero() {
+		p.Fault = withoutCredential
+	}
+	return nil
 }
 
 // secretToken returns the token in a Secret, or reports that there is none.

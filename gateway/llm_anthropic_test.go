@@ -164,7 +164,10 @@ func TestLLMTranslated(t *testing.T) {
 	if _, err := claude.Messages.New(t.Context(), anthropic.MessageNewParams{Model: "m", MaxTokens: 1, Messages: []anthropic.MessageParam{}}); !errors.As(err, &e) || e.StatusCode != 400 || e.Type() != "invalid_request_error" {
 		t.Errorf("refused by the provider: %v", err)
 	}
-	if _, err := claude.Messages.CountTokens(t.Context(), anthropic.MessageCountTokensParams{Model: "m", Messages: helloClaude("x").Messages}); !errors.As(err, &e) || e.StatusCode != 501 {
-		t.Errorf("counting at OpenAI: %v", err)
+	if n, err := claude.Messages.CountTokens(t.Context(), anthropic.MessageCountTokensParams{Model: "m", Messages: helloClaude("x").Messages}); err != nil || n.InputTokens != 7 {
+		t.Errorf("counting at OpenAI: %v, %+v", err, n)
+	}
+	if counted, _, _, _ := o.seen(); counted != "/v1/responses/input_tokens" {
+		t.Errorf("it counts at %s", counted)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
 )
 
 // An openAIServer is a strict stand-in for OpenAI: it takes what OpenAI's own types have,
@@ -46,6 +47,15 @@ func (s *openAIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.path, s.asked, s.head, s.body = r.URL.RequestURI(), r.Host, r.Header.Clone(), body
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/v1/responses/input_tokens" {
+		var req responses.InputTokenCountParams
+		if err := json.Unmarshal(body, &req); err != nil || len(req.Input.OfResponseInputItemArray) == 0 {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_, _ = io.WriteString(w, `{"object":"response.input_tokens","input_tokens":7}`)
+		return
+	}
 	var req openai.ChatCompletionNewParams
 	if err := json.Unmarshal(body, &req); err != nil || len(req.Messages) == 0 {
 		w.WriteHeader(http.StatusBadRequest)

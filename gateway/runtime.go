@@ -16,6 +16,7 @@ import (
 	"github.com/mcpgw/mcpgw/replica"
 	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
+	"github.com/mcpgw/mcpgw/upstream/oauth"
 )
 
 // RuntimeOptions configure a [Runtime]. The zero value works.
@@ -58,6 +59,7 @@ type Runtime struct {
 	mu        sync.Mutex
 	pools     map[string]*upstream.Pool
 	providers map[string]*llm.Health
+	tokens    map[string]*oauth.Tokens
 	tracers   map[string]*telemetry.Tracer
 	ending    sync.WaitGroup // tracers that send what they still have
 	keys      map[string]runningKeys
@@ -89,6 +91,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		pools:       map[string]*upstream.Pool{},
 		tracers:     map[string]*telemetry.Tracer{},
 		providers:   map[string]*llm.Health{},
+		tokens:      map[string]*oauth.Tokens{},
 		keys:        map[string]runningKeys{},
 	}
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
@@ -233,6 +236,7 @@ func (rt *Runtime) prepare(s *Snapshot) {
 		rt.pools[identity] = plan.pool
 	}
 	maps.Copy(rt.providers, s.health)
+	maps.Copy(rt.tokens, s.tokens)
 	for _, l := range s.listeners {
 		l.tracer = rt.opts.Tracer
 		if l.traced != nil {
@@ -281,6 +285,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 		}
 	}
 	maps.DeleteFunc(rt.providers, func(identity string, _ *llm.Health) bool { return s.health[identity] == nil })
+	maps.DeleteFunc(rt.tokens, func(identity string, _ *oauth.Tokens) bool { return s.tokens[identity] == nil })
 	traced := map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {

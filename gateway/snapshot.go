@@ -12,6 +12,7 @@ import (
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
+	"github.com/mcpgw/mcpgw/upstream/oauth"
 )
 
 // A Snapshot is a compiled configuration: all that the data plane looks at to
@@ -23,7 +24,8 @@ type Snapshot struct {
 	// What Commit makes live.
 	backends []*federation.Backend
 	pools    map[string]poolPlan
-	health   map[string]*llm.Health // of LLM providers, by identity
+	health   map[string]*llm.Health   // of LLM providers, by identity
+	tokens   map[string]*oauth.Tokens // for LLM providers, by identity
 	keys     map[string]*authn.RemoteKeys
 
 	listeners []*listener

@@ -14,7 +14,7 @@ func (anthropicAPI) name() string { return "anthropic" }
 func (anthropicAPI) host() string { return "api.anthropic.com" }
 
 func (anthropicAPI) speaks(_ *Provider, client form) (form, bool) {
-	if client == count {
+	if client.counts() {
 		return count, true
 	}
 	return messages, true

@@ -41,6 +41,9 @@ func (a *attempt) prepare() ([]byte, error) {
 	if a.named == "" {
 		return nil, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
 	}
+	if v, ok := a.vendor.(namer); ok {
+		a.named = v.named(a.provider, a.speaks, a.named)
+	}
 	a.dialect = a.speaks.codec()
 	if a.same = a.speaks == a.form && !a.body.HasForeign(); a.same {
 		a.dropped(nil)
@@ -50,10 +53,20 @@ func (a *attempt) prepare() ([]byte, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	c := dialect.Carry(r, a.named, a.vendor.name())
+	c := dialect.Carry(r, a.named, a.origin())
+	if a.speaks == a.form {
+		c.Native = a.form.native()
+	}
 	body, err := a.dialect.EncodeRequest(c)
 	if err != nil {
 		return nil, invalid(err)
+	}
+	if v, ok := a.vendor.(patcher); ok {
+		wire, err := dialect.ParseBody(body)
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "internal error")
+		}
+		body = wire.Patched(v.patches(a.provider, a.speaks, wire)...)
 	}
 	dropped := c.Dropped()
 	if len(dropped) > 0 && a.cfg.Strict {
@@ -61,6 +74,14 @@ func (a *attempt) prepare() ([]byte, error) {
 	}
 	a.dropped(dropped)
 	return body, nil
+}
+
+// origin returns whose signatures the provider makes.
+func (a *attempt) origin() string {
+	if v, ok := a.vendor.(originator); ok {
+		return v.origin(a.speaks)
+	}
+	return a.vendor.name()
 }
 
 // invalid returns an error of the request as a fault.
@@ -71,7 +92,10 @@ func invalid(err error) error {
 // patch returns the client's bytes with the little that must change.
 func (a *attempt) patch() []byte {
 	var patches []dialect.Patch
-	if a.named != a.model && a.speaks != generate {
+	if v, ok := a.vendor.(patcher); ok {
+		patches = v.patches(a.provider, a.speaks, a.body)
+	}
+	if a.named != a.model && a.speaks != generate && a.speaks != countContents {
 		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
 	}
 	if a.speaks == chat && a.stream {
@@ -175,7 +199,9 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 	if p.Credential.Prefix != nil {
 		prefix = *p.Credential.Prefix
 	}
-	h[header] = []string{prefix + token}
+	if token != "" { // else the RoundTripper has one
+		h[header] = []string{prefix + token}
+	}
 	r := (&http.Request{
 		Method: http.MethodPost, URL: u, Host: p.Host, Header: h, ContentLength: int64(len(body)),
 		Body:    io.NopCloser(bytes.NewReader(body)),
@@ -241,9 +267,6 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	if err != nil {
 		return a.lost(err)
 	}
-	if a.speaks == count {
-		return a.counted(resp, body)
-	}
 	r, err := a.dialect.DecodeResponse(body)
 	if err != nil {
 		var e *dialect.Error
@@ -253,22 +276,15 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 		return failed(fmt.Errorf("reading the answer: %w", err)), nil
 	}
 	if !a.same {
-		if body, err = a.codec.EncodeResponse(r, a.vendor.name()); err != nil {
+		if body, err = a.codec.EncodeResponse(r, a.origin()); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "internal error")
 		}
 	}
-	a.note(r.Model, r.Usage)
+	if !a.form.counts() { // which costs nothing
+		a.note(r.Model, r.Usage)
+	}
 	if len(r.Choices) > 0 {
 		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
-	}
-	return nil, a.respond(resp.Header, body)
-}
-
-// counted answers with a count of tokens, which is the provider's as it is.
-func (a *attempt) counted(resp *http.Response, body []byte) (*failure, error) {
-	b, err := dialect.ParseBody(body)
-	if err != nil || b.Get("input_tokens").Kind() != '0' {
-		return failed(errors.New("the answer is no count of tokens")), nil
 	}
 	return nil, a.respond(resp.Header, body)
 }

@@ -14,7 +14,13 @@ func (azureOpenAI) name() string { return "azure.ai.openai" }
 // host is empty: each resource has its own.
 func (azureOpenAI) host() string { return "" }
 
-func (azureOpenAI) speaks(p *Provider, client form) (form, bool) { return openAI{}.speaks(p, client) }
+// speaks: tokens it does not count.
+func (azureOpenAI) speaks(p *Provider, client form) (form, bool) {
+	if client.counts() {
+		return countInput, false
+	}
+	return openAI{}.speaks(p, client)
+}
 
 // target knows the two layouts: v1, of which preview is a part, and those that are dated.
 func (azureOpenAI) target(p *Provider, f form, model string, _ bool) string {

@@ -42,7 +42,10 @@ type cell struct {
 }
 
 // vendors are the providers by the names of folders.
-var vendors = map[string]llm.Vendor{"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI, "chat": llm.OpenAI}
+var vendors = map[string]llm.Vendor{
+	"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI, "chat": llm.OpenAI,
+	"vertex": llm.VertexAI, "claude": llm.VertexAI,
+}
 
 func cells(t *testing.T) []cell {
 	t.Helper()
@@ -130,6 +133,9 @@ var paths = map[string]string{
 	"messages":  "/llm/v1/messages",
 	"responses": "/llm/v1/responses",
 	"gemini":    "/llm/v1beta/models/asked-model:generateContent",
+	"count":     "/llm/v1/messages/count_tokens",
+	"tokens":    "/llm/v1beta/models/asked-model:countTokens",
+	"input":     "/llm/v1/responses/input_tokens",
 	"geminis":   "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
 }
 
@@ -138,7 +144,7 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 	t.Helper()
 	provider := &llm.Provider{
 		Vendor: c.vendor, RoundTripper: s, Host: "provider.test", Health: new(llm.Health),
-		Credential: llm.Credential{Token: secret.New("k-1")},
+		Credential: llm.Credential{Token: secret.New("k-1")}, Vertex: llm.VertexModel{Project: "p-1", Location: "us-east5", Publisher: "GOOGLE"},
 	}
 	b := llm.New(llm.Config{
 		Name: "default/model", Logger: slog.New(slog.DiscardHandler), Strict: strings.Contains(string(c.Comment), "[strict]"),
@@ -149,6 +155,10 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 		provider.Path = "/v1/responses"
 	case strings.HasSuffix(dir, "-chat"):
 		provider.Path = "/v1/chat/completions"
+	case strings.HasSuffix(dir, "-vertex"):
+		provider.Model = "gemini-3-pro"
+	case strings.HasSuffix(dir, "-claude"):
+		provider.Model = "claude-sonnet-4-5-20250929"
 	}
 	path := paths[c.client]
 	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {
@@ -184,7 +194,7 @@ func answer(w *httptest.ResponseRecorder) []byte {
 	if out.Len() > 0 {
 		out.WriteByte('\n')
 	}
-	out.Write(times.ReplaceAll(w.Body.Bytes(), []byte(`"created$1":1`)))
+	out.Write(madeUp.ReplaceAll(times.ReplaceAll(w.Body.Bytes(), []byte(`"created$1":1`)), []byte("call_0")))
 	return ended(out.Bytes())
 }
 
@@ -213,7 +223,7 @@ func TestCells(t *testing.T) {
 			got := map[string][]byte{"answer": answer(w), "record": usageLine(rec)}
 			if s.body != nil {
 				got["upstream"] = append([]byte(s.path+"\n"), pretty(t, s.body)...)
-				checkUpstream(t, c.vendor, s.path, s.body)
+				checkUpstream(t, s.path, s.body)
 			}
 			for _, name := range []string{"upstream", "answer", "record"} {
 				if *update {
@@ -308,26 +318,53 @@ func pretty(t *testing.T, b []byte) []byte {
 
 // checkUpstream holds a body against the vendor's own types: what they do not have is a
 // mistake, unless the client wrote it so.
-func checkUpstream(t *testing.T, v llm.Vendor, path string, body []byte) {
+func checkUpstream(t *testing.T, path string, body []byte) {
 	t.Helper()
+	path, _, _ = strings.Cut(path, "?")
+	// Of what stands for any signature, Google's own types know only what it is base64 of.
+	body = bytes.ReplaceAll(body, []byte("skip_thought_signature_validator"), nil)
 	var typed any
-	switch v {
-	case llm.OpenAI:
+	switch {
+	case strings.HasSuffix(path, "/chat/completions"):
 		typed = new(openai.ChatCompletionNewParams)
-		if strings.HasSuffix(path, "/responses") {
-			typed = new(responses.ResponseNewParams)
-		}
-	case llm.Anthropic:
+	case strings.HasSuffix(path, "/responses"):
+		typed = new(responses.ResponseNewParams)
+	case strings.HasSuffix(path, "/responses/input_tokens"):
+		typed = new(responses.InputTokenCountParams)
+	case strings.HasSuffix(path, "/messages"):
 		typed = new(anthropic.MessageNewParams)
-	case llm.Gemini:
+	case strings.HasSuffix(path, "/messages/count_tokens"):
+		typed = new(anthropic.MessageCountTokensParams)
+	case strings.HasSuffix(path, "/models/count-tokens:rawPredict"):
+		checkClaude(t, body, true)
+		typed = new(anthropic.MessageCountTokensParams)
+	case strings.HasSuffix(path, ":rawPredict"), strings.HasSuffix(path, ":streamRawPredict"):
+		checkClaude(t, body, false)
+		typed = new(anthropic.MessageNewParams)
+	case strings.HasSuffix(path, ":generateContent"), strings.HasSuffix(path, ":streamGenerateContent"):
 		typed = new(generateContent)
-		// Of what stands for any signature, Google's own types know only what it is base64 of.
-		body = bytes.ReplaceAll(body, []byte("skip_thought_signature_validator"), nil)
+	case strings.HasSuffix(path, ":countTokens"):
+		typed = new(struct {
+			Request *generateContent `json:"generateContentRequest"`
+			generateContent
+		})
 	default:
-		t.Fatalf("no types for %s", v)
+		t.Fatalf("no types for %s", path)
 	}
 	if err := json.Unmarshal(body, typed); err != nil {
 		t.Errorf("the vendor's types can't hold what it gets: %v\n%s", err, body)
+	}
+}
+
+// checkClaude checks what Vertex AI wants beside Anthropic's types.
+func checkClaude(t *testing.T, body []byte, model bool) {
+	t.Helper()
+	var head struct {
+		Version string  `json:"anthropic_version"`
+		Model   *string `json:"model"`
+	}
+	if err := json.Unmarshal(body, &head); err != nil || head.Version != "vertex-2023-10-16" || (head.Model != nil) != model {
+		t.Errorf("Vertex AI gets %s", body)
 	}
 }
 
@@ -350,6 +387,12 @@ func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
 		typed = new(responses.Response)
 	case "gemini":
 		typed = new(genai.GenerateContentResponse)
+	case "count":
+		typed = new(anthropic.MessageTokensCount)
+	case "tokens":
+		typed = new(genai.CountTokensResponse)
+	case "input":
+		typed = new(responses.InputTokenCountResponse)
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), typed); err != nil {
 		t.Errorf("the client can't read the answer: %v\n%s", err, w.Body)

@@ -39,6 +39,11 @@ func (a *attempt) no(resp *http.Response) (*failure, error) {
 	if err != nil && !errors.Is(err, errTooLarge) {
 		return a.lost(err)
 	}
+	if v, ok := a.vendor.(platform); ok {
+		if e := v.platformError(a.speaks, resp.StatusCode, body); e != nil {
+			return a.says(e, resp.Header, nil)
+		}
+	}
 	return a.says(a.dialect.DecodeError(resp.StatusCode, body), resp.Header, body)
 }
 

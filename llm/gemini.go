@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/llm/dialect"
 )
 
 // geminiAPI is the Gemini API of Google, with an API key.
@@ -15,16 +17,23 @@ func (geminiAPI) name() string { return "gcp.gemini" }
 func (geminiAPI) host() string { return "generativelanguage.googleapis.com" }
 
 func (geminiAPI) speaks(p *Provider, client form) (form, bool) {
-	if p.Compat {
-		return chat, client != count
+	switch {
+	case p.Compat:
+		return chat, !client.counts()
+	case client.counts():
+		return countContents, true
+	default:
+		return generate, true
 	}
-	return generate, client != count
 }
 
 func (geminiAPI) target(p *Provider, f form, model string, stream bool) string {
 	version := "/" + cmp.Or(p.APIVersion, "v1beta")
 	if f == chat {
 		return version + "/openai/chat/completions"
+	}
+	if f == countContents {
+		return version + "/" + modelPath(model) + ":countTokens"
 	}
 	return version + "/" + modelPath(model) + method(stream)
 }
@@ -54,3 +63,8 @@ func (geminiAPI) credential(p *Provider, _ string) (header, prefix string) {
 }
 
 func (geminiAPI) headers(_ *Provider, out, in http.Header) { pass(out, in, "X-Goog-Api-Client") }
+
+// platformError: its chat completions answer errors as Google does.
+func (geminiAPI) platformError(f form, status int, body []byte) *dialect.Error {
+	return googleError(f, status, body)
+}

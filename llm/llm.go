@@ -97,7 +97,9 @@ type Provider struct {
 	Model      string
 	APIVersion string // see the field of that name
 	// Compat asks Google by the chat completions that it has, too.
-	Compat     bool
+	Compat bool
+	Vertex VertexModel // of Vertex AI
+	// Credential is zero when RoundTripper shows one.
 	Credential Credential
 	// Fault, when set, is why nothing can be sent to it.
 	Fault *fault.Fault

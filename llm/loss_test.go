@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/llm"
 )
 
 // A leaf is a value in a request: how to change it, and where it stands.
@@ -48,7 +50,7 @@ func changed(path string, v any) any {
 	case string:
 		switch {
 		case strings.HasSuffix(path, ".arguments"):
-			return strings.TrimSuffix(v, "}") + `,"changed":1}`
+			return strings.Replace(strings.TrimSuffix(v, "}")+`,"changed":1}`, "{,", "{", 1)
 		case strings.HasSuffix(path, ".data") || strings.HasSuffix(path, "_data") || strings.HasSuffix(path, ".url"):
 			return v + "AAAA"
 		}
@@ -68,7 +70,7 @@ func TestNothingIsLost(t *testing.T) {
 	tested := 0
 	for _, c := range cells(t) {
 		vendor := strings.TrimPrefix(strings.Split(c.path, "/")[1], c.client+"-")
-		if own := map[string]string{"chat": "openai", "messages": "anthropic", "gemini": "gemini", "responses": "openai"}[c.client]; own == vendor || c.section("upstream") == nil || strings.Contains(c.path, "error") {
+		if own := map[string]string{"chat": "openai", "messages": "anthropic", "gemini": "gemini", "responses": "openai"}[c.client]; own == vendor || c.section("upstream") == nil || strings.Contains(c.path, "error") || strings.Contains(c.path, "unsupported") {
 			continue
 		}
 		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
@@ -88,6 +90,9 @@ func TestNothingIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, l := range leaves("", body, nil, nil) {
+				if l.path == "model" && c.vendor == llm.VertexAI {
+					continue // the configuration names one
+				}
 				if strings.HasSuffix(l.path, ".index") || l.path == "stream" || strings.HasPrefix(l.path, "stream_options") {
 					continue // how it is answered, not what is asked
 				}

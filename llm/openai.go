@@ -15,8 +15,8 @@ func (openAI) host() string { return "api.openai.com" }
 // speaks: a path of the configuration says what is there.
 func (openAI) speaks(p *Provider, client form) (form, bool) {
 	switch {
-	case client == count:
-		return chat, false
+	case client.counts():
+		return countInput, p.Path == ""
 	case strings.HasSuffix(p.Path, "/responses"), p.Path == "" && client == respond:
 		return respond, true
 	default:
@@ -25,10 +25,14 @@ func (openAI) speaks(p *Provider, client form) (form, bool) {
 }
 
 func (openAI) target(_ *Provider, f form, _ string, _ bool) string {
-	if f == respond {
+	switch f {
+	case respond:
 		return "/v1/responses"
+	case countInput:
+		return "/v1/responses/input_tokens"
+	default:
+		return "/v1/chat/completions"
 	}
-	return "/v1/chat/completions"
 }
 
 func (openAI) credential(*Provider, string) (header, prefix string) {

@@ -29,6 +29,10 @@ func operationOf(r *http.Request) operation {
 		op.form = messages
 	case strings.HasSuffix(path, "/v1/messages/count_tokens"):
 		op.form = count
+	case strings.HasSuffix(path, "/v1/responses/input_tokens"):
+		op.form = countInput
+	case strings.HasSuffix(path, ":countTokens"):
+		op.form, op.model = countContents, pathModel(path)
 	case strings.HasSuffix(path, "/v1/responses"):
 		op.form = respond
 	case strings.HasSuffix(path, ":generateContent"):
@@ -66,5 +70,5 @@ func pathModel(path string) string {
 // is a chat completion.
 var unserved = [...]string{
 	"/v1/responses/compact", "/v1/embeddings", "/v1/completions", "/v1/realtime", "/v1/moderations",
-	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":countTokens", ":embedContent",
+	"/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions", ":embedContent",
 }

@@ -84,7 +84,7 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) e
 		return fault.New(fault.BadRequest, "%s", err)
 	}
 	q.model, q.stream = q.body.String("model"), q.body.True("stream")
-	if op.form == generate {
+	if op.form == generate || op.form == countContents {
 		q.model, q.stream = op.model, op.stream
 	}
 	return nil
@@ -127,7 +127,7 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	var ok bool
 	if a.speaks, ok = a.vendor.speaks(p, q.form); !ok {
 		p.Health.unclaim()
-		return &failure{err: fault.New(fault.NotImplemented, "the provider has no such operation"), unable: true}, nil
+		return &failure{err: fault.New(fault.NotImplemented, "the provider has no operation %s: ask for it where one has", q.form.operation()), unable: true}, nil
 	}
 	body, err := a.prepare()
 	if err != nil {

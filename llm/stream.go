@@ -33,7 +33,7 @@ type stream struct {
 func (s *stream) pass(resp *http.Response) (*failure, error) {
 	s.reader = s.dialect.NewReader()
 	if !s.same {
-		s.writer = s.codec.NewWriter(dialect.WriterOptions{Usage: s.usage, Origin: s.vendor.name()})
+		s.writer = s.codec.NewWriter(dialect.WriterOptions{Usage: s.usage, Origin: s.origin()})
 	}
 	s.query.writer = s.writer
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })

@@ -19,6 +19,7 @@ const (
 	Anthropic
 	Gemini
 	AzureOpenAI
+	VertexAI
 )
 
 // String returns the vendor's gen_ai.provider.name.
@@ -43,6 +44,30 @@ type vendor interface {
 	headers(p *Provider, out, in http.Header)
 }
 
+// A namer is a vendor that has names of its own for models.
+type namer interface {
+	// named returns the name by which p is asked for a model.
+	named(p *Provider, f form, model string) string
+}
+
+// An originator is a vendor whose signatures are also others'.
+type originator interface {
+	// origin returns whose signatures it makes in a dialect.
+	origin(f form) string
+}
+
+// A patcher is a vendor that wants the body of a dialect in a way of its own.
+type patcher interface {
+	// patches returns what of a body in the dialect f must change for p.
+	patches(p *Provider, f form, body *dialect.Body) []dialect.Patch
+}
+
+// A platform is a vendor that serves dialects of others, but not their errors.
+type platform interface {
+	// platformError returns the error that body is, if it is one of the platform's own.
+	platformError(f form, status int, body []byte) *dialect.Error
+}
+
 // vendorOf returns the vendor of that number.
 func vendorOf(v Vendor) vendor {
 	switch v {
@@ -52,6 +77,8 @@ func vendorOf(v Vendor) vendor {
 		return geminiAPI{}
 	case AzureOpenAI:
 		return azureOpenAI{}
+	case VertexAI:
+		return vertexAI{}
 	default:
 		return openAI{}
 	}
@@ -62,12 +89,29 @@ type form uint8
 
 // The forms.
 const (
-	chat     form = iota // OpenAI's chat completions
-	messages             // Anthropic's Messages
-	generate             // Gemini's generateContent
-	respond              // OpenAI's Responses
-	count                // Anthropic's count of the tokens of a message
+	chat          form = iota // OpenAI's chat completions
+	messages                  // Anthropic's Messages
+	generate                  // Gemini's generateContent
+	respond                   // OpenAI's Responses
+	count                     // Anthropic's count of the tokens of a message
+	countContents             // Gemini's countTokens
+	countInput                // the count of the tokens of a response's input
 )
+
+// counts reports whether f asks for a count of tokens instead of an answer.
+func (f form) counts() bool { return f >= count && f <= countInput }
+
+// native returns whose signatures stand in f without saying so.
+func (f form) native() string {
+	switch f {
+	case messages, count:
+		return anthropicAPI{}.name()
+	case generate, countContents:
+		return geminiAPI{}.name()
+	default:
+		return openAI{}.name()
+	}
+}
 
 // A clientDialect is the side of a dialect that clients see.
 type clientDialect interface {
@@ -94,12 +138,18 @@ type codec interface {
 // codec returns what speaks f.
 func (f form) codec() codec {
 	switch f {
-	case messages, count:
+	case messages:
 		return anthropic.Messages{}
 	case generate:
 		return gemini.GenerateContent{}
 	case respond:
 		return responses.Responses{}
+	case count:
+		return anthropic.CountTokens{}
+	case countContents:
+		return gemini.CountTokens{}
+	case countInput:
+		return responses.InputTokens{}
 	default:
 		return openai.Chat{}
 	}
@@ -107,10 +157,10 @@ func (f form) codec() codec {
 
 // operation returns the gen_ai.operation.name.
 func (f form) operation() string {
-	switch f {
-	case count:
+	switch {
+	case f.counts():
 		return "count_tokens"
-	case generate:
+	case f == generate:
 		return "generate_content"
 	default:
 		return "chat"

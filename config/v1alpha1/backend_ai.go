@@ -204,10 +204,17 @@ type GeminiProvider struct {
 
 // A VertexAIProvider is Vertex AI of Google Cloud.
 type VertexAIProvider struct {
-	// The OAuth access token. Required.
-	AuthToken AuthToken `json:"authToken"`
+	// The OAuth access token or, under the key Authorization of a Secret, the
+	// JSON key of a service account, for which tokens are fetched. Default: the
+	// application default credentials: the file that
+	// GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, workload
+	// identity federation), else the metadata server.
+	// +optional
+	AuthToken *AuthToken `json:"authToken,omitempty"`
 
-	// The model, such as gemini-2.5-pro or publisher/model. Required.
+	// The model: gemini-2.5-pro, claude-sonnet-4-5, or publisher/model.
+	// Claude is asked by Anthropic's API, models of other publishers than
+	// Google by chat completions. Required.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Model string `json:"model"`
@@ -217,9 +224,11 @@ type VertexAIProvider struct {
 	// +kubebuilder:validation:MaxLength=256
 	Project string `json:"project"`
 
-	// The location, such as us-central1 or global. Required.
+	// The location: a region such as us-central1, one of the multi-regions us
+	// and eu, or global. Required.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9-]+$`
 	Location string `json:"location"`
 
 	// The version in the path of the API. Default: v1beta1.
@@ -228,8 +237,9 @@ type VertexAIProvider struct {
 	// +kubebuilder:validation:MaxLength=64
 	APIVersion string `json:"apiVersion,omitempty"`
 
-	// Who publishes the model: GOOGLE or another publisher's name. Default:
-	// GOOGLE.
+	// Who publishes the model, where its name does not say so: GOOGLE or
+	// another publisher's name. A name that begins with claude- is anthropic's.
+	// Default: GOOGLE.
 	// +optional
 	// +kubebuilder:default=GOOGLE
 	// +kubebuilder:validation:MaxLength=64
@@ -249,8 +259,12 @@ type VertexAIProvider struct {
 
 // An AzureOpenAIProvider is a deployment of Azure OpenAI.
 type AzureOpenAIProvider struct {
-	// The API key. Required.
-	AuthToken AuthToken `json:"authToken"`
+	// The API key. Default: a token of Microsoft Entra ID, for whom the
+	// environment names as Azure's own clients read it: AZURE_TENANT_ID,
+	// AZURE_CLIENT_ID and AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE
+	// (workload identity), else the managed identity.
+	// +optional
+	AuthToken *AuthToken `json:"authToken,omitempty"`
 
 	// The endpoint of the resource, such as name.openai.azure.com; a scheme and
 	// a path are taken off. Required.

@@ -196,11 +196,11 @@ func (l *LLMProvider) authTokens() map[string]*AuthToken {
 	if l.Gemini != nil {
 		tokens["gemini"] = &l.Gemini.AuthToken
 	}
-	if l.VertexAI != nil {
-		tokens["vertexAI"] = &l.VertexAI.AuthToken
+	if l.VertexAI != nil && l.VertexAI.AuthToken != nil {
+		tokens["vertexAI"] = l.VertexAI.AuthToken
 	}
-	if l.AzureOpenAI != nil {
-		tokens["azureOpenAI"] = &l.AzureOpenAI.AuthToken
+	if l.AzureOpenAI != nil && l.AzureOpenAI.AuthToken != nil {
+		tokens["azureOpenAI"] = l.AzureOpenAI.AuthToken
 	}
 	return tokens
 }

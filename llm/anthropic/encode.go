@@ -13,7 +13,36 @@ import (
 // EncodeRequest writes a request to a provider of this dialect. What can't be carried
 // is noted in c.
 func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
-	wire := request{Model: c.Model, Stream: c.Stream, Messages: []message{}}
+	wire := encode(c)
+	wire.Stream = c.Stream
+	if user := c.Take(dialect.User); user != nil {
+		wire.Metadata = &metadata{UserID: user}
+	}
+	wire.MaxTokens = c.Take(dialect.MaxTokens)
+	encodeThinking(c, wire)
+	if wire.MaxTokens == nil {
+		wire.MaxTokens = dialect.Number(defaultMaxTokens)
+	}
+	var rest dialect.Object
+	if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
+		rest.Set("temperature", c.Take(dialect.Temperature))
+		rest.Set("top_p", c.Take(dialect.TopP))
+		rest.Set("top_k", c.Take(dialect.TopK))
+	}
+	rest.Set("stop_sequences", c.Take(dialect.Stop))
+	c.TakeDefault(dialect.Candidates, "1")
+	c.TakeDefault(dialect.LogProbs, "false")
+	// What clients of other dialects write for this provider alone.
+	for _, name := range [...]string{"cache_control", "container", "context_management", "mcp_servers", "inference_geo", "speed", "fallbacks"} {
+		rest.Set(name, c.Take(name))
+	}
+	wire.Rest = rest.Value()
+	return json.Marshal(wire)
+}
+
+// encode returns what of a request is the model's input.
+func encode(c *dialect.Carrier) *request {
+	wire := &request{Model: c.Model, Messages: []message{}}
 	var system []block
 	for i := range c.Messages {
 		m := &c.Messages[i]
@@ -36,30 +65,8 @@ func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.Tools = append(wire.Tools, tool{Name: t.Name, Description: t.Description, InputSchema: schema, Strict: t.Strict, CacheControl: t.Cache})
 	}
 	wire.ToolChoice = encodeChoice(c)
-	if user := c.Take(dialect.User); user != nil {
-		wire.Metadata = &metadata{UserID: user}
-	}
-	encodeOutput(c, &wire)
-	wire.MaxTokens = c.Take(dialect.MaxTokens)
-	encodeThinking(c, &wire)
-	if wire.MaxTokens == nil {
-		wire.MaxTokens = dialect.Number(defaultMaxTokens)
-	}
-	var rest dialect.Object
-	if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
-		rest.Set("temperature", c.Take(dialect.Temperature))
-		rest.Set("top_p", c.Take(dialect.TopP))
-		rest.Set("top_k", c.Take(dialect.TopK))
-	}
-	rest.Set("stop_sequences", c.Take(dialect.Stop))
-	c.TakeDefault(dialect.Candidates, "1")
-	c.TakeDefault(dialect.LogProbs, "false")
-	// What clients of other dialects write for this provider alone.
-	for _, name := range [...]string{"cache_control", "container", "context_management", "mcp_servers", "inference_geo", "speed", "fallbacks"} {
-		rest.Set(name, c.Take(name))
-	}
-	wire.Rest = rest.Value()
-	return json.Marshal(wire)
+	encodeOutput(c, wire)
+	return wire
 }
 
 // appendMessage appends a message. Turns alternate, and the results of tools come first in

@@ -13,6 +13,9 @@ type Carrier struct {
 	*Request
 	Model  string // to ask for
 	Origin string // whose signatures the provider takes
+	// Native is whose the untagged signatures of the client's dialect seem to be, when
+	// the provider speaks it, too: it made them then.
+	Native string
 
 	taken   []bool // of Request.Fields
 	dropped []string
@@ -58,11 +61,16 @@ func (c *Carrier) Drop(path string) {
 // Owns reports whether the provider made the signature of p. Others are not sent:
 // the part is noted as dropped.
 func (c *Carrier) Owns(p *Part) bool {
-	if p.Signature != "" && p.Origin == c.Origin {
+	if p.Signature != "" && c.Made(p) {
 		return true
 	}
 	c.Drop(p.Path)
 	return false
+}
+
+// Made reports whether the provider made the signature of p, if it has one.
+func (c *Carrier) Made(p *Part) bool {
+	return p.Origin == c.Origin || c.Native != "" && p.Origin == c.Native
 }
 
 // Dropped returns the paths of all that is not carried, sorted.

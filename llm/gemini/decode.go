@@ -17,12 +17,17 @@ func (GenerateContent) DecodeRequest(body []byte) (*dialect.Request, error) {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return nil, dialect.Misread(err)
 	}
-	d := decoder{Request: &dialect.Request{Usage: true}}
+	return decode(&wire, "")
+}
+
+// decode reads a request that stands at a path, which is "" or ends in a dot.
+func decode(wire *request, at string) (*dialect.Request, error) {
+	d := decoder{Request: &dialect.Request{Usage: true}, at: at}
 	if s := wire.SystemInstruction; s != nil {
-		d.message(s, dialect.FromSystem, "systemInstruction")
+		d.message(s, dialect.FromSystem, at+"systemInstruction")
 	}
 	for i := range wire.Contents {
-		path := "contents[" + strconv.Itoa(i) + "]"
+		path := at + "contents[" + strconv.Itoa(i) + "]"
 		role := dialect.FromUser
 		switch wire.Contents[i].Role {
 		case "model":
@@ -34,7 +39,7 @@ func (GenerateContent) DecodeRequest(body []byte) (*dialect.Request, error) {
 		d.message(&wire.Contents[i], role, path)
 	}
 	for i := range wire.Tools {
-		d.tool(&wire.Tools[i], "tools["+strconv.Itoa(i)+"]")
+		d.tool(&wire.Tools[i], at+"tools["+strconv.Itoa(i)+"]")
 	}
 	if err := d.choice(wire.ToolConfig); err != nil {
 		return nil, err
@@ -42,7 +47,7 @@ func (GenerateContent) DecodeRequest(body []byte) (*dialect.Request, error) {
 	if err := d.generation(wire.GenerationConfig); err != nil {
 		return nil, err
 	}
-	d.Unknown(wire.Rest, "", nil)
+	d.Unknown(wire.Rest, strings.TrimSuffix(at, "."), nil)
 	return d.Request, nil
 }
 
@@ -50,6 +55,7 @@ func (GenerateContent) DecodeRequest(body []byte) (*dialect.Request, error) {
 // them: here it is the order that joins them.
 type decoder struct {
 	*dialect.Request
+	at    string // before the paths of members
 	calls []call // that have no result yet
 	made  int    // ids
 }
@@ -181,12 +187,12 @@ func (d *decoder) choice(c *toolConfig) error {
 	if c == nil {
 		return nil
 	}
-	d.Unknown(c.Rest, "toolConfig", nil)
+	d.Unknown(c.Rest, d.at+"toolConfig", nil)
 	f := c.FunctionCallingConfig
 	if f == nil {
 		return nil
 	}
-	const path = "toolConfig.functionCallingConfig"
+	path := d.at + "toolConfig.functionCallingConfig"
 	d.Unknown(f.Rest, path, nil)
 	d.Choice.Path = path
 	switch f.Mode {
@@ -218,7 +224,7 @@ func (d *decoder) generation(g *generationConfig) error {
 	if g == nil {
 		return nil
 	}
-	const path = "generationConfig"
+	path := d.at + "generationConfig"
 	dialect.Members(g.Rest, func(name string, v jsontext.Value) {
 		f := dialect.Field{Path: path + "." + name, Value: v}
 		for _, known := range fields {

@@ -17,8 +17,20 @@ const anySignature = "skip_thought_signature_validator"
 // EncodeRequest writes a request to a provider of this dialect. What can't be carried
 // is noted in c.
 func (GenerateContent) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
-	e := encoder{Carrier: c, names: map[string]string{}, order: map[string]int{}}
-	wire := request{Contents: []content{}}
+	wire := encode(c)
+	var rest dialect.Object
+	// What clients of other dialects write for this provider alone.
+	for _, name := range [...]string{"safetySettings", "cachedContent"} {
+		rest.Set(name, c.Take(name))
+	}
+	wire.Rest = rest.Value()
+	return json.Marshal(wire)
+}
+
+// encode returns a request, all but for what may be written for this provider alone.
+func encode(c *dialect.Carrier) *request {
+	e := encoder{Carrier: c, names: map[string]string{}, order: map[string]int{}, vertex: c.Origin == vertex}
+	wire := &request{Contents: []content{}}
 	for i := range c.Messages {
 		m := &c.Messages[i]
 		if m.Role == dialect.FromSystem {
@@ -49,13 +61,7 @@ func (GenerateContent) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.ToolConfig = &toolConfig{FunctionCallingConfig: choice}
 	}
 	wire.GenerationConfig = e.generation()
-	var rest dialect.Object
-	// What clients of other dialects write for this provider alone.
-	for _, name := range [...]string{"safetySettings", "cachedContent"} {
-		rest.Set(name, c.Take(name))
-	}
-	wire.Rest = rest.Value()
-	return json.Marshal(wire)
+	return wire
 }
 
 // An encoder writes one request.
@@ -63,6 +69,17 @@ type encoder struct {
 	*dialect.Carrier
 	names map[string]string // of functions, by the ids of their calls
 	order map[string]int    // of calls, by id
+	// vertex says that the provider is Vertex AI, where calls have no ids, and files are
+	// of a stated type.
+	vertex bool
+}
+
+// id returns the id of a call or its result, where the provider has ids.
+func (e *encoder) id(p *dialect.Part) string {
+	if e.vertex {
+		return ""
+	}
+	return p.ID
 }
 
 // message appends a message. Turns alternate; results stand alone in theirs, in the order of
@@ -87,7 +104,7 @@ func (e *encoder) message(contents []content, m *dialect.Message) []content {
 		if last.Parts[0].FunctionResponse == nil {
 			last = &contents[n-2]
 		}
-		slices.SortStableFunc(last.Parts, func(a, b part) int { return e.order[a.FunctionResponse.ID] - e.order[b.FunctionResponse.ID] })
+		slices.SortStableFunc(last.Parts, func(a, b part) int { return a.order - b.order })
 	}
 	return contents
 }
@@ -128,7 +145,7 @@ func (e *encoder) parts(m *dialect.Message) (out []part) {
 			}
 		case dialect.ToolCall:
 			e.names[p.ID], e.order[p.ID] = p.Name, len(e.order)
-			call := part{FunctionCall: &functionCall{ID: p.ID, Name: p.Name, Args: e.arguments(p)}, ThoughtSignature: e.signature(p)}
+			call := part{FunctionCall: &functionCall{ID: e.id(p), Name: p.Name, Args: e.arguments(p)}, ThoughtSignature: e.signature(p)}
 			if call.ThoughtSignature == "" && !signed && leveled(e.Model) {
 				call.ThoughtSignature = anySignature
 			}
@@ -137,7 +154,7 @@ func (e *encoder) parts(m *dialect.Message) (out []part) {
 		case dialect.ToolResult:
 			out = append(out, e.result(p)...)
 		default:
-			if wire, ok := media(p); ok {
+			if wire, ok := e.media(p); ok {
 				out = append(out, wire)
 			} else {
 				e.Drop(p.Path)
@@ -155,7 +172,7 @@ func (e *encoder) parts(m *dialect.Message) (out []part) {
 
 // signature returns the signature of a part, if the provider made it.
 func (e *encoder) signature(p *dialect.Part) string {
-	if p.Signature == "" || p.Origin == e.Origin {
+	if p.Signature == "" || e.Made(p) {
 		return p.Signature
 	}
 	e.Drop(p.SignedAt)
@@ -191,7 +208,7 @@ func (e *encoder) result(p *dialect.Part) []part {
 				text.WriteByte('\n')
 			}
 			text.WriteString(r.Text)
-		} else if wire, ok := media(r); ok {
+		} else if wire, ok := e.media(r); ok {
 			pictures = append(pictures, wire)
 		} else {
 			e.Drop(r.Path)
@@ -207,17 +224,18 @@ func (e *encoder) result(p *dialect.Part) []part {
 		o.Set(key, dialect.String(text.String()))
 		response = o.Value()
 	}
-	return append([]part{{FunctionResponse: &functionResponse{ID: p.ID, Name: name, Response: response}}}, pictures...)
+	return append([]part{{FunctionResponse: &functionResponse{ID: e.id(p), Name: name, Response: response}, order: e.order[p.ID]}}, pictures...)
 }
 
-func media(p *dialect.Part) (part, bool) {
+func (e *encoder) media(p *dialect.Part) (part, bool) {
 	m := &p.Media
 	switch {
 	case p.Kind != dialect.Image && p.Kind != dialect.Audio && p.Kind != dialect.Document:
 		return part{}, false
 	case m.Data != "" && m.Type != "":
 		return part{InlineData: &blob{MimeType: m.Type, Data: m.Data}}, true
-	case strings.HasPrefix(m.URL, "gs://") || strings.HasPrefix(m.URL, "https://generativelanguage.googleapis.com/"):
+	case strings.HasPrefix(m.URL, "gs://") && (m.Type != "" || !e.vertex),
+		strings.HasPrefix(m.URL, "https://generativelanguage.googleapis.com/") && !e.vertex:
 		return part{FileData: &fileData{MimeType: m.Type, FileURI: m.URL}}, true
 	default:
 		return part{}, false // the provider does not fetch from elsewhere

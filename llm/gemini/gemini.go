@@ -7,6 +7,7 @@
 package gemini
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/http"
 	"time"
@@ -24,9 +25,13 @@ type GenerateContent struct{}
 // vendor is whose signatures stand in this dialect without saying so.
 const vendor = "gcp.gemini"
 
+// vertex is Google's other vendor of the dialect, whose signatures are its own.
+const vertex = "gcp.vertex_ai"
+
 // The wire of a request. Members that have no field stand in Rest.
 type (
 	request struct {
+		Model             string            `json:"model,omitzero"` // in a count of tokens
 		SystemInstruction *content          `json:"systemInstruction,omitzero"`
 		Contents          []content         `json:"contents"`
 		Tools             []tool            `json:"tools,omitzero"`
@@ -48,6 +53,8 @@ type (
 		FunctionCall     *functionCall     `json:"functionCall,omitzero"`
 		FunctionResponse *functionResponse `json:"functionResponse,omitzero"`
 		Rest             jsontext.Value    `json:",embed"`
+
+		order int // of the call that is answered
 	}
 	blob struct {
 		MimeType string         `json:"mimeType"`
@@ -137,6 +144,9 @@ type details struct {
 // quoted.
 func (GenerateContent) DecodeError(code int, body []byte) *dialect.Error {
 	out := &dialect.Error{Status: code}
+	if list := bytes.TrimSpace(body); len(list) > 1 && list[0] == '[' { // where an array would have been streamed
+		body = list[1 : len(list)-1]
+	}
 	var wire errorBody
 	if err := json.Unmarshal(body, &wire); err != nil || wire.Error == nil || wire.Error.Message == "" {
 		out.Message = dialect.Quote(code, body)

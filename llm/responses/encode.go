@@ -12,8 +12,28 @@ import (
 // EncodeRequest writes a request to a provider of this dialect, which keeps nothing of it.
 // What can't be carried is noted in c.
 func (Responses) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
-	store := false
-	wire := request{Model: c.Model, Stream: c.Stream, Store: &store, Include: []string{"reasoning.encrypted_content"}}
+	wire, err := encode(c)
+	if err != nil {
+		return nil, err
+	}
+	wire.Stream, wire.Store, wire.Include = c.Stream, new(bool), []string{"reasoning.encrypted_content"}
+	var rest dialect.Object
+	for _, f := range [...][2]string{
+		{"max_output_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"user", dialect.User},
+		{"parallel_tool_calls", dialect.ParallelTools}, {"top_logprobs", dialect.TopLogProbs},
+		// What clients of other dialects write for this provider alone.
+		{"metadata", "metadata"}, {"truncation", "truncation"}, {"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
+	} {
+		rest.Set(f[0], c.Take(f[1]))
+	}
+	c.TakeDefault(dialect.Candidates, "1")
+	wire.Rest = rest.Value()
+	return json.Marshal(wire)
+}
+
+// encode returns what of a request is the model's input.
+func encode(c *dialect.Carrier) (*request, error) {
+	wire := &request{Model: c.Model}
 	items := []item{}
 	for i := range c.Messages {
 		items = encodeMessage(c, items, &c.Messages[i])
@@ -45,18 +65,7 @@ func (Responses) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.Text = &text{Format: &format{Type: "json_schema", Name: name, Description: o.Description, Schema: o.Schema, Strict: o.Strict}}
 	}
 	wire.Reasoning = encodeEffort(c)
-	var rest dialect.Object
-	for _, f := range [...][2]string{
-		{"max_output_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"user", dialect.User},
-		{"parallel_tool_calls", dialect.ParallelTools}, {"top_logprobs", dialect.TopLogProbs},
-		// What clients of other dialects write for this provider alone.
-		{"metadata", "metadata"}, {"truncation", "truncation"}, {"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
-	} {
-		rest.Set(f[0], c.Take(f[1]))
-	}
-	c.TakeDefault(dialect.Candidates, "1")
-	wire.Rest = rest.Value()
-	return json.Marshal(wire)
+	return wire, nil
 }
 
 func encodeChoice(c *dialect.Choice) jsontext.Value {
