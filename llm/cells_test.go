@@ -164,6 +164,9 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {
 		path = paths["geminis"]
 	}
+	if strings.Contains(string(c.Comment), "[array]") {
+		path = strings.TrimSuffix(paths["geminis"], "?alt=sse")
+	}
 	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 	return serve(t, b, r)
 }
@@ -371,7 +374,7 @@ func checkClaude(t *testing.T, body []byte, model bool) {
 // checkAnswer reads what the client got with the types of its dialect's own vendor.
 func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
 	t.Helper()
-	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") || strings.HasPrefix(w.Body.String(), "[") {
 		if err := readStream(client, w.Body.Bytes()); err != nil && !errors.Is(err, errSaid) {
 			t.Errorf("the client can't read the stream: %v\n%s", err, w.Body)
 		}
@@ -405,6 +408,16 @@ var errSaid = errors.New("the stream ends with an error")
 // readStream reads a stream as the client's own types have it, to its end.
 func readStream(client string, body []byte) error {
 	var datas [][]byte
+	var elements []json.RawMessage
+	if client == "gemini" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		if err := json.Unmarshal(body, &elements); err != nil {
+			return err
+		}
+		for _, e := range elements {
+			datas = append(datas, e)
+		}
+		body = nil
+	}
 	for _, event := range bytes.Split(bytes.TrimSpace(body), []byte("\n\n")) {
 		for _, line := range bytes.Split(event, []byte("\n")) {
 			if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {

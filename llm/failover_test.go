@@ -386,6 +386,36 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// In an array silence is broken by space, and what a provider said before it failed is no part of it.
+func TestSilenceArray(t *testing.T) {
+	ask := func(second func(*http.Request) (*http.Response, error)) *httptest.ResponseRecorder {
+		p := newPair(replies(200, says(role), eventStream), second)
+		w, _ := serve(t, p.backend, httptest.NewRequest(http.MethodPost, "/v1beta/models/m:streamGenerateContent", strings.NewReader(`{"contents":[{"parts":[{"text":"hi"}]}]}`)))
+		return w
+	}
+	for name, test := range map[string]struct {
+		second func(*http.Request) (*http.Response, error)
+		want   string
+	}{
+		"a second answers": {replies(200, strings.NewReader(goodStream), eventStream), `[{"candidates":[{"content":{"role":"model","parts":[{"text":"hello"}]},"index":0}],"modelVersion":"m","responseId":"c"},` +
+			`{"candidates":[{"content":{"role":"model","parts":[]},"finishReason":"STOP","index":0}],"modelVersion":"m","responseId":"c"}]`},
+		"nobody answers": {replies(503, strings.NewReader("")), `[{"error":{"code":503,"message":"the provider answered 503","status":"UNAVAILABLE"}}]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := ask(test.second)
+				if typ := w.Header().Get("Content-Type"); typ != "application/json" {
+					t.Errorf("Content-Type %s", typ)
+				}
+				body, silent := strings.CutPrefix(w.Body.String(), strings.Repeat("\n", 8))
+				if got := strings.ReplaceAll(body, "\r\n", ""); !silent || got != test.want {
+					t.Errorf("%q", w.Body)
+				}
+			})
+		})
+	}
+}
+
 // Limits are as they are documented, at the limit.
 func TestBodyLimit(t *testing.T) {
 	p := newPair(replies(200, strings.NewReader(goodBody)), replies(200, strings.NewReader(goodBody)))

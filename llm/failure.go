@@ -151,7 +151,8 @@ func seconds(s float64) time.Duration {
 // WriteError renders err in the dialect of the client.
 func (b *Backend) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e, h := canonicalError(err)
-	writeError(w, operationOf(r).form.codec(), e, h)
+	op := operationOf(r)
+	writeError(w, op.codec(), e, h)
 }
 
 // canonicalError returns an error of the gateway as one of a dialect.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm/gemini"
 )
 
 // An operation is what a request asks for, as its path tells.
@@ -13,7 +14,16 @@ type operation struct {
 	models bool   // the list of models
 	model  string // that the path names
 	stream bool   // that the path asks for
+	array  bool   // the stream is to be a JSON array
 	fault  *fault.Fault
+}
+
+// codec returns what speaks to the client.
+func (op *operation) codec() codec {
+	if op.array {
+		return gemini.ArrayStream{}
+	}
+	return op.form.codec()
 }
 
 // operationOf returns what r asks for, by the end of its path: a backend stands under any
@@ -39,9 +49,7 @@ func operationOf(r *http.Request) operation {
 		op.form, op.model = generate, pathModel(path)
 	case strings.HasSuffix(path, ":streamGenerateContent"):
 		op.form, op.model, op.stream = generate, pathModel(path), true
-		if r.URL.Query().Get("alt") != "sse" {
-			op.fault = fault.New(fault.NotImplemented, "streams are served as events only: add ?alt=sse")
-		}
+		op.array = r.URL.Query().Get("alt") != "sse"
 	default:
 		for _, end := range unserved {
 			if strings.HasSuffix(path, end) {

@@ -9,6 +9,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/gemini"
 )
 
 // An output is the answer to the client of a query. While a stream is silent it sends
@@ -17,10 +18,12 @@ type output struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	clocks *Clocks
+	array  bool // a stream is one JSON array, not events
 
 	mu    sync.Mutex  // held while something is written
 	timer *time.Timer // of a stream, from watch to end
 	began bool        // the head of a stream was sent
+	first bool        // and a part of it: an array has begun
 	ended bool
 	last  time.Time // when something was sent last
 }
@@ -44,7 +47,11 @@ func (o *output) comment() {
 		o.timer.Reset(o.clocks.Comment - since)
 		return
 	}
-	if o.write([]byte(events.Keepalive)) == nil { // otherwise the request ends by itself
+	comment := events.Keepalive
+	if o.array {
+		comment = "\n" // which is nothing, between elements
+	}
+	if o.write([]byte(comment)) == nil { // otherwise the request ends by itself
 		o.timer.Reset(o.clocks.Comment)
 	}
 }
@@ -54,6 +61,9 @@ func (o *output) write(b []byte) error {
 	if !o.began {
 		o.began = true
 		o.w.Header()["Content-Type"] = []string{"text/event-stream"}
+		if o.array {
+			o.w.Header()["Content-Type"] = []string{"application/json"}
+		}
 		o.w.Header()["Cache-Control"] = []string{"no-cache"}
 		o.w.WriteHeader(http.StatusOK)
 	}
@@ -71,6 +81,15 @@ func (o *output) write(b []byte) error {
 func (o *output) send(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.part(b)
+}
+
+// part sends a part of a stream; mu is held.
+func (o *output) part(b []byte) error {
+	if o.array && !o.first && len(b) > 0 {
+		b[0] = '[' // in place of the comma before the first element
+	}
+	o.first = true
 	return o.write(b)
 }
 
@@ -118,12 +137,16 @@ func (o *output) fail(q *query, f *failure) error {
 		if q.writer == nil {
 			q.writer = q.codec.NewWriter(dialect.WriterOptions{})
 		}
-		return o.write(q.writer.Error(nil, e))
+		return o.part(q.writer.Error(nil, e))
 	case f.body != nil:
 		answerHeaders(o.w.Header(), f.header)
 		o.w.Header()["Content-Type"] = []string{"application/json"}
 		o.w.WriteHeader(e.Status)
-		if _, err := o.w.Write(f.body); err != nil {
+		body := f.body
+		if o.array {
+			body = gemini.EncloseElement(body)
+		}
+		if _, err := o.w.Write(body); err != nil {
 			return gone(err)
 		}
 	default:

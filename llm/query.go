@@ -44,12 +44,12 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rec := telemetry.FromContext(r.Context())
 	rec.LLM.Operation = op.form.operation()
-	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.form.codec()}
+	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.codec()}
 	if err := q.readBody(w, r, op); err != nil {
 		return err
 	}
 	rec.LLM.RequestModel, rec.LLM.Stream = q.model, q.stream
-	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks}
+	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks, array: op.array}
 	if q.stream {
 		q.out.watch()
 	}

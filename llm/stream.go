@@ -11,6 +11,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/gemini"
 )
 
 // A stream is an answer that is passed on as it comes.
@@ -84,6 +85,9 @@ func (s *stream) encode(dst []byte, ev *events.Event, said []dialect.Event) []by
 	if s.writer == nil {
 		if s.hide && len(said) == 1 && said[0].Kind == dialect.UsageKnown {
 			return dst
+		}
+		if s.out.array {
+			return gemini.AppendElement(dst, ev.Data)
 		}
 		return events.Append(dst, *ev)
 	}

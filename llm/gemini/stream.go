@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -149,9 +150,34 @@ func (GenerateContent) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
 	return &writer{options: o, open: map[int]*block{}}
 }
 
+// ArrayStream is GenerateContent as it is streamed to clients that do not ask for events:
+// the answers are the elements of one JSON array.
+type ArrayStream struct{ GenerateContent }
+
+// NewWriter returns a writer of elements for a client, each as [AppendElement] writes it.
+func (ArrayStream) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
+	return &writer{options: o, open: map[int]*block{}, array: true}
+}
+
+// EncodeError writes an error as it is answered instead of an array.
+func (ArrayStream) EncodeError(e *dialect.Error) []byte {
+	return EncloseElement(GenerateContent{}.EncodeError(e))
+}
+
+// AppendElement appends an element of an array with the comma before it, in place of which
+// the first one that is sent has a bracket.
+func AppendElement(dst, element []byte) []byte { return append(append(dst, ",\r\n"...), element...) }
+
+// EncloseElement returns an array of one element.
+func EncloseElement(element []byte) []byte { return slices.Concat([]byte{'['}, element, []byte{']'}) }
+
+// endArray closes an array.
+const endArray = "\r\n]"
+
 // A writer writes one answer as events.
 type writer struct {
 	options dialect.WriterOptions
+	array   bool
 	head    response
 	begun   bool
 	open    map[int]*block
@@ -204,12 +230,20 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 	case dialect.UsageKnown:
 		w.usage = e.Usage
 	case dialect.End:
-		if !w.begun {
-			return dst // the provider's own events have said it all
+		if w.begun { // else the provider's own events have said it all
+			last := w.head
+			last.Candidates, last.UsageMetadata = w.ends, usageOf(w.usage)
+			dst = w.event(dst, &last)
 		}
-		last := w.head
-		last.Candidates, last.UsageMetadata = w.ends, usageOf(w.usage)
-		return appendEvent(dst, &last)
+		return w.end(dst)
+	}
+	return dst
+}
+
+// end closes the array, if it is one.
+func (w *writer) end(dst []byte) []byte {
+	if w.array {
+		return append(dst, endArray...)
 	}
 	return dst
 }
@@ -221,18 +255,25 @@ func (w *writer) part(dst []byte, choice int, p *dialect.Part) []byte {
 	}
 	r := w.head
 	r.Candidates = []candidate{{Index: choice, Content: &content{Role: "model", Parts: []part{wire}}}}
-	return appendEvent(dst, &r)
+	return w.event(dst, &r)
 }
 
 // Error ends the stream with an error. It implements dialect.StreamWriter.
 func (w *writer) Error(dst []byte, e *dialect.Error) []byte {
-	return events.Append(dst, events.Event{Data: GenerateContent{}.EncodeError(e)})
+	return w.end(w.data(dst, GenerateContent{}.EncodeError(e)))
 }
 
-func appendEvent(dst []byte, r *response) []byte {
+func (w *writer) event(dst []byte, r *response) []byte {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return dst // strings, numbers and checked JSON: they can be written
+	}
+	return w.data(dst, data)
+}
+
+func (w *writer) data(dst, data []byte) []byte {
+	if w.array {
+		return AppendElement(dst, data)
 	}
 	return events.Append(dst, events.Event{Data: data})
 }
