@@ -38,6 +38,7 @@ type (
 		ToolChoice   *toolChoice    `json:"tool_choice,omitzero"`
 		Thinking     *thinking      `json:"thinking,omitzero"`
 		OutputConfig *outputConfig  `json:"output_config,omitzero"`
+		OutputFormat *outputFormat  `json:"output_format,omitzero"` // what output_config.format was called before
 		Metadata     *metadata      `json:"metadata,omitzero"`
 		Rest         jsontext.Value `json:",embed"`
 	}
@@ -88,7 +89,7 @@ type (
 		Rest                   jsontext.Value `json:",embed"`
 	}
 	thinking struct {
-		Type         string         `json:"type"` // enabled, adaptive, disabled
+		Type         string         `json:"type"` // enabled, adaptive, between_tools, disabled
 		BudgetTokens int64          `json:"budget_tokens,omitzero"`
 		Display      string         `json:"display,omitzero"`
 		Rest         jsontext.Value `json:",embed"`

@@ -59,7 +59,9 @@ func (Messages) DecodeRequest(body []byte) (*dialect.Request, error) {
 	if err := decodeChoice(r, wire.ToolChoice); err != nil {
 		return nil, err
 	}
-	decodeThinking(r, &wire)
+	if err := decodeThinking(r, &wire); err != nil {
+		return nil, err
+	}
 	if m := wire.Metadata; m != nil {
 		if m.UserID != nil {
 			r.Note(dialect.User, "metadata.user_id", m.UserID)
@@ -99,7 +101,7 @@ func decodeChoice(r *dialect.Request, c *toolChoice) error {
 }
 
 // decodeThinking reads what the request says about thinking, and about the answer's form.
-func decodeThinking(r *dialect.Request, wire *request) {
+func decodeThinking(r *dialect.Request, wire *request) error {
 	if t := wire.Thinking; t != nil {
 		r.Reasoning.Path = "thinking"
 		if r.Reasoning.Hidden = t.Display == "omitted"; t.Display != "" && !r.Reasoning.Hidden {
@@ -110,14 +112,20 @@ func decodeThinking(r *dialect.Request, wire *request) {
 			r.Reasoning.Budget = t.BudgetTokens
 		case "adaptive":
 			r.Reasoning.Adaptive = true
-		default:
+		case "disabled":
 			r.Reasoning.Off = true
+		case "between_tools": // which is Claude's alone
+			r.Reasoning.Off = true
+			r.Note("", "thinking.type", dialect.String(t.Type))
+		default:
+			return dialect.Invalid("thinking.type", "it is none of enabled, adaptive, between_tools and disabled")
 		}
 		r.Unknown(t.Rest, "thinking", nil)
 	}
+	decodeFormat(r, wire.OutputFormat, "output_format")
 	o := wire.OutputConfig
 	if o == nil {
-		return
+		return nil
 	}
 	if o.Effort != "" {
 		r.Reasoning.Effort = o.Effort
@@ -125,14 +133,21 @@ func decodeThinking(r *dialect.Request, wire *request) {
 			r.Reasoning.Path = "output_config.effort"
 		}
 	}
-	if o.Format != nil && o.Format.Type == "json_schema" {
-		strict := true
-		r.Output = dialect.Output{Format: dialect.JSONSchema, Path: "output_config.format", Schema: o.Format.Schema, Strict: &strict}
-		r.Unknown(o.Format.Rest, "output_config.format", nil)
-	} else if o.Format != nil {
-		r.Note("", "output_config.format", jsontext.Value("{}"))
-	}
+	decodeFormat(r, o.Format, "output_config.format")
 	r.Unknown(o.Rest, "output_config", nil)
+	return nil
+}
+
+func decodeFormat(r *dialect.Request, f *outputFormat, path string) {
+	switch {
+	case f == nil:
+	case f.Type != "json_schema":
+		r.Note("", path, jsontext.Value("{}"))
+	default:
+		strict := true
+		r.Output = dialect.Output{Format: dialect.JSONSchema, Path: path, Schema: f.Schema, Strict: &strict}
+		r.Unknown(f.Rest, path, nil)
+	}
 }
 
 func decodeContent(r *dialect.Request, parts *[]dialect.Part, content jsontext.Value, path string) error {

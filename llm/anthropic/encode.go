@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strings"
 
@@ -24,7 +25,10 @@ func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.MaxTokens = dialect.Number(defaultMaxTokens)
 	}
 	var rest dialect.Object
-	if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
+	if modelOf(c.Model).greedy {
+		c.TakeDefault(dialect.Temperature, "1")
+		c.TakeDefault(dialect.TopP, "1")
+	} else if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
 		rest.Set("temperature", c.Take(dialect.Temperature))
 		rest.Set("top_p", c.Take(dialect.TopP))
 		rest.Set("top_k", c.Take(dialect.TopK))
@@ -187,14 +191,19 @@ func encodeBase64(s string) string { return base64.StdEncoding.EncodeToString([]
 
 func encodeChoice(c *dialect.Carrier) *toolChoice {
 	var out *toolChoice
-	switch c.Choice.Mode {
-	case dialect.ChoiceAuto:
+	if forced(c) && modelOf(c.Model).free {
+		c.Drop(c.Choice.Path)
 		out = &toolChoice{Type: "auto"}
-	case dialect.ChoiceNone:
+	}
+	switch mode := c.Choice.Mode; {
+	case out != nil:
+	case mode == dialect.ChoiceAuto:
+		out = &toolChoice{Type: "auto"}
+	case mode == dialect.ChoiceNone:
 		out = &toolChoice{Type: "none"}
-	case dialect.ChoiceRequired:
+	case mode == dialect.ChoiceRequired:
 		out = &toolChoice{Type: "any"}
-	case dialect.ChoiceNamed:
+	case mode == dialect.ChoiceNamed:
 		out = &toolChoice{Type: "tool", Name: c.Choice.Name}
 	}
 	if len(c.Tools) == 0 || out != nil && out.Type == "none" {
@@ -224,24 +233,64 @@ func encodeOutput(c *dialect.Carrier, wire *request) {
 	}
 }
 
-// encodeThinking writes how much the model is to think. Thinking needs room beside its
-// budget, leaves the tools to the model, and its turns of tools begin with what was thought;
-// where that can't be had, the request goes without.
+// forced reports whether the model is to call a tool.
+func forced(c *dialect.Carrier) bool {
+	return c.Choice.Mode == dialect.ChoiceRequired || c.Choice.Mode == dialect.ChoiceNamed
+}
+
+// encodeThinking writes how much the model is to think.
 func encodeThinking(c *dialect.Carrier, wire *request) {
-	r := &c.Reasoning
-	switch {
+	m := modelOf(c.Model)
+	switch r := &c.Reasoning; {
+	case m.adaptive:
+		encodeAdaptive(c, wire, m)
 	case r.Path == "":
-		return
 	case r.Off:
 		wire.Thinking = &thinking{Type: "disabled"}
-		return
 	case r.Adaptive:
 		wire.Thinking = &thinking{Type: "adaptive", Display: display(r)}
 		if r.Effort != "" {
 			wire.OutputConfig = withEffort(wire.OutputConfig, r.Effort)
 		}
+	default:
+		encodeBudget(c, wire)
+	}
+}
+
+// encodeAdaptive writes how much a model is to think that decides itself, guided by an effort. It
+// does not think where it has to call a tool.
+func encodeAdaptive(c *dialect.Carrier, wire *request, m model) {
+	r := &c.Reasoning
+	mute := forced(c) && !m.free
+	switch {
+	case (r.Off || mute) && m.off == offDisabled:
+		wire.Thinking = &thinking{Type: "disabled"}
+	case r.Off && m.off == offBetweenTools:
+		wire.Thinking = &thinking{Type: "between_tools"}
+	case r.Off:
+		c.Drop(r.Path)
+	case r.Path != "":
+		wire.Thinking = &thinking{Type: "adaptive", Display: cmp.Or(display(r), "summarized")}
+	}
+	if r.Path == "" || r.Off {
 		return
 	}
+	if mute {
+		c.Drop(r.Path)
+	}
+	if level := m.effort(r.Level()); level != "" {
+		wire.OutputConfig = withEffort(wire.OutputConfig, level)
+	}
+	if wire.MaxTokens == nil { // of which thinking takes its part
+		wire.MaxTokens = dialect.Number(defaultMaxTokens + cmp.Or(r.Tokens(), defaultMaxTokens))
+	}
+}
+
+// encodeBudget writes how many tokens the model is to think. Thinking needs room beside its
+// budget, leaves the tools to the model, and its turns of tools begin with what was thought;
+// where that can't be had, the request goes without.
+func encodeBudget(c *dialect.Carrier, wire *request) {
+	r := &c.Reasoning
 	budget := max(r.Tokens(), minBudget)
 	limit := dialect.Int(wire.MaxTokens)
 	if limit == 0 {
@@ -249,8 +298,7 @@ func encodeThinking(c *dialect.Carrier, wire *request) {
 		wire.MaxTokens = dialect.Number(limit)
 	}
 	budget = min(budget, limit-1)
-	forced := c.Choice.Mode == dialect.ChoiceRequired || c.Choice.Mode == dialect.ChoiceNamed
-	if budget < minBudget || forced || unthought(wire.Messages) {
+	if budget < minBudget || forced(c) || unthought(wire.Messages) {
 		c.Drop(r.Path)
 		return
 	}
