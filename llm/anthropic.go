@@ -13,7 +13,7 @@ func (anthropicAPI) name() string { return "anthropic" }
 
 func (anthropicAPI) host() string { return "api.anthropic.com" }
 
-func (anthropicAPI) speaks(_ *Provider, client form) (form, bool) {
+func (anthropicAPI) speaks(_ *Provider, client form, _ string) (form, bool) {
 	if client.counts() {
 		return count, true
 	}
@@ -38,7 +38,7 @@ func (anthropicAPI) credential(_ *Provider, token string) (header, prefix string
 // anthropicVersion is the one version of the API that there is.
 const anthropicVersion = "2023-06-01"
 
-func (anthropicAPI) headers(p *Provider, out, in http.Header) {
-	pass(out, in, "Anthropic-Beta")
-	out["Anthropic-Version"] = []string{cmp.Or(p.APIVersion, in.Get("Anthropic-Version"), anthropicVersion)}
+func (anthropicAPI) headers(a *attempt, out http.Header) {
+	pass(out, a.header, "Anthropic-Beta")
+	out["Anthropic-Version"] = []string{cmp.Or(a.provider.APIVersion, a.header.Get("Anthropic-Version"), anthropicVersion)}
 }

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,8 +47,7 @@ func (a *attempt) prepare() ([]byte, error) {
 	}
 	a.dialect = a.speaks.codec()
 	if a.same = a.speaks == a.form && !a.body.HasForeign(); a.same {
-		a.dropped(nil)
-		return a.patch(), nil
+		return a.patch()
 	}
 	r, err := a.canonical()
 	if err != nil {
@@ -61,25 +61,32 @@ func (a *attempt) prepare() ([]byte, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	dropped := c.Dropped()
 	if v, ok := a.vendor.(patcher); ok {
 		wire, err := dialect.ParseBody(body)
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "internal error")
 		}
-		body = wire.Patched(v.patches(a.provider, a.speaks, wire)...)
+		patches, more := v.patches(a, wire)
+		body, dropped = wire.Patched(patches...), append(dropped, more...)
 	}
-	dropped := c.Dropped()
+	return body, a.account(dropped)
+}
+
+// account tells the client what of its request does not reach the provider, or refuses it for
+// that.
+func (a *attempt) account(dropped []string) error {
 	if len(dropped) > 0 && a.cfg.Strict {
-		return nil, invalid(dialect.Invalid(dropped[0], "the provider can't express "+strings.Join(dropped[:min(len(dropped), 10)], ", ")))
+		return invalid(dialect.Invalid(dropped[0], "the provider can't express "+strings.Join(dropped[:min(len(dropped), 10)], ", ")))
 	}
 	a.dropped(dropped)
-	return body, nil
+	return nil
 }
 
 // origin returns whose signatures the provider makes.
 func (a *attempt) origin() string {
 	if v, ok := a.vendor.(originator); ok {
-		return v.origin(a.speaks)
+		return v.origin(a)
 	}
 	return a.vendor.name()
 }
@@ -90,12 +97,14 @@ func invalid(err error) error {
 }
 
 // patch returns the client's bytes with the little that must change.
-func (a *attempt) patch() []byte {
+func (a *attempt) patch() ([]byte, error) {
 	var patches []dialect.Patch
+	var dropped []string
 	if v, ok := a.vendor.(patcher); ok {
-		patches = v.patches(a.provider, a.speaks, a.body)
+		patches, dropped = v.patches(a, a.body)
 	}
-	if a.named != a.model && a.speaks != generate && a.speaks != countContents {
+	elsewhere := slices.ContainsFunc(patches, func(p dialect.Patch) bool { return p.Name == "model" })
+	if a.named != a.model && a.speaks != generate && a.speaks != countContents && !elsewhere {
 		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
 	}
 	if a.speaks == chat && a.stream {
@@ -104,7 +113,7 @@ func (a *attempt) patch() []byte {
 			a.hide = true
 		}
 	}
-	return a.body.Patched(patches...)
+	return a.body.Patched(patches...), a.account(dropped)
 }
 
 // withUsage returns the options of a stream with include_usage, and whether the client had
@@ -151,8 +160,8 @@ func (a *attempt) send(body []byte) (*failure, error) {
 	if !a.stream {
 		return a.whole(resp)
 	}
-	if typ, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); typ != "text/event-stream" {
-		return failed(fmt.Errorf("the answer has Content-Type %q, not text/event-stream", resp.Header.Get("Content-Type"))), nil
+	if typ, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); typ != a.framing().mediaType {
+		return failed(fmt.Errorf("the answer has Content-Type %q, not %s", resp.Header.Get("Content-Type"), a.framing().mediaType)), nil
 	}
 	s := stream{attempt: a, clock: clock, cancel: cancel}
 	return s.pass(resp)
@@ -174,7 +183,7 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 		"Accept":       {"application/json"},
 	}
 	if a.stream {
-		h["Accept"] = []string{"text/event-stream"}
+		h["Accept"] = []string{a.framing().mediaType}
 	}
 	pass(h, a.header, "User-Agent", "Accept-Language", "Traceparent", "Tracestate", "Idempotency-Key", "X-Request-Id")
 	if h["User-Agent"] == nil {
@@ -185,7 +194,7 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 			h[name] = values
 		}
 	}
-	a.vendor.headers(p, h, a.header)
+	a.vendor.headers(a, h)
 	token := p.Credential.Token.Reveal()
 	if p.Credential.Passthrough {
 		if token = clientToken(a.header); token == "" {

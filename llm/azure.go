@@ -15,11 +15,11 @@ func (azureOpenAI) name() string { return "azure.ai.openai" }
 func (azureOpenAI) host() string { return "" }
 
 // speaks: tokens it does not count.
-func (azureOpenAI) speaks(p *Provider, client form) (form, bool) {
+func (azureOpenAI) speaks(p *Provider, client form, model string) (form, bool) {
 	if client.counts() {
 		return countInput, false
 	}
-	return openAI{}.speaks(p, client)
+	return openAI{}.speaks(p, client, model)
 }
 
 // target knows the two layouts: v1, of which preview is a part, and those that are dated.
@@ -43,6 +43,6 @@ func (azureOpenAI) target(p *Provider, f form, model string, _ bool) string {
 
 func (azureOpenAI) credential(*Provider, string) (header, prefix string) { return "Api-Key", "" }
 
-func (azureOpenAI) headers(_ *Provider, out, in http.Header) {
-	pass(out, in, "X-Client-Request-Id", "X-Ms-Client-Request-Id")
+func (azureOpenAI) headers(a *attempt, out http.Header) {
+	pass(out, a.header, "X-Client-Request-Id", "X-Ms-Client-Request-Id")
 }

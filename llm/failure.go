@@ -40,7 +40,7 @@ func (a *attempt) no(resp *http.Response) (*failure, error) {
 		return a.lost(err)
 	}
 	if v, ok := a.vendor.(platform); ok {
-		if e := v.platformError(a.speaks, resp.StatusCode, body); e != nil {
+		if e := v.platformError(a.speaks, resp.StatusCode, resp.Header, body); e != nil {
 			return a.says(e, resp.Header, nil)
 		}
 	}

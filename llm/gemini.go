@@ -16,7 +16,7 @@ func (geminiAPI) name() string { return "gcp.gemini" }
 
 func (geminiAPI) host() string { return "generativelanguage.googleapis.com" }
 
-func (geminiAPI) speaks(p *Provider, client form) (form, bool) {
+func (geminiAPI) speaks(p *Provider, client form, _ string) (form, bool) {
 	switch {
 	case p.Compat:
 		return chat, !client.counts()
@@ -62,9 +62,9 @@ func (geminiAPI) credential(p *Provider, _ string) (header, prefix string) {
 	return "X-Goog-Api-Key", ""
 }
 
-func (geminiAPI) headers(_ *Provider, out, in http.Header) { pass(out, in, "X-Goog-Api-Client") }
+func (geminiAPI) headers(a *attempt, out http.Header) { pass(out, a.header, "X-Goog-Api-Client") }
 
 // platformError: its chat completions answer errors as Google does.
-func (geminiAPI) platformError(f form, status int, body []byte) *dialect.Error {
+func (geminiAPI) platformError(f form, status int, _ http.Header, body []byte) *dialect.Error {
 	return googleError(f, status, body)
 }

@@ -13,7 +13,7 @@ func (openAI) name() string { return "openai" }
 func (openAI) host() string { return "api.openai.com" }
 
 // speaks: a path of the configuration says what is there.
-func (openAI) speaks(p *Provider, client form) (form, bool) {
+func (openAI) speaks(p *Provider, client form, _ string) (form, bool) {
 	switch {
 	case client.counts():
 		return countInput, p.Path == ""
@@ -41,9 +41,9 @@ func (openAI) credential(*Provider, string) (header, prefix string) {
 
 // headers passes on what belongs to the account of the client only with its own
 // credential.
-func (openAI) headers(p *Provider, out, in http.Header) {
-	pass(out, in, "Openai-Beta", "X-Client-Request-Id")
-	if p.Credential.Passthrough {
-		pass(out, in, "Openai-Organization", "Openai-Project")
+func (openAI) headers(a *attempt, out http.Header) {
+	pass(out, a.header, "Openai-Beta", "X-Client-Request-Id")
+	if a.provider.Credential.Passthrough {
+		pass(out, a.header, "Openai-Organization", "Openai-Project")
 	}
 }

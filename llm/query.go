@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -125,7 +126,7 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	}
 	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
 	var ok bool
-	if a.speaks, ok = a.vendor.speaks(p, q.form); !ok {
+	if a.speaks, ok = a.vendor.speaks(p, q.form, cmp.Or(p.Model, q.model)); !ok {
 		p.Health.unclaim()
 		return &failure{err: fault.New(fault.NotImplemented, "the provider has no operation %s: ask for it where one has", q.form.operation()), unable: true}, nil
 	}

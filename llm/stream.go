@@ -14,6 +14,30 @@ import (
 	"github.com/mcpgw/mcpgw/llm/gemini"
 )
 
+// A framing says how a stream is cut into events.
+type framing struct {
+	mediaType string
+	read      func(io.Reader) eventReader
+}
+
+// An eventReader takes events off the wire. Its errors are io.EOF where the stream may end,
+// a *[dialect.Error] for what the provider says, and any other for a stream that is
+// malformed.
+type eventReader interface {
+	Next() (events.Event, error)
+}
+
+// serverSent is the framing of server-sent events.
+var serverSent = framing{"text/event-stream", func(r io.Reader) eventReader { return events.NewReader(r, maxEvent) }}
+
+// framing returns how the provider's stream is cut.
+func (a *attempt) framing() framing {
+	if v, ok := a.vendor.(framer); ok {
+		return v.framing()
+	}
+	return serverSent
+}
+
 // A stream is an answer that is passed on as it comes.
 type stream struct {
 	*attempt
@@ -38,7 +62,7 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 	}
 	s.query.writer = s.writer
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })
-	wire := events.NewReader(resp.Body, maxEvent)
+	wire := s.framing().read(resp.Body)
 	for {
 		ev, err := wire.Next()
 		s.clock.Stop() // a client that reads slowly is not the provider's fault

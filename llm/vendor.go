@@ -33,15 +33,15 @@ func (v Vendor) Host() string { return vendorOf(v).host() }
 type vendor interface {
 	name() string // gen_ai.provider.name, and whose signatures it makes
 	host() string
-	// speaks returns the dialect in which it is asked what a client asks in another;
-	// ok is false when it can't be asked.
-	speaks(p *Provider, client form) (f form, ok bool)
+	// speaks returns the dialect in which a model, "" if none is named, is asked what a
+	// client asks in another; ok is false when it can't be asked.
+	speaks(p *Provider, client form, model string) (f form, ok bool)
 	// target returns path and query of an operation.
 	target(p *Provider, f form, model string, stream bool) string
 	// credential returns the header of a credential and what stands before it.
 	credential(p *Provider, token string) (header, prefix string)
-	// headers sets the further headers of a request, given the client's.
-	headers(p *Provider, out, in http.Header)
+	// headers sets the further headers of a request.
+	headers(a *attempt, out http.Header)
 }
 
 // A namer is a vendor that has names of its own for models.
@@ -52,20 +52,26 @@ type namer interface {
 
 // An originator is a vendor whose signatures are also others'.
 type originator interface {
-	// origin returns whose signatures it makes in a dialect.
-	origin(f form) string
+	// origin returns whose signatures it makes in an attempt.
+	origin(a *attempt) string
 }
 
 // A patcher is a vendor that wants the body of a dialect in a way of its own.
 type patcher interface {
-	// patches returns what of a body in the dialect f must change for p.
-	patches(p *Provider, f form, body *dialect.Body) []dialect.Patch
+	// patches returns what of a body in the attempt's dialect must change, and what of
+	// the client's headers, which it says there, it can't express.
+	patches(a *attempt, body *dialect.Body) (patches []dialect.Patch, dropped []string)
 }
 
 // A platform is a vendor that serves dialects of others, but not their errors.
 type platform interface {
-	// platformError returns the error that body is, if it is one of the platform's own.
-	platformError(f form, status int, body []byte) *dialect.Error
+	// platformError returns the error that an answer is, if it is one of the platform's own.
+	platformError(f form, status int, h http.Header, body []byte) *dialect.Error
+}
+
+// A framer is a vendor whose streams are not server-sent events.
+type framer interface {
+	framing() framing
 }
 
 // vendorOf returns the vendor of that number.

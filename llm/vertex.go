@@ -57,7 +57,7 @@ func (vertexAI) publisher(p *Provider, model string) (publisher, name string) {
 	return publisher, model
 }
 
-func (v vertexAI) speaks(p *Provider, client form) (form, bool) {
+func (v vertexAI) speaks(p *Provider, client form, _ string) (form, bool) {
 	publisher, _ := v.publisher(p, p.Model)
 	switch {
 	case p.Compat || publisher != "google" && publisher != "anthropic":
@@ -123,13 +123,13 @@ func (vertexAI) credential(*Provider, string) (header, prefix string) {
 	return "Authorization", "Bearer "
 }
 
-func (vertexAI) headers(_ *Provider, out, in http.Header) {
-	pass(out, in, "X-Goog-Api-Client", "Anthropic-Beta")
+func (vertexAI) headers(a *attempt, out http.Header) {
+	pass(out, a.header, "X-Goog-Api-Client", "Anthropic-Beta")
 }
 
 // origin: the thoughts that Claude signs are good at all who serve Claude.
-func (v vertexAI) origin(f form) string {
-	if f == messages {
+func (v vertexAI) origin(a *attempt) string {
+	if a.speaks == messages {
 		return anthropicAPI{}.name()
 	}
 	return v.name()
@@ -139,21 +139,21 @@ func (v vertexAI) origin(f form) string {
 const vertexVersion = "vertex-2023-10-16"
 
 // patches: Claude's model stands in the path, and the version of the API in the body.
-func (vertexAI) patches(_ *Provider, f form, body *dialect.Body) (patches []dialect.Patch) {
-	if f != messages && f != count {
-		return nil
+func (vertexAI) patches(a *attempt, body *dialect.Body) (patches []dialect.Patch, _ []string) {
+	if a.speaks != messages && a.speaks != count {
+		return nil, nil
 	}
-	if f == messages {
+	if a.speaks == messages {
 		patches = append(patches, dialect.Patch{Name: "model"})
 	}
 	if body.Get("anthropic_version") == nil {
 		patches = append(patches, dialect.Patch{Name: "anthropic_version", Value: dialect.String(vertexVersion)})
 	}
-	return patches
+	return patches, nil
 }
 
 // platformError: what stands before Claude and the chat completions answers as Google does.
-func (vertexAI) platformError(f form, status int, body []byte) *dialect.Error {
+func (vertexAI) platformError(f form, status int, _ http.Header, body []byte) *dialect.Error {
 	return googleError(f, status, body)
 }
 
