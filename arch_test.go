@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
 	"internal/deps":     {},
 	"internal/app":      {"gateway", "replica", "kube", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
+	"internal/llmtest":  {},
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
 }
