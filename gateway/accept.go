@@ -45,8 +45,7 @@ type front struct {
 // An exchange is all that the stations keep of one request.
 type exchange struct {
 	rec     telemetry.Record
-	life    lifetime.Lifetime // begins once it is living
-	living  bool
+	life    *lifetime.Lifetime // ended with the request; nil before it is routed, and where the connection ends it
 	writer  responseWriter
 	body    requestBody
 	request policy.Request
@@ -136,7 +135,7 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 	if x.cancel != nil {
 		x.cancel()
 	}
-	if x.living {
+	if x.life != nil {
 		x.life.End(nil)
 	}
 	if x.rec.Status == 0 && !abort {
@@ -187,9 +186,13 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 	if m.rule.metadata != nil {
 		return m.rule.metadata.Serve(&x.writer, &x.request)
 	}
-	x.life.Begin(r.Context())
-	x.living = true
-	ctx := telemetry.NewContext(&x.life, &x.rec)
+	life, ok := r.Context().(*lifetime.Lifetime)
+	if !ok { // it is not the lifetime that a lean connection has given the request
+		life = new(lifetime.Lifetime)
+		life.Begin(r.Context())
+		x.life = life
+	}
+	ctx := telemetry.NewContext(life, &x.rec)
 	if isPreflight(r) && m.rule.mcp() {
 		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
 	}

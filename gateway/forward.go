@@ -80,7 +80,10 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 			return err
 		}
 	}
-	return b.to.backend.Serve(&x.writer, r.WithContext(ctx))
+	if ctx != r.Context() {
+		r = r.WithContext(ctx)
+	}
+	return b.to.backend.Serve(&x.writer, r)
 }
 
 // withoutCredentials returns r without the headers whose credential was for the gateway. Backends that send

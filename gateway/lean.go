@@ -39,9 +39,9 @@ type leanServer struct {
 
 	closing atomic.Bool // answers say that the connection ends
 
+	ending  atomic.Bool // connections are not kept; set with the lock held
 	mu      sync.Mutex
 	conns   map[*leanConn]struct{}
-	ending  bool
 	changed chan struct{} // capacity 1: has a token when a connection has gone
 }
 
@@ -110,9 +110,9 @@ func (l *leanServer) begin(conn net.Conn) {
 		return
 	}
 	c := &leanConn{lean: l, wire: w, remote: w.RemoteAddr().String()}
-	c.onQuiet, c.onSlow = c.expire, c.watch
+	c.onQuiet, c.onSlow = c.closeIdle, c.watch
 	l.mu.Lock()
-	ending := l.ending
+	ending := l.ending.Load()
 	if !ending {
 		l.conns[c] = struct{}{}
 	}
@@ -137,7 +137,7 @@ func (l *leanServer) hand(conn net.Conn) {
 func (l *leanServer) end(ctx context.Context) {
 	l.closing.Store(true)
 	l.mu.Lock()
-	l.ending = true
+	l.ending.Store(true)
 	for c := range l.conns {
 		c.closeIdle()
 	}
@@ -172,9 +172,9 @@ type leanConn struct {
 
 	buf      []byte
 	pos, end int
+	header   http.Header    // of one answer after the other: none is touched once its handler has returned
 	served   bool           // a request has come
-	idle     bool           // no request is being served; guarded by the server, as gone is
-	gone     bool           // it was closed while it was idle
+	state    atomic.Int32   // leanBusy, leanIdle or leanGone
 	quiet    lifetime.Watch // over the idle connection
 	onQuiet  func()         // what that calls, made once
 	slow     lifetime.Watch // over the request
@@ -185,11 +185,18 @@ type leanConn struct {
 	watching chan struct{} // closed when the reader that looks for the end has ended
 }
 
+// The states of a leanConn.
+const (
+	leanBusy int32 = iota
+	leanIdle       // no request is being served
+	leanGone       // it was closed while it was idle
+)
+
 // serve serves requests until the connection ends or is net/http's.
 func (c *leanConn) serve() {
 	l := c.lean
 	c.life.Begin(connContext(l.base, c.wire))
-	c.buf = make([]byte, leanHead)
+	c.buf, c.header = make([]byte, leanHead), make(http.Header, 8)
 	ours := c.loop()
 	c.quiet.Stop()
 	c.life.End(nil)
@@ -235,12 +242,10 @@ func (c *leanConn) loop() (ours bool) {
 // await reads the beginning of a request.
 func (c *leanConn) await() error {
 	l := c.lean
-	l.mu.Lock()
-	c.idle = true
-	if l.ending {
+	c.state.Store(leanIdle) // before it is looked whether the server ends, which is noted before it is looked who is idle
+	if l.ending.Load() {
 		c.closeIdle()
 	}
-	l.mu.Unlock()
 	patience := &l.server.idle
 	if !c.served {
 		patience = &l.server.fresh
@@ -248,10 +253,7 @@ func (c *leanConn) await() error {
 	patience.Start(&c.quiet, c.onQuiet)
 	n, err := c.wire.Read(c.buf)
 	c.quiet.Stop()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c.idle = false
-	if c.gone {
+	if !c.state.CompareAndSwap(leanIdle, leanBusy) {
 		return net.ErrClosed
 	}
 	if c.pos, c.end = 0, n; n > 0 {
@@ -260,17 +262,9 @@ func (c *leanConn) await() error {
 	return err
 }
 
-// expire closes a connection that was idle for too long.
-func (c *leanConn) expire() {
-	c.lean.mu.Lock()
-	defer c.lean.mu.Unlock()
-	c.closeIdle()
-}
-
-// closeIdle closes a connection that is idle. The lock of the server is held.
+// closeIdle closes the connection if it is idle.
 func (c *leanConn) closeIdle() {
-	if c.idle {
-		c.gone = true
+	if c.state.CompareAndSwap(leanIdle, leanGone) {
 		_ = c.wire.Close() // its reader ends
 	}
 }
@@ -316,7 +310,7 @@ func (c *leanConn) parse() *leanRequest {
 	} else {
 		r.body.whole.Store(true)
 	}
-	r.w.conn, r.w.body, r.w.header, r.w.declared = c, &r.body, make(http.Header, 8), -1
+	r.w.conn, r.w.body, r.w.header, r.w.declared = c, &r.body, c.header, -1
 	return r
 }
 
@@ -390,6 +384,7 @@ func (c *leanConn) respond(r *leanRequest) (goesOn bool) {
 	}()
 	c.lean.handler.ServeHTTP(&r.w, r.Request)
 	err := r.w.finish()
+	clear(c.header)
 	return r.body.drop() && err == nil && !r.w.close
 }
 

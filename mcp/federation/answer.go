@@ -43,7 +43,13 @@ type sse struct {
 }
 
 func (h *Hub) newSSE(w http.ResponseWriter) *sse {
-	return &sse{w: w, silence: &h.silence, patience: h.writeTimeout}
+	s := new(sse)
+	h.initSSE(s, w)
+	return s
+}
+
+func (h *Hub) initSSE(s *sse, w http.ResponseWriter) {
+	s.w, s.silence, s.patience = w, &h.silence, h.writeTimeout
 }
 
 // start begins the stream. The caller holds the lock.

@@ -41,8 +41,11 @@ func (b *breaker) check(p ping) error {
 
 // checkCall is check for calls. One that is refused at once costs no time, and says
 // more than the breaker does, so that only silence keeps calls back.
-func (b *breaker) checkCall(p ping) error {
-	if err, silent := b.state(p); silent {
+func (b *breaker) checkCall(l *lister) error {
+	if !b.broken.Load() {
+		return nil
+	}
+	if err, silent := b.state(l.ping); silent {
 		return err
 	}
 	return nil

@@ -101,7 +101,15 @@ func parseError(m *protocol.Message, err error) error {
 }
 
 func (b *Backend) newRequest(w http.ResponseWriter, r *http.Request, m *protocol.Message) *request {
-	q := &request{b: b, rec: telemetry.FromContext(r.Context()), msg: m, header: r.Header, answer: &answer{sse: b.hub.newSSE(w)}}
+	one := &struct { // which is one object in place of three
+		request
+		answer
+		sse
+	}{}
+	q := &one.request
+	b.hub.initSSE(&one.sse, w)
+	one.answer.sse = &one.sse
+	q.b, q.rec, q.msg, q.header, q.answer = b, telemetry.FromContext(r.Context()), m, r.Header, &one.answer
 	q.forward = b.forwardOf(r)
 	q.client.Isolation = b.isolationOf(r, &q.forward, m)
 	q.rec.MCP.Method = m.Method

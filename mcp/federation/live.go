@@ -33,6 +33,7 @@ type live struct {
 	mu     sync.Mutex
 	stream *stream
 	calls  []call                         // few at a time
+	room   [1]call                        // for as many as there are in most
 	remote map[*call]struct{}             // calls that run at other replicas
 	asked  map[protocol.ID]*ask           // by the id that the client knows
 	tokens map[protocol.ID]*progressToken // by the progress token that the client knows
@@ -76,6 +77,9 @@ func (l *live) begin(id protocol.ID, life *lifetime.Lifetime) error {
 	}
 	if l.call(id) >= 0 {
 		return protocol.Errorf(protocol.CodeInvalidRequest, "a request with this id is being served")
+	}
+	if l.calls == nil {
+		l.calls = l.room[:0]
 	}
 	l.calls = append(l.calls, call{id, life})
 	return nil

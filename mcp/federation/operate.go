@@ -69,7 +69,11 @@ func (q *request) unknownMethod() error {
 
 // result answers with a result.
 func (q *request) result(result []byte) error {
-	return q.answer.respond(http.StatusOK, protocol.AppendResult(make([]byte, 0, len(result)+64), q.msg.ID, result))
+	frame := protocol.AppendResult(make([]byte, 0, 64), q.msg.ID, nil)
+	if len(result) == 0 {
+		return q.answer.respond(http.StatusOK, frame)
+	}
+	return q.answer.respondIn(http.StatusOK, frame[:len(frame)-len("{}}")], result, frame[len(frame)-len("}"):])
 }
 
 // refuse answers with a JSON-RPC error.
@@ -303,7 +307,7 @@ func (q *request) complete(ctx context.Context) error {
 // leased for this call.
 func (q *request) leg(ctx context.Context, target int) (leg *session.Leg, release func(), err error) {
 	t := q.b.targets[target]
-	if err := q.b.breakers[target].checkCall(q.catalogue().entries[target].lister.ping); err != nil {
+	if err := q.b.breakers[target].checkCall(&q.catalogue().entries[target].lister); err != nil {
 		return nil, nil, fault.Wrap(fault.UpstreamUnreachable, err, "the server behind this request is not available: it does not answer")
 	}
 	release = func() {}

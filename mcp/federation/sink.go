@@ -22,23 +22,23 @@ const maxRounds = 10
 // A sink takes what a target sends before its response, and passes it on to the
 // client where it belongs. Its emit is called from one goroutine at a time.
 type sink struct {
-	ctx   context.Context
-	q     *request
-	leg   *session.Leg
-	voice *voice // of legacy clients
-	asked []protocol.ID
+	ctx    context.Context
+	q      *request
+	leg    *session.Leg
+	target int
+	voice  *voice // of legacy clients, once something has come
+	asked  []protocol.ID
 }
 
 func (q *request) newSink(ctx context.Context, target int, leg *session.Leg) *sink {
-	s := &sink{ctx: ctx, q: q, leg: leg}
-	if q.live != nil {
-		s.voice = &voice{b: q.b, live: q.live, sess: q.sess, client: &q.client, view: q.catalogue(), leg: leg, target: target,
-			forward: q.forward, send: q.answer.emit}
-	}
-	return s
+	return &sink{ctx: ctx, q: q, leg: leg, target: target}
 }
 
 func (s *sink) emit(m *protocol.Message) error {
+	if q := s.q; q.live != nil && s.voice == nil {
+		s.voice = &voice{b: q.b, live: q.live, sess: q.sess, client: &q.client, view: q.catalogue(), leg: s.leg, target: s.target,
+			forward: q.forward, send: q.answer.emit}
+	}
 	switch {
 	case s.voice != nil && m.Kind == protocol.Request:
 		own, err := s.voice.request(s.ctx, m)

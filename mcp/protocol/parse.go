@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"io"
 	"strconv"
@@ -24,12 +23,17 @@ type Limits struct {
 
 // withDefaults returns l with its zero fields filled in.
 func (l Limits) withDefaults() Limits {
-	l.Bytes = cmp.Or(l.Bytes, 4<<20)
-	l.Depth = cmp.Or(l.Depth, 128)
-	l.Members = cmp.Or(l.Members, 10_000)
-	l.String = cmp.Or(l.String, 2<<20)
-	l.Number = cmp.Or(l.Number, 64)
-	l.ID = cmp.Or(l.ID, 256)
+	fill := func(limit *int, value int) {
+		if *limit == 0 {
+			*limit = value
+		}
+	}
+	fill(&l.Bytes, 4<<20)
+	fill(&l.Depth, 128)
+	fill(&l.Members, 10_000)
+	fill(&l.String, 2<<20)
+	fill(&l.Number, 64)
+	fill(&l.ID, 256)
 	return l
 }
 

@@ -76,11 +76,11 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	if body != nil {
 		header["Content-Type"] = jsonContent
 		req.ContentLength = int64(len(body))
-		req.Body = io.NopCloser(bytes.NewReader(body)) // net/http knows that it is in memory
+		req.Body = newMemory(body)
 		// With GetBody the transport may send again what it could not send at all.
 		// It must not be talked into more than that, which an idempotency key does.
 		if header["Idempotency-Key"] == nil && header["X-Idempotency-Key"] == nil {
-			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+			req.GetBody = func() (io.ReadCloser, error) { return newMemory(body), nil }
 		}
 	}
 	if pin != nil {
@@ -88,6 +88,18 @@ func (t *Target) doURL(ctx context.Context, method string, pin *upstream.Pin, bo
 	}
 	return t.cfg.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
+
+// A memory is the body of a request that is in memory.
+type memory struct{ bytes.Reader }
+
+func newMemory(body []byte) *memory {
+	m := new(memory)
+	m.Reset(body)
+	return m
+}
+
+// Close implements [io.Closer].
+func (m *memory) Close() error { return nil }
 
 // mediaType returns the media type of resp, in lower case.
 func mediaType(resp *http.Response) string {
@@ -252,6 +264,15 @@ func (t *Target) single(resp *http.Response, r *request) (*protocol.Message, err
 		return nil, err
 	}
 	_ = resp.Body.Close()
+	if first := bytes.TrimLeft(body, " \t\r\n"); len(first) > 0 && first[0] == '{' { // no batch
+		m, err := protocol.Parse(body, t.limits())
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("the answer is no message: %w", err)
+		case m.Kind == protocol.Response && m.ID == r.id:
+			return m, nil
+		}
+	}
 	messages, err := t.parse(body)
 	if err != nil {
 		return nil, fmt.Errorf("the answer is no message: %w", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
+	"github.com/mcpgw/mcpgw/upstream"
 )
 
 // A Session is one legacy client's session. It is safe for concurrent use.
@@ -185,7 +186,7 @@ func (sess *Session) restored(t *Target, id targetID) *Leg {
 		return nil
 	}
 	l := &Leg{t: t, client: sess.client, changed: sess.keep, away: !sess.AtHome(), w: &legacyHTTP{
-		t: t, sid: state.sid, revision: state.revision, endpoint: state.endpoint,
+		t: t, sid: state.sid, revision: state.revision, pin: upstream.Pin{Endpoint: state.endpoint},
 	}}
 	sess.legs = append(slices.Clip(sess.legs), l)
 	return l

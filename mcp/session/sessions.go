@@ -139,7 +139,7 @@ func (l *Leg) state() (state legState, portable bool) {
 	if !ok {
 		return state, false
 	}
-	state.revision, state.sid, state.endpoint = w.revision, w.sid, w.endpoint
+	state.revision, state.sid, state.endpoint = w.revision, w.sid, w.pin.Endpoint
 	return state, true
 }
 

@@ -21,7 +21,7 @@ type legacyHTTP struct {
 	t        *Target
 	sid      string // "" when the target keeps no sessions
 	revision string
-	endpoint string // the endpoint that the RoundTripper pinned, "" if none
+	pin      upstream.Pin // to the endpoint that the RoundTripper chose, if any; not changed any more
 
 	mu     sync.Mutex
 	tokens map[protocol.ID][]byte // progress tokens of the calls under way
@@ -57,8 +57,8 @@ func (w *legacyHTTP) header(accept string) http.Header {
 // do sends one HTTP request within the session.
 func (w *legacyHTTP) do(ctx context.Context, method string, body []byte, f Forward, h http.Header) (*http.Response, error) {
 	var pin *upstream.Pin
-	if w.endpoint != "" {
-		pin = &upstream.Pin{Endpoint: w.endpoint}
+	if w.pin.Endpoint != "" {
+		pin = &w.pin
 	}
 	resp, err := w.t.do(ctx, method, pin, body, f, h)
 	if err != nil && pin != nil && unreachable(err) && ctx.Err() == nil {
@@ -389,7 +389,7 @@ func (t *Target) initializeHTTP(ctx context.Context, c Client, f Forward) (*lega
 	if !visible(sid) || len(sid) > maxSessionID {
 		return nil, nil, t.failed(errors.New("the session id of the target is not valid"))
 	}
-	w.sid, w.revision, w.endpoint = sid, disc.Version, pin.Endpoint
+	w.sid, w.revision, w.pin = sid, disc.Version, *pin
 	if err := w.send(ctx, "", initialized(), f); err != nil {
 		return nil, nil, t.fault(ctx, err)
 	}
