@@ -34,6 +34,7 @@ type attempt struct {
 	sent    time.Time
 	refused *dialect.Error // the provider's no, which the client got
 	broken  bool           // the answer broke after the client had a part of it
+	losses  []string       // what of the request or the answer is lost
 }
 
 // prepare returns the body to send. Its errors are for the client.
@@ -79,6 +80,7 @@ func (a *attempt) account(dropped []string) error {
 	if len(dropped) > 0 && a.cfg.Strict {
 		return invalid(dialect.Invalid(dropped[0], "the provider can't express "+strings.Join(dropped[:min(len(dropped), 10)], ", ")))
 	}
+	a.losses = dropped
 	a.dropped(dropped)
 	return nil
 }
@@ -285,9 +287,13 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 		return failed(fmt.Errorf("reading the answer: %w", err)), nil
 	}
 	if !a.same {
-		if body, err = a.codec.EncodeResponse(r, a.origin()); err != nil {
+		if body, err = a.codec.EncodeResponse(r, a.writerOptions()); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "internal error")
 		}
+		for _, path := range r.Lost {
+			a.lose(path)
+		}
+		a.dropped(a.losses)
 	}
 	if !a.form.counts() { // which costs nothing
 		a.note(r.Model, r.Usage)
@@ -296,6 +302,18 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
 	}
 	return nil, a.respond(resp.Header, body)
+}
+
+// writerOptions say how the answer is written.
+func (a *attempt) writerOptions() dialect.WriterOptions {
+	return dialect.WriterOptions{Usage: a.usage, Origin: a.origin(), Lost: a.lose}
+}
+
+// lose notes that what stands at path in the answer does not reach the client.
+func (a *attempt) lose(path string) {
+	if path = "answer." + path; len(a.losses) < maxLosses && !slices.Contains(a.losses, path) {
+		a.losses = append(a.losses, path)
+	}
 }
 
 // respond sends an answer that is not streamed.

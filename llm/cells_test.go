@@ -213,8 +213,12 @@ func ended(b []byte) []byte {
 func usageLine(rec *telemetry.Record) []byte {
 	l := &rec.LLM
 	u := l.Usage
-	return fmt.Appendf(nil, "model %s, %s, finish %q, input %d (read %d, written %d), output %d (reasoning %d), error %q\n",
+	out := fmt.Appendf(nil, "model %s, %s, finish %q, input %d (read %d, written %d), output %d (reasoning %d), error %q\n",
 		l.ResponseModel, l.Provider, l.FinishReason, u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning, rec.ErrorType)
+	if strings.Contains(l.Dropped, "answer.") {
+		out = fmt.Appendf(out, "dropped %s\n", l.Dropped)
+	}
+	return out
 }
 
 // Every cell comes out as its file says.

@@ -35,6 +35,7 @@ const (
 	maxError  = 1 << 20  // of a provider's error
 	maxHeld   = 1 << 20  // of what comes before the first content
 	maxNamed  = 4 << 10  // of the header that names dropped fields
+	maxLosses = 256      // places that are noted as lost in an answer
 )
 
 // Clocks bound how long a request waits. A zero field means its default.

@@ -141,6 +141,9 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	p.Health.active.Add(1)
 	defer p.Health.active.Add(-1)
 	f, err := a.send(body)
+	if f == nil && a.stream && len(a.losses) > 0 {
+		a.dropped(a.losses) // the header has gone, but the log and the metrics have it
+	}
 	switch {
 	case f != nil:
 		q.cfg.Metrics.LLMAttempt(q.cfg.Name, p.label(), "failed")
@@ -172,7 +175,8 @@ func (q *query) canonical() (*dialect.Request, error) {
 	return r, nil
 }
 
-// dropped tells the client what of its request does not reach the provider.
+// dropped tells the client what of its request does not reach the provider, and what of
+// the answer does not reach it itself.
 func (q *query) dropped(paths []string) {
 	named, size := []string{}, 0
 	for _, p := range paths {

@@ -58,7 +58,7 @@ type stream struct {
 func (s *stream) pass(resp *http.Response) (*failure, error) {
 	s.reader = s.dialect.NewReader()
 	if !s.same {
-		s.writer = s.codec.NewWriter(dialect.WriterOptions{Usage: s.usage, Origin: s.origin()})
+		s.writer = s.codec.NewWriter(s.writerOptions())
 	}
 	s.query.writer = s.writer
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })
@@ -152,6 +152,10 @@ func (s *stream) keep(e *dialect.Event) {
 		s.note("", e.Usage)
 	case dialect.Finish:
 		s.rec.LLM.FinishReason = e.Reason.String()
+	case dialect.Lost:
+		if !s.same {
+			s.lose(e.Text)
+		}
 	case dialect.End:
 		s.ended = true
 	}

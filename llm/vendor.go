@@ -122,7 +122,7 @@ func (f form) native() string {
 // A clientDialect is the side of a dialect that clients see.
 type clientDialect interface {
 	DecodeRequest(body []byte) (*dialect.Request, error)
-	EncodeResponse(r *dialect.Response, origin string) ([]byte, error)
+	EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error)
 	NewWriter(o dialect.WriterOptions) dialect.StreamWriter
 	EncodeError(e *dialect.Error) []byte
 }

@@ -16,7 +16,7 @@ type LLM struct {
 	Usage         TokenUsage
 	// FirstContent is the time until the first content; 0 when there was none.
 	FirstContent time.Duration
-	Dropped      string // fields of the request that the provider can't express, with commas
+	Dropped      string // fields that the other side's dialect can't express, of the request and, behind "answer.", of the answer; with commas
 }
 
 // A TokenUsage is what an answer cost. Input includes what came from a cache and what was

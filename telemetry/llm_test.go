@@ -43,7 +43,7 @@ func TestLLMMetrics(t *testing.T) {
 	failed.ErrorType = "upstream_failed"
 	a.End(failed)
 	want := `
-# HELP mcpgw_llm_dropped_fields_total Fields of requests that the provider can't express and that were left out.
+# HELP mcpgw_llm_dropped_fields_total Fields of requests and answers that the other side can't express and that were left out.
 # TYPE mcpgw_llm_dropped_fields_total counter
 mcpgw_llm_dropped_fields_total{backend="default/model",provider="first"} 2
 `

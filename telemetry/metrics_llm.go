@@ -43,7 +43,7 @@ func newLLMMetrics() *llmMetrics {
 		first: histogram("gen_ai_client_operation_time_to_first_chunk_seconds", "Time until the first content of a stream (OpenTelemetry gen_ai.client.operation.time_to_first_chunk).", seconds,
 			"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
 		attempts: counter("mcpgw_llm_attempts_total", "Requests sent to a provider, by what became of them: answered, refused, failed or broken.", "backend", "provider", "result"),
-		dropped:  counter("mcpgw_llm_dropped_fields_total", "Fields of requests that the provider can't express and that were left out.", "backend", "provider"),
+		dropped:  counter("mcpgw_llm_dropped_fields_total", "Fields of requests and answers that the other side can't express and that were left out.", "backend", "provider"),
 		models:   map[string]bool{},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -142,12 +143,32 @@ func (Messages) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if wire.StopSequence != nil {
 		a.Sequence = *wire.StopSequence
 	}
+	r := &dialect.Response{ID: wire.ID, Model: wire.Model, Usage: wire.Usage.canonical()}
+	r.Lose(wire.Rest, "")
 	for i := range wire.Content {
-		if p, ok := answerPart(&wire.Content[i]); ok {
-			a.Parts = append(a.Parts, p)
+		path := blockPath(i)
+		p, ok := answerPart(&wire.Content[i])
+		if !ok {
+			r.Lost = append(r.Lost, path)
+			continue
 		}
+		a.Parts = append(a.Parts, p)
+		leftover(&wire.Content[i], path, func(at string) { r.Lost = append(r.Lost, at) })
 	}
-	return &dialect.Response{ID: wire.ID, Model: wire.Model, Choices: []dialect.Answer{a}, Usage: wire.Usage.canonical()}, nil
+	r.Choices = []dialect.Answer{a}
+	return r, nil
+}
+
+func blockPath(i int) string { return "content[" + strconv.Itoa(i) + "]" }
+
+// leftover calls lost with the places of what a block of an answer says beside its part. Who
+// calls a tool is said of each call: the model itself, where nothing else is.
+func leftover(b *block, path string, lost func(at string)) {
+	dialect.Leftover(b.Rest, path, func(at string) {
+		if at != path+".caller" {
+			lost(at)
+		}
+	})
 }
 
 // answerPart returns a block of an answer; ok is false for those of the provider's own
@@ -173,10 +194,12 @@ func answerPart(b *block) (p dialect.Part, ok bool) {
 	}
 }
 
-// EncodeResponse writes an answer to a client. origin is whose the signatures in it
-// are.
-func (Messages) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+// EncodeResponse writes an answer to a client.
+func (Messages) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error) {
 	a := &r.Choices[0]
+	for i := range r.Choices[1:] {
+		o.LoseChoice(i + 1)
+	}
 	stop := reasonOf(a.Reason)
 	wire := response{
 		ID: id(r.ID), Type: "message", Role: "assistant", Model: r.Model, Content: []block{}, StopReason: &stop, Usage: usageOf(r.Usage),
@@ -186,12 +209,12 @@ func (Messages) EncodeResponse(r *dialect.Response, origin string) ([]byte, erro
 	}
 	for i := range a.Parts {
 		p := &a.Parts[i]
-		b := answerBlock(p, origin)
+		b := answerBlock(p, o.Origin)
 		switch p.Kind {
 		case dialect.Text, dialect.Refusal:
 			b.Text = &p.Text
 		case dialect.Thinking:
-			signature := foreign(origin, p.Signature)
+			signature := foreign(o.Origin, p.Signature)
 			b.Thinking, b.Signature = &p.Text, &signature
 		case dialect.ToolCall:
 			if strings.TrimSpace(p.Text) != "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/llm/dialect"
@@ -31,6 +32,8 @@ type delta struct {
 	PartialJSON  *string `json:"partial_json,omitzero"`
 	StopReason   *string `json:"stop_reason,omitzero"`
 	StopSequence *string `json:"stop_sequence,omitzero"`
+
+	Rest jsontext.Value `json:",embed"`
 }
 
 var errEvent = errors.New("an event does not fit into the stream of a message")
@@ -66,6 +69,7 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		r.usage.merge(e.Message.Usage)
 		r.out = append(r.out, dialect.Event{Kind: dialect.Start, ID: e.Message.ID, Model: e.Message.Model})
 		r.say()
+		dialect.Leftover(e.Message.Rest, "", r.lose)
 	case "content_block_start":
 		return r.start(&e)
 	case "content_block_delta":
@@ -78,6 +82,7 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		}
 		r.usage.merge(e.Usage)
 		r.say()
+		dialect.Leftover(e.Delta.Rest, "", r.lose)
 		if e.Delta.StopReason != nil && !r.stopped {
 			r.stopped = true
 			finish := dialect.Event{Kind: dialect.Finish, Reason: reason(*e.Delta.StopReason)}
@@ -101,6 +106,11 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 	return r.out, nil // ping, and what may come
 }
 
+// lose tells what has no other event.
+func (r *reader) lose(path string) {
+	r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
+}
+
 // say tells the usage as far as it is known.
 func (r *reader) say() {
 	if u := r.usage.canonical(); u.Known {
@@ -115,8 +125,10 @@ func (r *reader) start(e *event) ([]dialect.Event, error) {
 	r.open, r.index, r.empty = true, *e.Index, true
 	r.part, r.known = answerPart(e.ContentBlock)
 	if !r.known {
+		r.lose(blockPath(r.index))
 		return r.out, nil
 	}
+	leftover(e.ContentBlock, blockPath(r.index), r.lose)
 	text := r.part.Text
 	if r.part.Kind == dialect.ToolCall {
 		if text == "{}" {
@@ -211,8 +223,9 @@ type writer struct {
 
 // Write appends an event as the client reads it. It implements dialect.StreamWriter.
 func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
-	if e.Choice != 0 {
-		return dst // a message is one answer
+	if e.Choice != 0 { // a message is one answer
+		w.options.LoseChoice(e.Choice)
+		return dst
 	}
 	switch e.Kind {
 	case dialect.Start:

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A Response is a whole answer.
@@ -13,7 +15,37 @@ type Response struct {
 	Created int64  // in seconds since 1970; 0 when the dialect does not say
 	Choices []Answer
 	Usage   Usage
+	// Lost are the places in the provider's answer of what stands in no other field,
+	// and can't reach the client of another dialect.
+	Lost []string
 }
+
+// Lose notes the members of rest, which stand at path and which a dialect does not
+// understand, as lost; empty ones say nothing.
+func (r *Response) Lose(rest jsontext.Value, path string) {
+	Leftover(rest, path, func(at string) { r.Lost = append(r.Lost, at) })
+}
+
+// Leftover calls lost with the places of the members of rest, which stands at path.
+func Leftover(rest jsontext.Value, path string, lost func(at string)) {
+	Members(rest, func(name string, v jsontext.Value) {
+		switch string(v) {
+		case "null", "[]", "{}", `""`, "false":
+			return
+		}
+		if path != "" {
+			name = path + "." + name
+		}
+		lost(name)
+	})
+}
+
+// An Ignored is a member of an answer that is read by nobody: what a provider notes for
+// itself, and what only says again what stands elsewhere.
+type Ignored struct{}
+
+// UnmarshalJSONFrom skips the value.
+func (*Ignored) UnmarshalJSONFrom(dec *jsontext.Decoder) error { return dec.SkipValue() }
 
 // An Answer is one of the alternatives that a [Response] holds; there is one, unless
 // the request asked for more.
@@ -59,8 +91,8 @@ type EventKind uint8
 
 // The kinds of events, in the order in which a stream has them: Start; for each
 // choice blocks, each a BlockStart, Deltas and a BlockEnd, one after the other and
-// never two at once, and never a ToolCall without arguments; a Finish for each choice; End. Usage may come anywhere between
-// Start and End; the last one counts.
+// never two at once, and never a ToolCall without arguments; a Finish for each choice; End. Usage and Lost may come anywhere between
+// Start and End; the last Usage counts.
 const (
 	Start      EventKind = iota // Response: ID, Model, Created
 	BlockStart                  // Part: Kind, and what is known of it
@@ -69,6 +101,7 @@ const (
 	BlockEnd                    //
 	Finish                      // Reason, Sequence
 	UsageKnown                  // Usage
+	Lost                        // Text, the place in the provider's answer of what has no other event
 	End                         // the stream is complete
 )
 

@@ -1,5 +1,7 @@
 package dialect
 
+import "strconv"
+
 // A StreamReader reads what a provider streams, one answer each. It is not safe for
 // concurrent use.
 type StreamReader interface {
@@ -21,8 +23,20 @@ type StreamWriter interface {
 	Error(dst []byte, e *Error) []byte
 }
 
-// WriterOptions say what a [StreamWriter] has to know of the request.
+// WriterOptions say what has to be known to write an answer.
 type WriterOptions struct {
-	Usage  bool   // the client asked for the usage
+	Usage  bool   // the client of a stream asked for the usage
 	Origin string // whose the signatures in the answer are
+	// Lost is told what of the answer the client's dialect has no place for. It may be nil.
+	Lost func(path string)
 }
+
+// Lose notes that what stands at path in the provider's answer does not reach the client.
+func (o *WriterOptions) Lose(path string) {
+	if o.Lost != nil {
+		o.Lost(path)
+	}
+}
+
+// LoseChoice notes that an alternative does not reach the client, whose dialect has one.
+func (o *WriterOptions) LoseChoice(i int) { o.Lose("choices[" + strconv.Itoa(i) + "]") }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -14,19 +15,21 @@ import (
 // The wire of an answer, and of each part of a stream.
 type (
 	response struct {
-		Candidates     []candidate    `json:"candidates,omitzero"`
-		PromptFeedback *feedback      `json:"promptFeedback,omitzero"`
-		UsageMetadata  *usage         `json:"usageMetadata,omitzero"`
-		ModelVersion   string         `json:"modelVersion,omitzero"`
-		ResponseID     string         `json:"responseId,omitzero"`
-		Error          *status        `json:"error,omitzero"`
-		Rest           jsontext.Value `json:",embed"`
+		Candidates     []candidate     `json:"candidates,omitzero"`
+		PromptFeedback *feedback       `json:"promptFeedback,omitzero"`
+		UsageMetadata  *usage          `json:"usageMetadata,omitzero"`
+		ModelVersion   string          `json:"modelVersion,omitzero"`
+		ResponseID     string          `json:"responseId,omitzero"`
+		Error          *status         `json:"error,omitzero"`
+		CreateTime     dialect.Ignored `json:"createTime,omitzero"`
+		Rest           jsontext.Value  `json:",embed"`
 	}
 	candidate struct {
-		Content      *content       `json:"content,omitzero"`
-		FinishReason string         `json:"finishReason,omitzero"`
-		Index        int            `json:"index"`
-		Rest         jsontext.Value `json:",embed"`
+		Content      *content        `json:"content,omitzero"`
+		FinishReason string          `json:"finishReason,omitzero"`
+		Index        int             `json:"index"`
+		TokenCount   dialect.Ignored `json:"tokenCount,omitzero"` // which the usage has
+		Rest         jsontext.Value  `json:",embed"`
 	}
 	feedback struct {
 		BlockReason string         `json:"blockReason,omitzero"`
@@ -100,6 +103,10 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if wire.UsageMetadata != nil {
 		r.Usage = wire.UsageMetadata.canonical()
 	}
+	r.Lose(wire.Rest, "")
+	if wire.PromptFeedback != nil {
+		r.Lose(wire.PromptFeedback.Rest, "promptFeedback")
+	}
 	if len(wire.Candidates) == 0 && wire.PromptFeedback != nil && wire.PromptFeedback.BlockReason != "" {
 		r.Choices = []dialect.Answer{{Reason: dialect.StopFilter}}
 		return r, nil
@@ -114,12 +121,16 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 		}
 		a := dialect.Answer{Index: c.Index}
 		called := false
+		r.Lose(c.Rest, candidatePath(c.Index))
 		if c.Content != nil {
 			for j := range c.Content.Parts {
+				path := partPath(c.Index, j)
 				p, ok := answerPart(&c.Content.Parts[j])
 				if !ok {
+					r.Lost = append(r.Lost, path)
 					continue
 				}
+				r.Lose(c.Content.Parts[j].Rest, path)
 				called = called || p.Kind == dialect.ToolCall
 				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
 					a.Parts[n-1].Text += p.Text
@@ -133,6 +144,12 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 		r.Choices = append(r.Choices, a)
 	}
 	return r, nil
+}
+
+func candidatePath(i int) string { return "candidates[" + strconv.Itoa(i) + "]" }
+
+func partPath(candidate, i int) string {
+	return candidatePath(candidate) + ".content.parts[" + strconv.Itoa(i) + "]"
 }
 
 // canonical returns the error that s is, whose status is its code.
@@ -169,15 +186,14 @@ func answerPart(wire *part) (p dialect.Part, ok bool) {
 	return p, true
 }
 
-// EncodeResponse writes an answer to a client. origin is whose the signatures in it
-// are.
-func (GenerateContent) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+// EncodeResponse writes an answer to a client.
+func (GenerateContent) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error) {
 	wire := response{ModelVersion: r.Model, ResponseID: r.ID, UsageMetadata: usageOf(r.Usage)}
 	for i := range r.Choices {
 		a := &r.Choices[i]
 		c := &content{Role: "model", Parts: []part{}}
 		for j := range a.Parts {
-			if p, ok := encodePart(&a.Parts[j], origin); ok {
+			if p, ok := encodePart(&a.Parts[j], o.Origin); ok {
 				c.Parts = append(c.Parts, p)
 			}
 		}

@@ -71,6 +71,6 @@ func (CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
 }
 
 // EncodeResponse writes an answer to a client.
-func (CountTokens) EncodeResponse(r *dialect.Response, _ string) ([]byte, error) {
+func (CountTokens) EncodeResponse(r *dialect.Response, _ dialect.WriterOptions) ([]byte, error) {
 	return json.Marshal(countResponse{Total: &r.Usage.Input, Cached: r.Usage.CacheRead})
 }

@@ -55,6 +55,10 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		r.candidates = map[int]*state{}
 		r.out = append(r.out, dialect.Event{Kind: dialect.Start, ID: wire.ResponseID, Model: wire.ModelVersion})
 	}
+	dialect.Leftover(wire.Rest, "", r.lose)
+	if wire.PromptFeedback != nil {
+		dialect.Leftover(wire.PromptFeedback.Rest, "promptFeedback", r.lose)
+	}
 	for i := range wire.Candidates {
 		if err := r.candidate(&wire.Candidates[i]); err != nil {
 			return nil, err
@@ -83,11 +87,20 @@ func (r *reader) candidate(wire *candidate) error {
 	if s.finished {
 		return nil
 	}
+	if wire.Rest != nil {
+		dialect.Leftover(wire.Rest, candidatePath(wire.Index), r.lose)
+	}
 	if wire.Content != nil {
 		for i := range wire.Content.Parts {
-			if p, ok := answerPart(&wire.Content.Parts[i]); ok {
-				r.part(s, wire.Index, &p)
+			p, ok := answerPart(&wire.Content.Parts[i])
+			if !ok {
+				r.lose(partPath(wire.Index, i))
+				continue
 			}
+			if rest := wire.Content.Parts[i].Rest; rest != nil {
+				dialect.Leftover(rest, partPath(wire.Index, i), r.lose)
+			}
+			r.part(s, wire.Index, &p)
 		}
 	}
 	if wire.FinishReason == "" {
@@ -98,6 +111,11 @@ func (r *reader) candidate(wire *candidate) error {
 	r.finished++
 	r.out = append(r.out, dialect.Event{Kind: dialect.Finish, Choice: wire.Index, Reason: reason(wire.FinishReason, s.called)})
 	return nil
+}
+
+// lose tells what has no other event.
+func (r *reader) lose(path string) {
+	r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
 }
 
 func (r *reader) part(s *state, choice int, p *dialect.Part) {

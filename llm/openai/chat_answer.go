@@ -1,6 +1,9 @@
 package openai
 
 import (
+	"cmp"
+	"strconv"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -17,6 +20,11 @@ type (
 		Choices []chatCompletion `json:"choices"`
 		Usage   *chatUsage       `json:"usage,omitzero"`
 		Error   *errorObject     `json:"error,omitzero"` // what ends a broken stream
+
+		Fingerprint dialect.Ignored `json:"system_fingerprint,omitzero"`
+		Tier        dialect.Ignored `json:"service_tier,omitzero"`
+		Obfuscation dialect.Ignored `json:"obfuscation,omitzero"`
+		Rest        jsontext.Value  `json:",embed"`
 	}
 	chatCompletion struct {
 		Index        int            `json:"index"`
@@ -24,6 +32,7 @@ type (
 		Delta        *chatSaid      `json:"delta,omitzero"`
 		LogProbs     jsontext.Value `json:"logprobs,omitzero"`
 		FinishReason *string        `json:"finish_reason"`
+		Rest         jsontext.Value `json:",embed"`
 	}
 	// A chatSaid is what the model says: a message, or what a chunk adds to it.
 	chatSaid struct {
@@ -34,6 +43,7 @@ type (
 		Reasoning        string          `json:"reasoning,omitzero"` // vLLM's and OpenRouter's name for it
 		ReasoningDetails []chatReasoning `json:"reasoning_details,omitzero"`
 		ToolCalls        []chatToolCall  `json:"tool_calls,omitzero"`
+		Rest             jsontext.Value  `json:",embed"`
 	}
 	chatUsage struct {
 		PromptTokens     int64              `json:"prompt_tokens"`
@@ -116,6 +126,7 @@ func (Chat) DecodeResponse(body []byte) (*dialect.Response, error) {
 		return nil, errNoChoice
 	}
 	r := &dialect.Response{ID: wire.ID, Model: wire.Model, Created: wire.Created, Usage: wire.Usage.canonical()}
+	r.Lose(wire.Rest, "")
 	for i := range wire.Choices {
 		c := &wire.Choices[i]
 		if c.Message == nil {
@@ -125,10 +136,31 @@ func (Chat) DecodeResponse(body []byte) (*dialect.Response, error) {
 		if c.FinishReason != nil {
 			a.Reason = chatReason(*c.FinishReason)
 		}
+		lose := func(at string) { r.Lost = append(r.Lost, at) }
+		c.leftover(lose)
 		a.Parts = chatParts(c.Message)
+		for j := range c.Message.ToolCalls {
+			if c.Message.ToolCalls[j].Function == nil {
+				lose(messagePath(c.Index) + ".tool_calls[" + strconv.Itoa(j) + "]")
+			}
+		}
 		r.Choices = append(r.Choices, a)
 	}
 	return r, nil
+}
+
+func choicePath(i int) string { return "choices[" + strconv.Itoa(i) + "]" }
+
+func messagePath(choice int) string { return choicePath(choice) + ".message" }
+
+// leftover calls lost with the places of what a choice says beside its parts.
+func (c *chatCompletion) leftover(lost func(at string)) {
+	if c.Rest != nil {
+		dialect.Leftover(c.Rest, choicePath(c.Index), lost)
+	}
+	if said := cmp.Or(c.Message, c.Delta); said != nil && said.Rest != nil {
+		dialect.Leftover(said.Rest, messagePath(c.Index), lost)
+	}
 }
 
 func chatParts(m *chatSaid) (parts []dialect.Part) {
@@ -149,9 +181,8 @@ func chatParts(m *chatSaid) (parts []dialect.Part) {
 	return parts
 }
 
-// EncodeResponse writes an answer to a client. origin is whose the signatures in it
-// are.
-func (Chat) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+// EncodeResponse writes an answer to a client.
+func (Chat) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error) {
 	wire := chatResponse{ID: r.ID, Object: "chat.completion", Created: now(r.Created), Model: r.Model, Usage: chatUsageOf(r.Usage)}
 	for i := range r.Choices {
 		a := &r.Choices[i]
@@ -169,16 +200,16 @@ func (Chat) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
 				said.ReasoningContent += p.Text
 				d := chatReasoning{Type: "reasoning.text", Text: p.Text, Index: len(said.ReasoningDetails)}
 				if p.Signature != "" {
-					d.Signature = foreign(origin, p.Signature)
+					d.Signature = foreign(o.Origin, p.Signature)
 				}
 				said.ReasoningDetails = append(said.ReasoningDetails, d)
 			case dialect.Redacted:
 				said.ReasoningDetails = append(said.ReasoningDetails, chatReasoning{
-					Type: "reasoning.encrypted", Data: foreign(origin, p.Text), Index: len(said.ReasoningDetails),
+					Type: "reasoning.encrypted", Data: foreign(o.Origin, p.Text), Index: len(said.ReasoningDetails),
 				})
 			case dialect.ToolCall:
 				said.ToolCalls = append(said.ToolCalls, chatToolCall{
-					ID: dialect.PackID(p.ID, origin, p.Signature), Type: "function",
+					ID: dialect.PackID(p.ID, o.Origin, p.Signature), Type: "function",
 					Function: &chatFunction{Name: p.Name, Arguments: arguments(p.Text)},
 				})
 			}

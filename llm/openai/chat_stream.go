@@ -81,6 +81,7 @@ func (r *chatReader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		r.begun = true
 		r.out = append(r.out, dialect.Event{Kind: dialect.Start, ID: wire.ID, Model: wire.Model, Created: wire.Created})
 	}
+	dialect.Leftover(wire.Rest, "", r.lose)
 	for i := range wire.Choices {
 		if err := r.choice(&wire.Choices[i]); err != nil {
 			return nil, err
@@ -117,6 +118,7 @@ func (r *chatReader) choice(wire *chatCompletion) error {
 		s = &chatState{}
 		r.choices[wire.Index] = s
 	}
+	wire.leftover(r.lose)
 	if s.finished {
 		return nil // filters report after the end
 	}
@@ -146,6 +148,11 @@ func (r *chatReader) choice(wire *chatCompletion) error {
 	r.finished++
 	r.out = append(r.out, dialect.Event{Kind: dialect.Finish, Choice: wire.Index, Reason: chatReason(*wire.FinishReason)})
 	return nil
+}
+
+// lose tells what has no other event.
+func (r *chatReader) lose(path string) {
+	r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
 }
 
 // text takes more text of a kind.
@@ -351,6 +358,8 @@ func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 		return w.chunk(dst, e.Choice, &chatSaid{}, &reason)
 	case dialect.UsageKnown:
 		w.usage = e.Usage
+		return dst
+	case dialect.Lost:
 		return dst
 	case dialect.End:
 		if u := chatUsageOf(w.usage); u != nil && w.options.Usage {

@@ -116,34 +116,42 @@ func (Responses) DecodeResponse(body []byte) (*dialect.Response, error) {
 		return nil, errNoResponse
 	}
 	var a dialect.Answer
+	r := &dialect.Response{ID: wire.ID, Model: wire.Model, Created: dialect.Int(wire.CreatedAt), Usage: wire.Usage.canonical()}
 	called := false
 	for i := range wire.Output {
-		parts := answerParts(&wire.Output[i])
+		parts := answerParts(&wire.Output[i], i, func(at string) { r.Lost = append(r.Lost, at) })
 		for _, p := range parts {
 			called = called || p.Kind == dialect.ToolCall
 		}
 		a.Parts = append(a.Parts, parts...)
 	}
 	a.Reason = wire.reason(called)
-	return &dialect.Response{
-		ID: wire.ID, Model: wire.Model, Created: dialect.Int(wire.CreatedAt), Choices: []dialect.Answer{a}, Usage: wire.Usage.canonical(),
-	}, nil
+	r.Choices = []dialect.Answer{a}
+	return r, nil
 }
 
-// answerParts returns the parts of an item; none for those of the provider's own tools.
-func answerParts(i *item) (out []dialect.Part) {
+func itemPath(index int) string { return "output[" + strconv.Itoa(index) + "]" }
+
+// answerParts returns the parts of the item of that index; none for those of the provider's own
+// tools. lost is told what has no part.
+func answerParts(i *item, index int, lost func(at string)) (out []dialect.Part) {
 	switch i.Type {
 	case "message":
-		dialect.Elements(i.Content, func(_ int, v jsontext.Value) {
+		dialect.Elements(i.Content, func(n int, v jsontext.Value) {
+			path := itemPath(index) + ".content[" + strconv.Itoa(n) + "]"
 			var p part
 			if json.Unmarshal(v, &p) != nil {
+				lost(path)
 				return
 			}
+			dialect.Leftover(p.Rest, path, lost)
 			switch {
 			case p.Type == "output_text" && p.Text != nil:
 				out = append(out, dialect.Part{Kind: dialect.Text, Text: *p.Text})
 			case p.Type == "refusal" && p.Refusal != nil:
 				out = append(out, dialect.Part{Kind: dialect.Refusal, Text: *p.Refusal})
+			default:
+				lost(path)
 			}
 		})
 	case "function_call":
@@ -158,15 +166,21 @@ func answerParts(i *item) (out []dialect.Part) {
 		if p.Text != "" || p.Signature != "" {
 			out = append(out, p)
 		}
+	default:
+		lost(itemPath(index))
+		return nil
 	}
+	dialect.Leftover(i.Rest, itemPath(index), lost)
 	return out
 }
 
-// EncodeResponse writes an answer to a client. origin is whose the signatures in it
-// are.
-func (Responses) EncodeResponse(r *dialect.Response, origin string) ([]byte, error) {
+// EncodeResponse writes an answer to a client.
+func (Responses) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error) {
 	a := &r.Choices[0]
-	w := writer{options: dialect.WriterOptions{Origin: origin}}
+	for i := range r.Choices[1:] {
+		o.LoseChoice(i + 1)
+	}
+	w := writer{options: o}
 	w.start(r.ID, r.Model, r.Created)
 	for i := range a.Parts {
 		p := a.Parts[i]

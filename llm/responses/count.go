@@ -44,6 +44,6 @@ func (InputTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
 }
 
 // EncodeResponse writes an answer to a client.
-func (InputTokens) EncodeResponse(r *dialect.Response, _ string) ([]byte, error) {
+func (InputTokens) EncodeResponse(r *dialect.Response, _ dialect.WriterOptions) ([]byte, error) {
 	return json.Marshal(countResponse{Object: "response.input_tokens", InputTokens: &r.Usage.Input})
 }

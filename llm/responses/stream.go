@@ -100,6 +100,7 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 	case "response.output_item.done":
 		if e.Item != nil {
 			r.item(e.Item)
+			r.leftover(&e)
 		}
 	case "response.completed", "response.incomplete":
 		if e.Response == nil {
@@ -138,6 +139,17 @@ func (r *reader) item(i *item) {
 	case i.Type == "reasoning" || i.Type == "message":
 		r.close()
 	}
+}
+
+// leftover tells what of the item that ends has no other event.
+func (r *reader) leftover(e *event) {
+	index := 0
+	if e.OutputIndex != nil {
+		index = *e.OutputIndex
+	}
+	answerParts(e.Item, index, func(path string) {
+		r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
+	})
 }
 
 func (r *reader) begin(p dialect.Part) {
@@ -280,8 +292,9 @@ func (w *writer) response(reason dialect.StopReason, u dialect.Usage) *response 
 
 // Write appends an event as the client reads it. It implements dialect.StreamWriter.
 func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
-	if e.Choice != 0 {
-		return dst // a response is one answer
+	if e.Choice != 0 { // a response is one answer
+		w.options.LoseChoice(e.Choice)
+		return dst
 	}
 	switch e.Kind {
 	case dialect.Start:
