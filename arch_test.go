@@ -30,19 +30,20 @@ var allowed = map[string][]string{
 	"authn":             {"policy", "telemetry", "internal/fault", "internal/secret"},
 	"mcp/protocol":      {"internal/fault"},
 	"mcp/session":       {"mcp/protocol", "upstream", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
-	"mcp/federation":    {"mcp/session", "mcp/protocol", "policy", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
+	"mcp/federation":    {"mcp/session", "mcp/protocol", "policy", "guard", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
 	"replica":           {},
+	"guard":             {"internal/fault", "internal/secret"},
 	"llm/dialect":       {},
 	"llm/openai":        {"llm/dialect", "internal/events"},
 	"llm/anthropic":     {"llm/dialect", "internal/events"},
 	"llm/gemini":        {"llm/dialect", "internal/events"},
 	"llm/responses":     {"llm/dialect", "llm/openai", "internal/events"},
-	"llm":               {"llm/dialect", "llm/openai", "llm/anthropic", "llm/gemini", "llm/responses", "upstream", "policy", "telemetry", "internal/events", "internal/fault", "internal/secret"},
+	"llm":               {"llm/dialect", "llm/openai", "llm/anthropic", "llm/gemini", "llm/responses", "upstream", "policy", "guard", "telemetry", "internal/events", "internal/fault", "internal/secret"},
 	"config/v1alpha1":   {"internal/secret"},
 	"config/configtest": {"config"},
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "internal/fault", "internal/secret"},
-	"gateway":           {"replica", "mcp/federation", "mcp/session", "llm", "authn", "policy", "upstream", "upstream/oauth", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
+	"gateway":           {"replica", "mcp/federation", "mcp/session", "llm", "authn", "policy", "guard", "upstream", "upstream/oauth", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
@@ -55,11 +56,12 @@ var allowed = map[string][]string{
 
 // only says which packages alone may import a module, tests aside.
 var only = map[string][]string{
-	"sigs.k8s.io/controller-runtime": {"kube"},
-	"github.com/google/cel-go":       {"policy"},
-	"github.com/go-jose/go-jose":     {"authn"},
-	"golang.org/x/oauth2":            {"upstream/oauth"},
-	"github.com/gorilla/websocket":   {"llm", "gateway"},
+	"sigs.k8s.io/controller-runtime":  {"kube"},
+	"github.com/google/cel-go":        {"policy"},
+	"github.com/go-jose/go-jose":      {"authn"},
+	"golang.org/x/oauth2":             {"upstream/oauth"},
+	"github.com/nyaruka/phonenumbers": {"guard"},
+	"github.com/gorilla/websocket":    {"llm", "gateway"},
 }
 
 // A listed is what go list says of a package.
