@@ -25,8 +25,13 @@ deps: ## install what the tests need: real MCP servers and clients, Node (cached
 	@hack/deps
 
 .PHONY: test
-test: deps ## run all tests with the race detector
-	$(GO) test -race -timeout 18m ./...
+test: deps ## run the tests with the race detector, but for those against a Kubernetes API server
+	$(GO) test -race -timeout 18m $$($(GO) list ./... | grep -v /e2e/kube)
+
+.PHONY: test-kube
+test-kube: ## run the tests against a real Kubernetes API server, which is built once (cached)
+	@hack/deps kube
+	$(GO) test -race -timeout 15m -count=1 ./e2e/kube
 
 .PHONY: test-short
 test-short: ## run the tests that need nothing but Go

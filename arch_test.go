@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/deps":     {},
 	"internal/app":      {"gateway", "replica", "kube", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
 	"internal/llmtest":  {},
+	"internal/testkind": {},
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
 }

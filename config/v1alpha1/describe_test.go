@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"github.com/mcpgw/mcpgw/internal/testkind"
 )
 
 // TestEveryFieldIsDocumented demands a sentence for each field of each kind, and
@@ -136,16 +138,16 @@ func TestSchema(t *testing.T) {
 		obj["metadata"] = meta
 		return obj
 	}
-	for _, tt := range spellingPairs() {
-		for _, text := range append(tt.others, tt.canonical) {
-			if err := resolved.Validate(document(tt.kind, text)); err != nil {
-				t.Errorf("%s: %v in:\n%s", tt.name, err, text)
+	for _, tt := range testkind.Spellings() {
+		for _, text := range append(tt.Others, tt.Canonical) {
+			if err := resolved.Validate(document(tt.Kind, text)); err != nil {
+				t.Errorf("%s: %v in:\n%s", tt.Name, err, text)
 			}
 		}
 	}
-	for _, r := range allRules() {
-		if err := resolved.Validate(document(r.kind, r.good)); err != nil {
-			t.Errorf("%s: %v in %s", r.kind, err, r.good)
+	for _, r := range testkind.Rules() {
+		if err := resolved.Validate(document(r.Kind, r.Good)); err != nil {
+			t.Errorf("%s: %v in %s", r.Kind, err, r.Good)
 		}
 	}
 	for _, bad := range []struct{ kind, text string }{
@@ -175,17 +177,17 @@ func TestCRDs(t *testing.T) {
 	for _, crd := range CRDs() {
 		crds[crd.Spec.Names.Kind] = crd.Spec.Versions[0].Schema.OpenAPIV3Schema
 	}
-	for _, tt := range spellingPairs() {
-		for _, text := range append(tt.others, tt.canonical) {
+	for _, tt := range testkind.Spellings() {
+		for _, text := range append(tt.Others, tt.Canonical) {
 			obj := object(t, text)
-			walk("", crds[tt.kind], obj, func(path string, s *apiextensionsv1.JSONSchemaProps, v any) any {
+			walk("", crds[tt.Kind], obj, func(path string, s *apiextensionsv1.JSONSchemaProps, v any) any {
 				m, ok := v.(map[string]any)
 				if !ok || path == "metadata" || isOpen(s) || values(s) != nil {
 					return v
 				}
 				for k := range m {
 					if _, ok := s.Properties[k]; !ok {
-						t.Errorf("%s: %s would be dropped of:\n%s", tt.name, child(path, k), text)
+						t.Errorf("%s: %s would be dropped of:\n%s", tt.Name, child(path, k), text)
 					}
 				}
 				return v

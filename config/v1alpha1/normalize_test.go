@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mcpgw/mcpgw/internal/testkind"
 )
 
 // object decodes YAML as a loader does.
@@ -28,25 +30,25 @@ func object(t testing.TB, text string) map[string]any {
 // TestSpellings shows, pair by pair, that what the project's documents and other
 // versions of the API write is the same object as the spelling of the Go types.
 func TestSpellings(t *testing.T) {
-	for _, tt := range spellingPairs() {
-		t.Run(tt.name, func(t *testing.T) {
-			want := object(t, tt.canonical)
-			if _, conflicts := Normalize(tt.kind, want); conflicts != nil {
+	for _, tt := range testkind.Spellings() {
+		t.Run(tt.Name, func(t *testing.T) {
+			want := object(t, tt.Canonical)
+			if _, conflicts := Normalize(tt.Kind, want); conflicts != nil {
 				t.Fatalf("the canonical spelling has conflicts: %v", conflicts)
 			}
-			for _, text := range tt.others {
+			for _, text := range tt.Others {
 				got := object(t, text)
-				if _, conflicts := Normalize(tt.kind, got); conflicts != nil {
+				if _, conflicts := Normalize(tt.Kind, got); conflicts != nil {
 					t.Errorf("conflicts %v in:\n%s", conflicts, text)
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("normalised differently (-canonical +other):\n%s\nwritten:\n%s", diff, text)
 				}
 			}
-			if unknown := UnknownFields(tt.kind, want); unknown != nil {
+			if unknown := UnknownFields(tt.Kind, want); unknown != nil {
 				t.Errorf("unknown fields: %v", unknown)
 			}
-			if _, errs := Parse(tt.kind, want); errs != nil {
+			if _, errs := Parse(tt.Kind, want); errs != nil {
 				t.Errorf("Parse: %v", errs)
 			}
 		})
@@ -56,10 +58,10 @@ func TestSpellings(t *testing.T) {
 // TestWritten shows that every value of a normalised object is found where it was
 // written, through renames of it and of what holds it.
 func TestWritten(t *testing.T) {
-	for _, tt := range spellingPairs() {
-		for i, text := range append(tt.others, tt.canonical) {
+	for _, tt := range testkind.Spellings() {
+		for i, text := range append(tt.Others, tt.Canonical) {
 			written, got := object(t, text), object(t, text)
-			renames, _ := Normalize(tt.kind, got)
+			renames, _ := Normalize(tt.Kind, got)
 			places := leaves("", written)
 			found := map[string]bool{}
 			for path, v := range leaves("", got) {
@@ -70,12 +72,12 @@ func TestWritten(t *testing.T) {
 				}
 				found[at] = true
 				if fold(fmt.Sprint(was)) != fold(fmt.Sprint(v)) {
-					t.Errorf("%s, spelling %d: %s is %v, but %s where it was written is %v", tt.name, i, path, v, at, was)
+					t.Errorf("%s, spelling %d: %s is %v, but %s where it was written is %v", tt.Name, i, path, v, at, was)
 				}
 			}
 			for at, v := range places {
 				if !found[at] && !dropped(at) {
-					t.Errorf("%s, spelling %d: nothing leads to %s, which is %v; renames %v", tt.name, i, at, v, renames)
+					t.Errorf("%s, spelling %d: nothing leads to %s, which is %v; renames %v", tt.Name, i, at, v, renames)
 				}
 			}
 		}
@@ -325,13 +327,13 @@ func misspell(t *rapid.T, kind string, obj map[string]any) {
 // FuzzParse feeds what no schema permits: nothing panics, and what Parse accepts,
 // Validate accepts too.
 func FuzzParse(f *testing.F) {
-	for _, tt := range spellingPairs() {
-		for _, text := range append(tt.others, tt.canonical) {
-			f.Add(tt.kind, text)
+	for _, tt := range testkind.Spellings() {
+		for _, text := range append(tt.Others, tt.Canonical) {
+			f.Add(tt.Kind, text)
 		}
 	}
-	for _, r := range allRules() {
-		f.Add(r.kind, r.bad)
+	for _, r := range testkind.Rules() {
+		f.Add(r.Kind, r.Bad)
 	}
 	f.Add(KindBackend, `spec: {ai: {llm: [], priorityGroups: {provider: 1}}, mcp: {targets: {static: []}}, loadBalancer: []}`)
 	f.Add(KindTrafficPolicy, `{metadata: [], spec: {targetRefs: [[]], ai: {overrides: [1], fieldDefaults: 2, promptGuard: {request: [1, {}]}}}}`)
