@@ -152,6 +152,7 @@ func (Messages) DecodeResponse(body []byte) (*dialect.Response, error) {
 			r.Lost = append(r.Lost, path)
 			continue
 		}
+		p.Citations = citations(wire.Content[i].Citations, i)
 		a.Parts = append(a.Parts, p)
 		leftover(&wire.Content[i], path, func(at string) { r.Lost = append(r.Lost, at) })
 	}
@@ -213,6 +214,12 @@ func (Messages) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]
 		switch p.Kind {
 		case dialect.Text, dialect.Refusal:
 			b.Text = &p.Text
+			for i := range p.Citations {
+				b.Citations = dialect.Concat(b.Citations, dialect.Array(encodeCitation(&p.Citations[i], &o)))
+			}
+			if p.LogProbs != nil {
+				o.Lose("logprobs")
+			}
 		case dialect.Thinking:
 			signature := foreign(o.Origin, p.Signature)
 			b.Thinking, b.Signature = &p.Text, &signature
@@ -224,9 +231,11 @@ func (Messages) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]
 				return nil, fmt.Errorf("the arguments of %s are not JSON", p.Name)
 			}
 		}
-		if b.Type != "" {
-			wire.Content = append(wire.Content, b)
+		if b.Type == "" {
+			o.Lose(p.Path) // a picture
+			continue
 		}
+		wire.Content = append(wire.Content, b)
 	}
 	return json.Marshal(wire)
 }

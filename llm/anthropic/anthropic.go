@@ -63,6 +63,7 @@ type (
 		Content      jsontext.Value `json:"content,omitzero"` // of a tool result: a string or blocks
 		IsError      bool           `json:"is_error,omitzero"`
 		CacheControl jsontext.Value `json:"cache_control,omitzero"`
+		Citations    jsontext.Value `json:"citations,omitzero"` // an array; of a document in a request an object
 		Rest         jsontext.Value `json:",embed"`
 	}
 	source struct {

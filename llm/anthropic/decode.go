@@ -213,6 +213,9 @@ func decodeBlock(r *dialect.Request, b *block, path string) (dialect.Part, error
 		p.Kind = dialect.Opaque
 		return p, nil // which is dropped as a whole
 	}
+	if b.Citations != nil {
+		r.Note("", path+".citations", b.Citations)
+	}
 	r.Unknown(b.Rest, path, nil)
 	return p, nil
 }

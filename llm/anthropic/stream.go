@@ -33,6 +33,8 @@ type delta struct {
 	StopReason   *string `json:"stop_reason,omitzero"`
 	StopSequence *string `json:"stop_sequence,omitzero"`
 
+	Citation jsontext.Value `json:"citation,omitzero"`
+
 	Rest jsontext.Value `json:",embed"`
 }
 
@@ -49,6 +51,7 @@ type reader struct {
 	part                 dialect.Part // the open block
 	known                bool         // it is one that goes on
 	empty                bool         // it had no delta
+	cited                int          // citations that it had
 	usage                usage
 	out                  []dialect.Event
 }
@@ -122,7 +125,7 @@ func (r *reader) start(e *event) ([]dialect.Event, error) {
 	if !r.begun || r.open || r.stopped || e.ContentBlock == nil || e.Index == nil {
 		return nil, errEvent
 	}
-	r.open, r.index, r.empty = true, *e.Index, true
+	r.open, r.index, r.empty, r.cited = true, *e.Index, true, 0
 	r.part, r.known = answerPart(e.ContentBlock)
 	if !r.known {
 		r.lose(blockPath(r.index))
@@ -178,8 +181,14 @@ func (r *reader) delta(e *event) ([]dialect.Event, error) {
 		r.text(dialect.Signed, d.Signature)
 	case d.Type == "input_json_delta" && r.part.Kind == dialect.ToolCall && d.PartialJSON != nil:
 		r.text(dialect.Delta, *d.PartialJSON)
+	case d.Type == "citations_delta" && r.part.Kind == dialect.Text:
+		var c citation
+		if json.Unmarshal(d.Citation, &c) == nil {
+			r.out = append(r.out, dialect.Event{Kind: dialect.Cited, Citation: c.canonical(r.index, r.cited, d.Citation)})
+			r.cited++
+		}
 	}
-	return r.out, nil // citations, and what may come
+	return r.out, nil // what may come
 }
 
 func (r *reader) stop(e *event) ([]dialect.Event, error) {
@@ -233,11 +242,23 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			ID: id(e.ID), Type: "message", Role: "assistant", Model: e.Model, Content: []block{}, Usage: usageOf(dialect.Usage{}),
 		}})
 	case dialect.BlockStart:
+		if e.Part.Kind == dialect.Image {
+			w.kind = e.Part.Kind
+			w.options.Lose(e.Part.Path)
+			return dst
+		}
 		w.index++
 		w.kind, w.signed = e.Part.Kind, false
 		b := answerBlock(&e.Part, w.options.Origin)
 		return appendEvent(dst, &event{Type: "content_block_start", Index: w.at(), ContentBlock: &b})
+	case dialect.Cited:
+		if c := encodeCitation(&e.Citation, &w.options); c != nil && w.kind == dialect.Text {
+			return w.delta(dst, &delta{Type: "citations_delta", Citation: c})
+		}
 	case dialect.Delta:
+		if e.LogProbs != nil {
+			w.options.Lose("logprobs")
+		}
 		switch w.kind {
 		case dialect.Text, dialect.Refusal:
 			return w.delta(dst, &delta{Type: "text_delta", Text: e.Text})
@@ -252,6 +273,9 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			return w.delta(dst, &delta{Type: "signature_delta", Signature: foreign(w.options.Origin, e.Text)})
 		}
 	case dialect.BlockEnd:
+		if w.kind == dialect.Image {
+			return dst
+		}
 		if w.kind == dialect.Thinking && !w.signed && w.options.Origin != vendor {
 			dst = w.delta(dst, &delta{Type: "signature_delta", Signature: foreign(w.options.Origin, "")})
 		}

@@ -56,6 +56,27 @@ type Answer struct {
 	Sequence string // the stop sequence that was met
 }
 
+// A Citation is a source of what a text says.
+type Citation struct {
+	Path       string // where it stands in the provider's answer
+	URL, Title string // of the source; "" when it has none
+	Quote      string // from the source
+	// Start and End are the characters of the part's text that it is about. Both are 0
+	// when it is about all of it.
+	Start, End int
+	// Native is how the provider wrote it, for a client of its own dialect.
+	Native jsontext.Value
+}
+
+// In returns the characters of a text that the citation is about, of which n are in its part,
+// and before stand in front of that.
+func (c *Citation) In(n, before int) (start, end int) {
+	if c.Start == 0 && c.End == 0 {
+		return before, before + n
+	}
+	return before + min(c.Start, n), before + min(max(c.Start, c.End), n)
+}
+
 // A StopReason says why an answer ended.
 type StopReason uint8
 
@@ -96,8 +117,9 @@ type EventKind uint8
 const (
 	Start      EventKind = iota // Response: ID, Model, Created
 	BlockStart                  // Part: Kind, and what is known of it
-	Delta                       // Text, more of the block's text
+	Delta                       // Text, more of the block's text, and its LogProbs
 	Signed                      // Text, the signature of the block
+	Cited                       // Citation, of the text block so far
 	BlockEnd                    //
 	Finish                      // Reason, Sequence
 	UsageKnown                  // Usage
@@ -117,6 +139,8 @@ type Event struct {
 	Reason   StopReason
 	Sequence string
 	Usage    Usage
+	Citation Citation
+	LogProbs jsontext.Value // see [Part.LogProbs]
 }
 
 // IsContent reports whether the event is something that a client wanted: once it

@@ -105,7 +105,7 @@ const (
 // A Part is a piece of a message.
 type Part struct {
 	Kind Kind
-	Path string // where the client wrote it; "" in answers
+	Path string // where the client wrote it; in answers, of Media only: the provider
 
 	// Text of Text, Thinking and Refusal; the data of Redacted; of a ToolCall the
 	// arguments as JSON text, as they were written.
@@ -124,6 +124,12 @@ type Part struct {
 	Signature string
 	Origin    string
 	SignedAt  string
+
+	// Citations are the sources of a Text in an answer.
+	Citations []Citation
+	// LogProbs are the log probabilities of the tokens of a Text or Refusal in an
+	// answer, an array as chat completions have it; nil when they are not said.
+	LogProbs jsontext.Value
 
 	// Cache is an Anthropic cache_control, {"type":"ephemeral"}: the prompt up to
 	// here is worth keeping. Nil: it is not said.

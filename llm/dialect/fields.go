@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -136,6 +137,17 @@ func Strings(v jsontext.Value) []string {
 		}
 	}
 	return nil
+}
+
+// Concat returns the array of the elements of two arrays, each of which may be nil.
+func Concat(a, b jsontext.Value) jsontext.Value {
+	if len(b) <= len("[]") {
+		return a
+	}
+	if len(a) <= len("[]") {
+		return b
+	}
+	return slices.Concat(a[:len(a)-1], []byte{','}, b[1:])
 }
 
 // Array returns v as an array: itself when it is one, else the array of it alone.

@@ -40,3 +40,10 @@ func (o *WriterOptions) Lose(path string) {
 
 // LoseChoice notes that an alternative does not reach the client, whose dialect has one.
 func (o *WriterOptions) LoseChoice(i int) { o.Lose("choices[" + strconv.Itoa(i) + "]") }
+
+// LoseQuote notes that what a citation quotes does not reach the client.
+func (o *WriterOptions) LoseQuote(c *Citation) {
+	if c.Quote != "" {
+		o.Lose(c.Path + ".cited_text")
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,6 +31,9 @@ type (
 		FinishReason string          `json:"finishReason,omitzero"`
 		Index        int             `json:"index"`
 		TokenCount   dialect.Ignored `json:"tokenCount,omitzero"` // which the usage has
+		Grounding    *grounding      `json:"groundingMetadata,omitzero"`
+		Citing       *citing         `json:"citationMetadata,omitzero"`
+		LogProbs     *logProbs       `json:"logprobsResult,omitzero"`
 		Rest         jsontext.Value  `json:",embed"`
 	}
 	feedback struct {
@@ -125,14 +130,14 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 		if c.Content != nil {
 			for j := range c.Content.Parts {
 				path := partPath(c.Index, j)
-				p, ok := answerPart(&c.Content.Parts[j])
+				p, ok := answerPart(&c.Content.Parts[j], path)
 				if !ok {
 					r.Lost = append(r.Lost, path)
 					continue
 				}
 				r.Lose(c.Content.Parts[j].Rest, path)
 				called = called || p.Kind == dialect.ToolCall
-				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
+				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && p.Kind != dialect.Image && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
 					a.Parts[n-1].Text += p.Text
 					a.Parts[n-1].Signature = p.Signature
 					continue
@@ -140,10 +145,49 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 				a.Parts = append(a.Parts, p)
 			}
 		}
+		attach(c, a.Parts, func(at string) { r.Lost = append(r.Lost, at) })
 		a.Reason = reason(c.FinishReason, called)
 		r.Choices = append(r.Choices, a)
 	}
 	return r, nil
+}
+
+// attach gives the sources of a candidate, and its log probabilities, to the texts that they are
+// about. lost is told of those that have none.
+func attach(c *candidate, parts []dialect.Part, lost func(at string)) {
+	probs := c.LogProbs.canonical()
+	var text strings.Builder
+	for i := range parts {
+		if p := &parts[i]; p.Kind == dialect.Text {
+			text.WriteString(p.Text)
+			p.LogProbs, probs = probs, nil
+		}
+	}
+	if probs != nil {
+		lost(candidatePath(c.Index) + ".logprobsResult")
+	}
+	for _, cited := range c.citations(text.String(), lost) {
+		before := 0
+		found := false
+		for i := range parts {
+			p := &parts[i]
+			if p.Kind != dialect.Text {
+				continue
+			}
+			n := utf8.RuneCountInString(p.Text)
+			if found = cited.Start < before+n; found {
+				if cited.End > 0 {
+					cited.Start, cited.End = max(cited.Start-before, 0), cited.End-before
+				}
+				p.Citations = append(p.Citations, cited)
+				break
+			}
+			before += n
+		}
+		if !found {
+			lost(cited.Path)
+		}
+	}
 }
 
 func candidatePath(i int) string { return "candidates[" + strconv.Itoa(i) + "]" }
@@ -162,11 +206,14 @@ func (s *status) canonical() *dialect.Error {
 	return e
 }
 
-// answerPart returns a part of an answer; ok is false for what the provider's own tools say,
-// and for pictures.
-func answerPart(wire *part) (p dialect.Part, ok bool) {
+// answerPart returns the part of an answer that stands at path; ok is false for what the
+// provider's own tools say, and for sound.
+func answerPart(wire *part, path string) (p dialect.Part, ok bool) {
 	p.Signature = wire.ThoughtSignature
 	switch {
+	case wire.InlineData != nil && !wire.Thought && mediaKind(wire.InlineData.MimeType) == dialect.Image:
+		p.Kind, p.Path = dialect.Image, path
+		p.Media = dialect.Media{Type: wire.InlineData.MimeType, Data: wire.InlineData.Data}
 	case wire.FunctionCall != nil:
 		f := wire.FunctionCall
 		p.Kind, p.ID, p.Name, p.Text = dialect.ToolCall, f.ID, f.Name, string(f.Args)
@@ -192,12 +239,30 @@ func (GenerateContent) EncodeResponse(r *dialect.Response, o dialect.WriterOptio
 	for i := range r.Choices {
 		a := &r.Choices[i]
 		c := &content{Role: "model", Parts: []part{}}
+		var cited sources
+		var probs jsontext.Value
 		for j := range a.Parts {
-			if p, ok := encodePart(&a.Parts[j], o.Origin); ok {
-				c.Parts = append(c.Parts, p)
+			part := &a.Parts[j]
+			p, ok := encodePart(part, o.Origin)
+			if !ok {
+				o.Lose(part.Path)
+				continue
+			}
+			c.Parts = append(c.Parts, p)
+			if part.Kind == dialect.Text {
+				cited.block.WriteString(part.Text)
+				for k := range part.Citations {
+					cited.cite(&part.Citations[k], &o)
+				}
+				cited.end()
+				probs = dialect.Concat(probs, part.LogProbs)
+			} else if part.LogProbs != nil {
+				o.Lose("logprobs")
 			}
 		}
-		wire.Candidates = append(wire.Candidates, candidate{Content: c, FinishReason: reasonOf(a.Reason), Index: a.Index})
+		wire.Candidates = append(wire.Candidates, candidate{
+			Content: c, FinishReason: reasonOf(a.Reason), Index: a.Index, Grounding: cited.ground, LogProbs: logProbsOf(probs),
+		})
 	}
 	return json.Marshal(wire)
 }
@@ -213,6 +278,11 @@ func encodePart(p *dialect.Part, origin string) (part, bool) {
 	switch p.Kind {
 	case dialect.Text, dialect.Refusal:
 		out.Text = &p.Text
+	case dialect.Image:
+		out.InlineData = &blob{MimeType: p.Media.Type, Data: p.Media.Data}
+		if p.Media.Data == "" || p.Media.Type == "" {
+			out = part{FileData: &fileData{MimeType: p.Media.Type, FileURI: p.Media.URL}}
+		}
 	case dialect.Thinking:
 		out.Text, out.Thought = &p.Text, true
 	case dialect.Redacted:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/llm/dialect"
@@ -34,6 +35,9 @@ type reader struct {
 type state struct {
 	open, called, finished bool
 	kind                   dialect.Kind
+	text                   strings.Builder // all that was said, in which sources have their places
+	block                  int             // where the open block begins in it
+	probs                  jsontext.Value  // of the tokens of the next text
 }
 
 // Read takes one event off the wire. It implements dialect.StreamReader.
@@ -90,9 +94,10 @@ func (r *reader) candidate(wire *candidate) error {
 	if wire.Rest != nil {
 		dialect.Leftover(wire.Rest, candidatePath(wire.Index), r.lose)
 	}
+	s.probs = wire.LogProbs.canonical()
 	if wire.Content != nil {
 		for i := range wire.Content.Parts {
-			p, ok := answerPart(&wire.Content.Parts[i])
+			p, ok := answerPart(&wire.Content.Parts[i], partPath(wire.Index, i))
 			if !ok {
 				r.lose(partPath(wire.Index, i))
 				continue
@@ -103,6 +108,10 @@ func (r *reader) candidate(wire *candidate) error {
 			r.part(s, wire.Index, &p)
 		}
 	}
+	if s.probs != nil {
+		r.lose(candidatePath(wire.Index) + ".logprobsResult")
+	}
+	r.cite(s, wire)
 	if wire.FinishReason == "" {
 		return nil
 	}
@@ -111,6 +120,25 @@ func (r *reader) candidate(wire *candidate) error {
 	r.finished++
 	r.out = append(r.out, dialect.Event{Kind: dialect.Finish, Choice: wire.Index, Reason: reason(wire.FinishReason, s.called)})
 	return nil
+}
+
+// cite tells the sources of the text that is open. Those of a text before it come too late.
+func (r *reader) cite(s *state, wire *candidate) {
+	if wire.Grounding == nil && wire.Citing == nil {
+		return
+	}
+	text := s.text.String()
+	before := characters(text, s.block)
+	for _, c := range wire.citations(text, r.lose) {
+		switch {
+		case !s.open || s.kind != dialect.Text || c.End > 0 && c.End <= before:
+			r.lose(c.Path)
+			continue
+		case c.End > 0:
+			c.Start, c.End = max(c.Start-before, 0), c.End-before
+		}
+		r.out = append(r.out, dialect.Event{Kind: dialect.Cited, Choice: wire.Index, Citation: c})
+	}
 }
 
 // lose tells what has no other event.
@@ -130,16 +158,26 @@ func (r *reader) part(s *state, choice int, p *dialect.Part) {
 			dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
 		return
 	}
+	if p.Kind == dialect.Image {
+		r.close(s, choice)
+		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: *p}, dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
+		return
+	}
 	if p.Text == "" && p.Signature == "" {
 		return
 	}
 	if !s.open || s.kind != p.Kind {
 		r.close(s, choice)
-		s.open, s.kind = true, p.Kind
+		s.open, s.kind, s.block = true, p.Kind, s.text.Len()
 		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: dialect.Part{Kind: p.Kind}})
 	}
 	if p.Text != "" {
-		r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: p.Text})
+		delta := dialect.Event{Kind: dialect.Delta, Choice: choice, Text: p.Text}
+		if p.Kind == dialect.Text {
+			s.text.WriteString(p.Text)
+			delta.LogProbs, s.probs = s.probs, nil
+		}
+		r.out = append(r.out, delta)
 	}
 	if p.Signature != "" {
 		r.out = append(r.out, dialect.Event{Kind: dialect.Signed, Choice: choice, Text: p.Signature})
@@ -165,7 +203,7 @@ func (r *reader) End() ([]dialect.Event, error) {
 
 // NewWriter returns a writer of events for a client.
 func (GenerateContent) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
-	return &writer{options: o, open: map[int]*block{}}
+	return newWriter(o, false)
 }
 
 // ArrayStream is GenerateContent as it is streamed to clients that do not ask for events:
@@ -174,7 +212,7 @@ type ArrayStream struct{ GenerateContent }
 
 // NewWriter returns a writer of elements for a client, each as [AppendElement] writes it.
 func (ArrayStream) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
-	return &writer{options: o, open: map[int]*block{}, array: true}
+	return newWriter(o, true)
 }
 
 // EncodeError writes an error as it is answered instead of an array.
@@ -192,6 +230,10 @@ func EncloseElement(element []byte) []byte { return slices.Concat([]byte{'['}, e
 // endArray closes an array.
 const endArray = "\r\n]"
 
+func newWriter(o dialect.WriterOptions, array bool) *writer {
+	return &writer{options: o, array: array, open: map[int]*block{}, cited: map[int]*sources{}}
+}
+
 // A writer writes one answer as events.
 type writer struct {
 	options dialect.WriterOptions
@@ -199,6 +241,7 @@ type writer struct {
 	head    response
 	begun   bool
 	open    map[int]*block
+	cited   map[int]*sources // by choice
 	ends    []candidate
 	usage   dialect.Usage
 }
@@ -218,8 +261,8 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 		w.head = response{ModelVersion: e.Model, ResponseID: e.ID}
 	case dialect.BlockStart:
 		w.open[e.Choice] = &block{part: e.Part}
-		if e.Part.Kind == dialect.Redacted {
-			return w.part(dst, e.Choice, &e.Part)
+		if e.Part.Kind == dialect.Redacted || e.Part.Kind == dialect.Image {
+			return w.part(dst, e.Choice, &e.Part, nil)
 		}
 	case dialect.Delta:
 		if b == nil {
@@ -229,22 +272,35 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			b.arguments.WriteString(e.Text)
 			return dst
 		}
-		return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Text: e.Text})
+		var probs *logProbs
+		switch {
+		case b.part.Kind == dialect.Text:
+			w.sources(e.Choice).block.WriteString(e.Text)
+			probs = logProbsOf(e.LogProbs)
+		case e.LogProbs != nil:
+			w.options.Lose("logprobs")
+		}
+		return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Text: e.Text}, probs)
+	case dialect.Cited:
+		w.sources(e.Choice).cite(&e.Citation, &w.options)
 	case dialect.Signed:
 		if b != nil && b.part.Kind != dialect.ToolCall {
-			return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Signature: e.Text})
+			return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Signature: e.Text}, nil)
 		}
 	case dialect.BlockEnd:
 		if b == nil {
 			return dst
 		}
 		delete(w.open, e.Choice)
+		w.sources(e.Choice).end()
 		if b.part.Kind == dialect.ToolCall {
 			b.part.Text = b.arguments.String()
-			return w.part(dst, e.Choice, &b.part)
+			return w.part(dst, e.Choice, &b.part, nil)
 		}
 	case dialect.Finish:
-		w.ends = append(w.ends, candidate{Index: e.Choice, FinishReason: reasonOf(e.Reason), Content: &content{Role: "model", Parts: []part{}}})
+		w.ends = append(w.ends, candidate{
+			Index: e.Choice, FinishReason: reasonOf(e.Reason), Content: &content{Role: "model", Parts: []part{}}, Grounding: w.sources(e.Choice).ground,
+		})
 	case dialect.UsageKnown:
 		w.usage = e.Usage
 	case dialect.End:
@@ -266,13 +322,23 @@ func (w *writer) end(dst []byte) []byte {
 	return dst
 }
 
-func (w *writer) part(dst []byte, choice int, p *dialect.Part) []byte {
+// sources returns what a choice has cited.
+func (w *writer) sources(choice int) *sources {
+	s := w.cited[choice]
+	if s == nil {
+		s = &sources{}
+		w.cited[choice] = s
+	}
+	return s
+}
+
+func (w *writer) part(dst []byte, choice int, p *dialect.Part, probs *logProbs) []byte {
 	wire, ok := encodePart(p, w.options.Origin)
 	if !ok {
 		return dst
 	}
 	r := w.head
-	r.Candidates = []candidate{{Index: choice, Content: &content{Role: "model", Parts: []part{wire}}}}
+	r.Candidates = []candidate{{Index: choice, Content: &content{Role: "model", Parts: []part{wire}}, LogProbs: probs}}
 	return w.event(dst, &r)
 }
 

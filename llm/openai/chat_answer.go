@@ -3,6 +3,7 @@ package openai
 import (
 	"cmp"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -30,20 +31,40 @@ type (
 		Index        int            `json:"index"`
 		Message      *chatSaid      `json:"message,omitzero"`
 		Delta        *chatSaid      `json:"delta,omitzero"`
-		LogProbs     jsontext.Value `json:"logprobs,omitzero"`
+		LogProbs     *chatLogProbs  `json:"logprobs,omitzero"`
 		FinishReason *string        `json:"finish_reason"`
 		Rest         jsontext.Value `json:",embed"`
 	}
 	// A chatSaid is what the model says: a message, or what a chunk adds to it.
 	chatSaid struct {
-		Role             string          `json:"role,omitzero"`
-		Content          *string         `json:"content,omitzero"`
-		Refusal          *string         `json:"refusal,omitzero"`
-		ReasoningContent string          `json:"reasoning_content,omitzero"`
-		Reasoning        string          `json:"reasoning,omitzero"` // vLLM's and OpenRouter's name for it
-		ReasoningDetails []chatReasoning `json:"reasoning_details,omitzero"`
-		ToolCalls        []chatToolCall  `json:"tool_calls,omitzero"`
-		Rest             jsontext.Value  `json:",embed"`
+		Role             string           `json:"role,omitzero"`
+		Content          *string          `json:"content,omitzero"`
+		Refusal          *string          `json:"refusal,omitzero"`
+		ReasoningContent string           `json:"reasoning_content,omitzero"`
+		Reasoning        string           `json:"reasoning,omitzero"` // vLLM's and OpenRouter's name for it
+		ReasoningDetails []chatReasoning  `json:"reasoning_details,omitzero"`
+		Annotations      []chatAnnotation `json:"annotations,omitzero"`
+		Images           []chatPart       `json:"images,omitzero"` // as OpenRouter has them
+		ToolCalls        []chatToolCall   `json:"tool_calls,omitzero"`
+		Rest             jsontext.Value   `json:",embed"`
+	}
+	// A chatAnnotation is a page of the web that the content cites.
+	chatAnnotation struct {
+		Type        string         `json:"type"` // url_citation
+		URLCitation *chatCitation  `json:"url_citation,omitzero"`
+		Rest        jsontext.Value `json:",embed"`
+	}
+	chatCitation struct {
+		StartIndex int            `json:"start_index"`
+		EndIndex   int            `json:"end_index"`
+		Title      string         `json:"title"`
+		URL        string         `json:"url"`
+		Rest       jsontext.Value `json:",embed"`
+	}
+	chatLogProbs struct {
+		Content jsontext.Value `json:"content"`
+		Refusal jsontext.Value `json:"refusal"`
+		Rest    jsontext.Value `json:",embed"`
 	}
 	chatUsage struct {
 		PromptTokens     int64              `json:"prompt_tokens"`
@@ -138,7 +159,7 @@ func (Chat) DecodeResponse(body []byte) (*dialect.Response, error) {
 		}
 		lose := func(at string) { r.Lost = append(r.Lost, at) }
 		c.leftover(lose)
-		a.Parts = chatParts(c.Message)
+		a.Parts = c.parts(lose)
 		for j := range c.Message.ToolCalls {
 			if c.Message.ToolCalls[j].Function == nil {
 				lose(messagePath(c.Index) + ".tool_calls[" + strconv.Itoa(j) + "]")
@@ -163,15 +184,36 @@ func (c *chatCompletion) leftover(lost func(at string)) {
 	}
 }
 
-func chatParts(m *chatSaid) (parts []dialect.Part) {
+// parts returns what a choice says. lost is told what has no part.
+func (c *chatCompletion) parts(lost func(at string)) (parts []dialect.Part) {
+	m := c.Message
+	probs := c.LogProbs.of()
 	if t := m.ReasoningContent + m.Reasoning; t != "" {
 		parts = append(parts, dialect.Part{Kind: dialect.Thinking, Text: t})
 	}
 	if m.Content != nil && *m.Content != "" {
-		parts = append(parts, dialect.Part{Kind: dialect.Text, Text: *m.Content})
+		p := dialect.Part{Kind: dialect.Text, Text: *m.Content, LogProbs: probs.Content}
+		probs.Content = nil
+		for i := range m.Annotations {
+			if c, ok := m.Annotations[i].canonical(c.annotationPath(i), lost); ok {
+				p.Citations = append(p.Citations, c)
+			}
+		}
+		parts = append(parts, p)
+	} else if len(m.Annotations) > 0 {
+		lost(messagePath(c.Index) + ".annotations")
 	}
 	if m.Refusal != nil && *m.Refusal != "" {
-		parts = append(parts, dialect.Part{Kind: dialect.Refusal, Text: *m.Refusal})
+		parts = append(parts, dialect.Part{Kind: dialect.Refusal, Text: *m.Refusal, LogProbs: probs.Refusal})
+		probs.Refusal = nil
+	}
+	if probs.Content != nil || probs.Refusal != nil {
+		lost(choicePath(c.Index) + ".logprobs")
+	}
+	for i := range m.Images {
+		if p, ok := c.image(i, lost); ok {
+			parts = append(parts, p)
+		}
 	}
 	for _, call := range m.ToolCalls {
 		if call.Function != nil {
@@ -181,6 +223,77 @@ func chatParts(m *chatSaid) (parts []dialect.Part) {
 	return parts
 }
 
+// of returns the log probabilities; those that are empty as nil.
+func (l *chatLogProbs) of() (out chatLogProbs) {
+	if l == nil {
+		return out
+	}
+	if l.Content.Kind() == '[' {
+		out.Content = l.Content
+	}
+	if l.Refusal.Kind() == '[' {
+		out.Refusal = l.Refusal
+	}
+	return out
+}
+
+func (c *chatCompletion) annotationPath(i int) string {
+	return messagePath(c.Index) + ".annotations[" + strconv.Itoa(i) + "]"
+}
+
+// canonical returns the citation that an annotation is; ok is false if it is none.
+func (a *chatAnnotation) canonical(path string, lost func(at string)) (c dialect.Citation, ok bool) {
+	if a.Type != "url_citation" || a.URLCitation == nil {
+		lost(path)
+		return c, false
+	}
+	u := a.URLCitation
+	dialect.Leftover(u.Rest, path+".url_citation", lost)
+	return dialect.Citation{Path: path, URL: u.URL, Title: u.Title, Start: u.StartIndex, End: u.EndIndex}, true
+}
+
+// image returns a picture of an answer; ok is false if it is none.
+func (c *chatCompletion) image(i int, lost func(at string)) (p dialect.Part, ok bool) {
+	path := messagePath(c.Index) + ".images[" + strconv.Itoa(i) + "]"
+	wire := &cmp.Or(c.Message, c.Delta).Images[i]
+	if wire.ImageURL == nil {
+		lost(path)
+		return p, false
+	}
+	return dialect.Part{Kind: dialect.Image, Path: path, Media: dialect.MediaOf(wire.ImageURL.URL)}, true
+}
+
+// annotation returns a citation of a text of n characters, before which stand others; ok is
+// false when the source has no address.
+func annotation(c *dialect.Citation, n, before int, o *dialect.WriterOptions) (chatAnnotation, bool) {
+	if c.URL == "" {
+		o.Lose(c.Path)
+		return chatAnnotation{}, false
+	}
+	o.LoseQuote(c)
+	start, end := c.In(n, before)
+	return chatAnnotation{Type: "url_citation", URLCitation: &chatCitation{StartIndex: start, EndIndex: end, Title: c.Title, URL: c.URL}}, true
+}
+
+// logProbs returns what a text or a refusal adds to the log probabilities before, which may
+// be nil.
+func logProbs(before *chatLogProbs, kind dialect.Kind, v jsontext.Value) *chatLogProbs {
+	if v == nil {
+		return before
+	}
+	null := jsontext.Value("null")
+	out := cmp.Or(before, &chatLogProbs{Content: null, Refusal: null})
+	to := &out.Content
+	if kind == dialect.Refusal {
+		to = &out.Refusal
+	}
+	if to.Kind() == 'n' {
+		*to = nil
+	}
+	*to = dialect.Concat(*to, v)
+	return out
+}
+
 // EncodeResponse writes an answer to a client.
 func (Chat) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte, error) {
 	wire := chatResponse{ID: r.ID, Object: "chat.completion", Created: now(r.Created), Model: r.Model, Usage: chatUsageOf(r.Usage)}
@@ -188,14 +301,24 @@ func (Chat) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte
 		a := &r.Choices[i]
 		said := &chatSaid{Role: "assistant"}
 		var text string
+		var probs *chatLogProbs
 		spoken := false
 		for j := range a.Parts {
 			p := &a.Parts[j]
 			switch p.Kind {
 			case dialect.Text:
+				for k := range p.Citations {
+					if c, ok := annotation(&p.Citations[k], utf8.RuneCountInString(p.Text), utf8.RuneCountInString(text), &o); ok {
+						said.Annotations = append(said.Annotations, c)
+					}
+				}
 				text, spoken = text+p.Text, true
+				probs = logProbs(probs, p.Kind, p.LogProbs)
 			case dialect.Refusal:
 				said.Refusal = &p.Text
+				probs = logProbs(probs, p.Kind, p.LogProbs)
+			case dialect.Image:
+				said.Images = append(said.Images, imagePart(p))
 			case dialect.Thinking:
 				said.ReasoningContent += p.Text
 				d := chatReasoning{Type: "reasoning.text", Text: p.Text, Index: len(said.ReasoningDetails)}
@@ -218,9 +341,14 @@ func (Chat) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte
 			said.Content = &text
 		}
 		reason := chatReasonOf(a.Reason)
-		wire.Choices = append(wire.Choices, chatCompletion{Index: a.Index, Message: said, FinishReason: &reason})
+		wire.Choices = append(wire.Choices, chatCompletion{Index: a.Index, Message: said, LogProbs: probs, FinishReason: &reason})
 	}
 	return json.Marshal(wire)
+}
+
+// imagePart returns a picture of an answer.
+func imagePart(p *dialect.Part) chatPart {
+	return chatPart{Type: "image_url", ImageURL: &chatImage{URL: p.Media.DataURL()}}
 }
 
 // foreign returns a signature as a client of this dialect keeps it.

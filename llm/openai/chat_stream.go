@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/llm/dialect"
@@ -39,6 +41,7 @@ type chatState struct {
 	kind     dialect.Kind
 	call     int // its index, when it is a call
 	calls    []*chatCall
+	cited    int // annotations that came
 	finished bool
 }
 
@@ -123,13 +126,15 @@ func (r *chatReader) choice(wire *chatCompletion) error {
 		return nil // filters report after the end
 	}
 	if d := wire.Delta; d != nil {
-		r.text(s, wire.Index, dialect.Thinking, d.ReasoningContent+d.Reasoning)
+		probs := wire.LogProbs.of()
+		r.text(s, wire.Index, dialect.Thinking, d.ReasoningContent+d.Reasoning, nil)
 		if d.Content != nil {
-			r.text(s, wire.Index, dialect.Text, *d.Content)
+			r.text(s, wire.Index, dialect.Text, *d.Content, probs.Content)
 		}
 		if d.Refusal != nil {
-			r.text(s, wire.Index, dialect.Refusal, *d.Refusal)
+			r.text(s, wire.Index, dialect.Refusal, *d.Refusal, probs.Refusal)
 		}
+		r.beside(s, wire)
 		for i := range d.ToolCalls {
 			if err := r.tool(s, wire.Index, &d.ToolCalls[i]); err != nil {
 				return err
@@ -155,9 +160,35 @@ func (r *chatReader) lose(path string) {
 	r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
 }
 
-// text takes more text of a kind.
-func (r *chatReader) text(s *chatState, choice int, kind dialect.Kind, text string) {
+// beside takes the annotations and the pictures of a chunk.
+func (r *chatReader) beside(s *chatState, wire *chatCompletion) {
+	d := wire.Delta
+	for i := range d.Annotations {
+		path := wire.annotationPath(s.cited)
+		s.cited++
+		c, ok := d.Annotations[i].canonical(path, r.lose)
+		switch {
+		case ok && s.open && s.kind == dialect.Text:
+			r.out = append(r.out, dialect.Event{Kind: dialect.Cited, Choice: wire.Index, Citation: c})
+		case ok:
+			r.lose(path)
+		}
+	}
+	for i := range d.Images {
+		if p, ok := wire.image(i, r.lose); ok {
+			r.close(s, wire.Index)
+			r.out = append(r.out,
+				dialect.Event{Kind: dialect.BlockStart, Choice: wire.Index, Part: p}, dialect.Event{Kind: dialect.BlockEnd, Choice: wire.Index})
+		}
+	}
+}
+
+// text takes more text of a kind, with the log probabilities of its tokens.
+func (r *chatReader) text(s *chatState, choice int, kind dialect.Kind, text string, probs jsontext.Value) {
 	if text == "" {
+		if probs != nil {
+			r.lose(choicePath(choice) + ".logprobs")
+		}
 		return
 	}
 	if !s.open || s.kind != kind {
@@ -165,7 +196,7 @@ func (r *chatReader) text(s *chatState, choice int, kind dialect.Kind, text stri
 		s.open, s.kind = true, kind
 		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: dialect.Part{Kind: kind}})
 	}
-	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: text})
+	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: text, LogProbs: probs})
 }
 
 // close ends the block that is open.
@@ -289,7 +320,7 @@ func (s *jsonScanner) complete() bool { return s.begun && s.depth <= 0 && !s.inS
 
 // NewWriter returns a writer of chunks for a client.
 func (Chat) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
-	return &chatWriter{options: o, calls: map[int]int{}, thoughts: map[int]int{}}
+	return &chatWriter{options: o, calls: map[int]int{}, thoughts: map[int]int{}, texts: map[int]chatText{}}
 }
 
 // A chatWriter writes one answer as chunks.
@@ -300,18 +331,24 @@ type chatWriter struct {
 	spoke    map[int]bool         // the role was said
 	calls    map[int]int          // tool calls that began, by choice
 	thoughts map[int]int
+	texts    map[int]chatText
 	usage    dialect.Usage
 }
+
+// A chatText counts the characters of a choice's content: those of the open block, and those
+// before it.
+type chatText struct{ block, before int }
 
 // Write appends an event as the client reads it. It implements dialect.StreamWriter.
 func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 	var said chatSaid
+	var probs *chatLogProbs
 	switch e.Kind {
 	case dialect.Start:
 		w.head = chatResponse{ID: e.ID, Object: "chat.completion.chunk", Created: now(e.Created), Model: e.Model}
 		w.kind, w.spoke = map[int]dialect.Kind{}, map[int]bool{}
 		empty := ""
-		return w.chunk(dst, 0, &chatSaid{Content: &empty}, nil)
+		return w.chunk(dst, 0, &chatSaid{Content: &empty}, nil, nil)
 	case dialect.BlockStart:
 		w.kind[e.Choice] = e.Part.Kind
 		switch e.Part.Kind {
@@ -325,13 +362,26 @@ func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 		case dialect.Redacted:
 			said.ReasoningDetails = []chatReasoning{{Type: "reasoning.encrypted", Data: foreign(w.options.Origin, e.Part.Text), Index: w.thoughts[e.Choice]}}
 			w.thoughts[e.Choice]++
+		case dialect.Image:
+			said.Images = []chatPart{imagePart(&e.Part)}
 		default:
 			return dst
 		}
+	case dialect.Cited:
+		t := w.texts[e.Choice]
+		c, ok := annotation(&e.Citation, t.block, t.before, &w.options)
+		if !ok {
+			return dst
+		}
+		said.Annotations = []chatAnnotation{c}
 	case dialect.Delta:
+		probs = logProbs(nil, w.kind[e.Choice], e.LogProbs)
 		switch w.kind[e.Choice] {
 		case dialect.Text:
 			said.Content = &e.Text
+			t := w.texts[e.Choice]
+			t.block += utf8.RuneCountInString(e.Text)
+			w.texts[e.Choice] = t
 		case dialect.Refusal:
 			said.Refusal = &e.Text
 		case dialect.Thinking:
@@ -352,10 +402,12 @@ func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 		if w.kind[e.Choice] == dialect.Thinking {
 			w.thoughts[e.Choice]++
 		}
+		t := w.texts[e.Choice]
+		w.texts[e.Choice] = chatText{before: t.before + t.block}
 		return dst
 	case dialect.Finish:
 		reason := chatReasonOf(e.Reason)
-		return w.chunk(dst, e.Choice, &chatSaid{}, &reason)
+		return w.chunk(dst, e.Choice, &chatSaid{}, nil, &reason)
 	case dialect.UsageKnown:
 		w.usage = e.Usage
 		return dst
@@ -369,16 +421,16 @@ func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 		}
 		return append(dst, "data: [DONE]\n\n"...)
 	}
-	return w.chunk(dst, e.Choice, &said, nil)
+	return w.chunk(dst, e.Choice, &said, probs, nil)
 }
 
-func (w *chatWriter) chunk(dst []byte, choice int, said *chatSaid, reason *string) []byte {
+func (w *chatWriter) chunk(dst []byte, choice int, said *chatSaid, probs *chatLogProbs, reason *string) []byte {
 	if !w.spoke[choice] && w.spoke != nil {
 		w.spoke[choice] = true
 		said.Role = "assistant"
 	}
 	chunk := w.head
-	chunk.Choices = []chatCompletion{{Index: choice, Delta: said, FinishReason: reason}}
+	chunk.Choices = []chatCompletion{{Index: choice, Delta: said, LogProbs: probs, FinishReason: reason}}
 	return event(dst, &chunk)
 }
 

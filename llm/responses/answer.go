@@ -1,6 +1,7 @@
 package responses
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -147,7 +148,13 @@ func answerParts(i *item, index int, lost func(at string)) (out []dialect.Part) 
 			dialect.Leftover(p.Rest, path, lost)
 			switch {
 			case p.Type == "output_text" && p.Text != nil:
-				out = append(out, dialect.Part{Kind: dialect.Text, Text: *p.Text})
+				text := dialect.Part{Kind: dialect.Text, Text: *p.Text, LogProbs: probabilities(p.LogProbs)}
+				dialect.Elements(p.Annotations, func(i int, v jsontext.Value) {
+					if c, ok := citation(v, annotationPath(path, i), lost); ok {
+						text.Citations = append(text.Citations, c)
+					}
+				})
+				out = append(out, text)
 			case p.Type == "refusal" && p.Refusal != nil:
 				out = append(out, dialect.Part{Kind: dialect.Refusal, Text: *p.Refusal})
 			default:
@@ -166,12 +173,27 @@ func answerParts(i *item, index int, lost func(at string)) (out []dialect.Part) 
 		if p.Text != "" || p.Signature != "" {
 			out = append(out, p)
 		}
+	case "image_generation_call":
+		p, ok := picture(i, index)
+		if !ok {
+			lost(itemPath(index))
+			return nil
+		}
+		out = append(out, p)
 	default:
 		lost(itemPath(index))
 		return nil
 	}
 	dialect.Leftover(i.Rest, itemPath(index), lost)
 	return out
+}
+
+// picture returns the picture that was made; ok is false if there is none.
+func picture(i *item, index int) (p dialect.Part, ok bool) {
+	if i.Result == "" {
+		return p, false
+	}
+	return dialect.Part{Kind: dialect.Image, Path: itemPath(index), Media: dialect.Media{Type: "image/" + cmp.Or(i.Format, "png"), Data: i.Result}}, true
 }
 
 // EncodeResponse writes an answer to a client.
@@ -184,8 +206,14 @@ func (Responses) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([
 	w.start(r.ID, r.Model, r.Created)
 	for i := range a.Parts {
 		p := a.Parts[i]
-		w.begin(&p)
+		if !w.begin(&p) {
+			continue
+		}
 		w.text.WriteString(p.Text)
+		for k := range p.Citations {
+			w.cite(&p.Citations[k])
+		}
+		w.addLogProbs(p.LogProbs)
 		w.signature = p.Signature
 		w.output = append(w.output, w.item("completed"))
 	}

@@ -17,6 +17,9 @@ func (Responses) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		return nil, err
 	}
 	wire.Stream, wire.Store, wire.Include = c.Stream, new(bool), []string{"reasoning.encrypted_content"}
+	if c.Take(dialect.LogProbs).Kind() == 't' {
+		wire.Include = append(wire.Include, includeLogProbs)
+	}
 	var rest dialect.Object
 	for _, f := range [...][2]string{
 		{"max_output_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"user", dialect.User},

@@ -54,6 +54,8 @@ type (
 		Output    jsontext.Value `json:"output,omitzero"` // a string or parts
 		Summary   []part         `json:"summary,omitzero"`
 		Encrypted *string        `json:"encrypted_content,omitzero"`
+		Result    string         `json:"result,omitzero"`        // of an image_generation_call: base64
+		Format    string         `json:"output_format,omitzero"` // of it: png, jpeg, webp
 		Rest      jsontext.Value `json:",embed"`
 	}
 	part struct {
@@ -101,6 +103,9 @@ type (
 		Rest    jsontext.Value `json:",embed"`
 	}
 )
+
+// includeLogProbs has the answer include them.
+const includeLogProbs = "message.output_text.logprobs"
 
 // fields are the members that mean what the field of package dialect means.
 func fields() map[string]string {
@@ -172,8 +177,13 @@ func (Responses) DecodeRequest(body []byte) (*dialect.Request, error) {
 		r.Unknown(o.Rest, "reasoning", nil)
 	}
 	for i, s := range wire.Include {
-		if s != "reasoning.encrypted_content" { // which is always there
-			r.Note("", "include["+strconv.Itoa(i)+"]", dialect.String(s))
+		path := "include[" + strconv.Itoa(i) + "]"
+		switch s {
+		case "reasoning.encrypted_content": // which is always there
+		case includeLogProbs:
+			r.Note(dialect.LogProbs, path, jsontext.Value("true"))
+		default:
+			r.Note("", path, dialect.String(s))
 		}
 	}
 	r.Unknown(wire.Rest, "", fields())

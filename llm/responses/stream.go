@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,6 +26,8 @@ type event struct {
 	ContentIndex *int           `json:"content_index,omitzero"`
 	SummaryIndex *int           `json:"summary_index,omitzero"`
 	Part         *part          `json:"part,omitzero"`
+	Annotation   jsontext.Value `json:"annotation,omitzero"`
+	AnnotationAt *int           `json:"annotation_index,omitzero"`
 	Delta        string         `json:"delta,omitzero"`
 	LogProbs     jsontext.Value `json:"logprobs,omitzero"`
 	Text         *string        `json:"text,omitzero"`
@@ -82,14 +85,22 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 	}
 	switch e.Type {
 	case "response.output_text.delta":
-		r.text(dialect.Text, e.Delta)
+		r.text(dialect.Text, e.Delta, probabilities(e.LogProbs))
+	case "response.output_text.annotation.added":
+		if r.open && r.kind == dialect.Text {
+			if c, ok := citation(e.Annotation, e.annotationPath(), r.lose); ok {
+				r.out = append(r.out, dialect.Event{Kind: dialect.Cited, Citation: c})
+			}
+		} else {
+			r.lose(e.annotationPath())
+		}
 	case "response.refusal.delta":
-		r.text(dialect.Refusal, e.Delta)
+		r.text(dialect.Refusal, e.Delta, nil)
 	case "response.reasoning_summary_text.delta", "response.reasoning_text.delta":
-		r.text(dialect.Thinking, e.Delta)
+		r.text(dialect.Thinking, e.Delta, nil)
 	case "response.function_call_arguments.delta":
 		if r.open && r.kind == dialect.ToolCall {
-			r.text(dialect.ToolCall, e.Delta)
+			r.text(dialect.ToolCall, e.Delta, nil)
 		}
 	case "response.output_item.added":
 		if e.Item != nil && e.Item.Type == "function_call" {
@@ -99,7 +110,7 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		}
 	case "response.output_item.done":
 		if e.Item != nil {
-			r.item(e.Item)
+			r.item(e.Item, e.index())
 			r.leftover(&e)
 		}
 	case "response.completed", "response.incomplete":
@@ -122,11 +133,16 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 }
 
 // item takes the end of an item, which says it whole.
-func (r *reader) item(i *item) {
+func (r *reader) item(i *item, index int) {
+	if p, ok := picture(i, index); ok {
+		r.close()
+		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Part: p}, dialect.Event{Kind: dialect.BlockEnd})
+		return
+	}
 	switch {
 	case i.Type == "function_call" && r.open && r.kind == dialect.ToolCall:
 		if r.empty && i.Arguments != nil {
-			r.text(dialect.ToolCall, *i.Arguments)
+			r.text(dialect.ToolCall, *i.Arguments, nil)
 		}
 		r.close()
 	case i.Type == "reasoning" && i.Encrypted != nil && *i.Encrypted != "":
@@ -142,14 +158,31 @@ func (r *reader) item(i *item) {
 }
 
 // leftover tells what of the item that ends has no other event.
-func (r *reader) leftover(e *event) {
-	index := 0
-	if e.OutputIndex != nil {
-		index = *e.OutputIndex
+func (r *reader) leftover(e *event) { answerParts(e.Item, e.index(), r.lose) }
+
+// lose tells what has no other event.
+func (r *reader) lose(path string) {
+	r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
+}
+
+// index returns the place of the item that an event is about.
+func (e *event) index() int {
+	if e.OutputIndex == nil {
+		return 0
 	}
-	answerParts(e.Item, index, func(path string) {
-		r.out = append(r.out, dialect.Event{Kind: dialect.Lost, Text: path})
-	})
+	return *e.OutputIndex
+}
+
+// annotationPath returns the place of the annotation that an event adds.
+func (e *event) annotationPath() string {
+	content, i := 0, 0
+	if e.ContentIndex != nil {
+		content = *e.ContentIndex
+	}
+	if e.AnnotationAt != nil {
+		i = *e.AnnotationAt
+	}
+	return annotationPath(itemPath(e.index())+".content["+strconv.Itoa(content)+"]", i)
 }
 
 func (r *reader) begin(p dialect.Part) {
@@ -157,7 +190,7 @@ func (r *reader) begin(p dialect.Part) {
 	r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Part: p})
 }
 
-func (r *reader) text(kind dialect.Kind, text string) {
+func (r *reader) text(kind dialect.Kind, text string, probs jsontext.Value) {
 	if text == "" {
 		return
 	}
@@ -166,7 +199,7 @@ func (r *reader) text(kind dialect.Kind, text string) {
 		r.begin(dialect.Part{Kind: kind})
 	}
 	r.empty = false
-	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Text: text})
+	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Text: text, LogProbs: probs})
 }
 
 func (r *reader) close() {
@@ -174,7 +207,7 @@ func (r *reader) close() {
 		return
 	}
 	if r.kind == dialect.ToolCall && r.empty {
-		r.text(dialect.ToolCall, "{}")
+		r.text(dialect.ToolCall, "{}", nil)
 	}
 	r.open = false
 	r.out = append(r.out, dialect.Event{Kind: dialect.BlockEnd})
@@ -198,6 +231,7 @@ func (Responses) NewWriter(o dialect.WriterOptions) dialect.StreamWriter {
 type writer struct {
 	options  dialect.WriterOptions
 	sequence int
+	skipped  bool // the open block has no place here
 	head     *response
 	output   []item
 
@@ -205,6 +239,8 @@ type writer struct {
 	part      dialect.Part
 	text      strings.Builder
 	signature string
+	cited     []jsontext.Value // annotations of the text
+	probs     jsontext.Value   // of its tokens
 
 	finish dialect.StopReason
 	usage  dialect.Usage
@@ -212,10 +248,42 @@ type writer struct {
 
 func (w *writer) start(id, model string, created int64) { w.head = newResponse(id, model, created) }
 
-// begin opens a block.
-func (w *writer) begin(p *dialect.Part) {
-	w.part, w.signature = *p, ""
+// begin opens a block; it reports false for one that has no place here.
+func (w *writer) begin(p *dialect.Part) bool {
+	w.part, w.signature, w.cited, w.probs = *p, "", nil, nil
 	w.text.Reset()
+	if p.Kind == dialect.Image && p.Media.Data == "" {
+		w.options.Lose(p.Path)
+		return false
+	}
+	return true
+}
+
+// cite adds a source of the open block, and returns it; nil if it can't be said.
+func (w *writer) cite(c *dialect.Citation) jsontext.Value {
+	v := encodeCitation(c, utf8.RuneCountInString(w.text.String()), &w.options)
+	if v != nil {
+		w.cited = append(w.cited, v)
+	}
+	return v
+}
+
+// addLogProbs adds the log probabilities of tokens of the open block, and returns them.
+func (w *writer) addLogProbs(v jsontext.Value) jsontext.Value {
+	if v != nil && w.part.Kind != dialect.Text {
+		w.options.Lose("logprobs")
+		v = nil
+	}
+	w.probs = dialect.Concat(w.probs, v)
+	return list(v)
+}
+
+// list returns an array, the empty one for nil.
+func list(v jsontext.Value) jsontext.Value {
+	if v == nil {
+		return jsontext.Value("[]")
+	}
+	return v
 }
 
 // id returns the id of the open block's item.
@@ -226,6 +294,8 @@ func (w *writer) id() string {
 		prefix = "fc_"
 	case dialect.Thinking, dialect.Redacted:
 		prefix = "rs_"
+	case dialect.Image:
+		prefix = "ig_"
 	}
 	return prefix + strings.TrimPrefix(w.head.ID, "resp_") + "_" + strconv.Itoa(len(w.output))
 }
@@ -249,6 +319,11 @@ func (w *writer) item(status string) item {
 	case dialect.Redacted:
 		data := w.foreign(redacted + w.part.Text)
 		i.Type, i.Status, i.Summary, i.Encrypted = "reasoning", "", []part{}, &data
+	case dialect.Image:
+		i.Type, i.Result = "image_generation_call", w.part.Media.Data
+		if format := strings.TrimPrefix(w.part.Media.Type, "image/"); format != "png" {
+			i.Format = format
+		}
 	default:
 		i.Type, i.Role, i.Content = "message", "assistant", jsontext.Value("[]")
 		if status != "in_progress" {
@@ -264,7 +339,13 @@ func (w *writer) content(said string) part {
 	if w.part.Kind == dialect.Refusal {
 		return part{Type: "refusal", Refusal: &said}
 	}
-	return part{Type: "output_text", Text: &said, Annotations: jsontext.Value("[]"), LogProbs: jsontext.Value("[]")}
+	p := part{Type: "output_text", Text: &said, Annotations: jsontext.Value("[]"), LogProbs: list(w.probs)}
+	if len(w.cited) > 0 {
+		if v, err := json.Marshal(w.cited); err == nil { // checked JSON: it can be written
+			p.Annotations = v
+		}
+	}
+	return p
 }
 
 func (w *writer) foreign(signature string) string {
@@ -302,7 +383,9 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 		dst = w.event(dst, &event{Type: "response.created", Response: w.head})
 		return w.event(dst, &event{Type: "response.in_progress", Response: w.head})
 	case dialect.BlockStart:
-		w.begin(&e.Part)
+		if w.skipped = !w.begin(&e.Part); w.skipped {
+			return dst
+		}
 		i := w.item("in_progress")
 		dst = w.event(dst, &event{Type: "response.output_item.added", OutputIndex: w.at(), Item: &i})
 		switch w.part.Kind {
@@ -314,13 +397,21 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			p := part{Type: "summary_text", Text: &empty}
 			return w.event(dst, &event{Type: "response.reasoning_summary_part.added", OutputIndex: w.at(), ItemID: w.id(), SummaryIndex: new(int), Part: &p})
 		}
+	case dialect.Cited:
+		n := len(w.cited)
+		if v := w.cite(&e.Citation); v != nil {
+			return w.event(dst, &event{
+				Type: "response.output_text.annotation.added", OutputIndex: w.at(), ItemID: w.id(), ContentIndex: new(int), AnnotationAt: &n, Annotation: v,
+			})
+		}
 	case dialect.Delta:
 		w.text.WriteString(e.Text)
 		d := &event{OutputIndex: w.at(), ItemID: w.id(), Delta: e.Text}
 		switch w.part.Kind {
 		case dialect.Text:
-			d.Type, d.ContentIndex, d.LogProbs = "response.output_text.delta", new(int), jsontext.Value("[]")
+			d.Type, d.ContentIndex, d.LogProbs = "response.output_text.delta", new(int), w.addLogProbs(e.LogProbs)
 		case dialect.Refusal:
+			w.addLogProbs(e.LogProbs)
 			d.Type, d.ContentIndex = "response.refusal.delta", new(int)
 		case dialect.Thinking:
 			d.Type, d.SummaryIndex = "response.reasoning_summary_text.delta", new(int)
@@ -333,7 +424,9 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 	case dialect.Signed:
 		w.signature += e.Text
 	case dialect.BlockEnd:
-		return w.end(dst)
+		if !w.skipped {
+			return w.end(dst)
+		}
 	case dialect.Finish:
 		w.finish = e.Reason
 	case dialect.UsageKnown:
@@ -353,7 +446,7 @@ func (w *writer) end(dst []byte) []byte {
 	said := w.text.String()
 	switch w.part.Kind {
 	case dialect.Text, dialect.Refusal:
-		d := &event{Type: "response.output_text.done", OutputIndex: w.at(), ItemID: w.id(), ContentIndex: new(int), Text: &said, LogProbs: jsontext.Value("[]")}
+		d := &event{Type: "response.output_text.done", OutputIndex: w.at(), ItemID: w.id(), ContentIndex: new(int), Text: &said, LogProbs: list(w.probs)}
 		if w.part.Kind == dialect.Refusal {
 			d.Type, d.Text, d.Refusal, d.LogProbs = "response.refusal.done", nil, &said, nil
 		}
