@@ -176,6 +176,7 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return fault.New(fault.NotFound, "listener not found")
 	}
 	x.rec.Gateway, x.rec.Listener = l.gateway, l.name
+	x.request.Gateway, x.request.Passed = l.gateway, x.peer
 	x.rec.Trace(l.tracer)
 	m := l.router.find(x.request.Host, r)
 	if m == nil {

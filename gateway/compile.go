@@ -87,7 +87,8 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
-		snapshot:     &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{}, tokens: map[string]*oauth.Tokens{}, keys: map[string]*authn.RemoteKeys{}},
+		snapshot: &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{},
+			counts: map[string]any{}, tokens: map[string]*oauth.Tokens{}, keys: map[string]*authn.RemoteKeys{}},
 	}
 	for _, s := range res.EndpointSlices {
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}

@@ -34,6 +34,8 @@ type attachedPolicy struct {
 	rules *policy.RuleSet
 	// auth is how clients are authenticated; nil when the policy says nothing about it.
 	auth *authentication
+	// limits are those of requests, by field; of a field that is switched off there are none.
+	limits map[string][]policy.Limiter
 	// shows tells apart what clients see by the policy.
 	shows string
 }
@@ -51,8 +53,12 @@ func (c *compiler) compilePolicies() {
 		o := objectOf(v1alpha1.KindTrafficPolicy, p)
 		a := attachedPolicy{object: o, created: p.CreationTimestamp.Time, auth: c.authentication(o, p)}
 		set, ok := c.ruleSet(o, p)
+		limits, served := c.limiting(o, p)
+		if !served {
+			set.Broken, ok = true, true
+		}
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
-		if !ok && a.auth == nil {
+		if !ok && a.auth == nil && limits == nil {
 			continue
 		}
 		if ok {
@@ -60,6 +66,10 @@ func (c *compiler) compilePolicies() {
 		}
 		a.shows = fingerprint(p.Spec.RBAC, set.Broken, a.auth.fingerprint())
 		for _, t := range targets {
+			if a.limits = c.limiters(limits, t); a.limits != nil && t.kind == v1alpha1.KindBackend {
+				c.add(o, "spec.rateLimit", finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
+					"requests are limited on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", t.name.Name)
+			}
 			c.attach(t, a)
 		}
 	}
@@ -119,12 +129,12 @@ func broken(o object) attachedPolicy {
 
 func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
-		if p.rules == nil { // it authenticates, which a Backend is too late for
+		if p.rules == nil { // it authenticates or limits, which a Backend is too late for
 			p = broken(p.object)
 		}
 		set := *p.rules
 		set.Target = t.section
-		set.Broken = set.Broken || p.auth != nil
+		set.Broken = set.Broken || p.auth != nil || p.limits != nil
 		p.rules = &set
 	}
 	p.shows = t.part() + p.shows
@@ -360,7 +370,13 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 		}
 	}
 	c.overridden(all, fields, effective)
-	out.policy = policy.New(checks, sets)
+	var limiters []policy.Limiter
+	for _, field := range limitFields() {
+		for _, i := range effective.Fields[field] {
+			limiters = append(limiters, all[i].limits[field]...)
+		}
+	}
+	out.policy = policy.New(policy.Options{Checks: checks, Rules: sets, Limiters: limiters})
 	c.coverings[key.String()] = out
 	return out
 }
@@ -373,6 +389,11 @@ func (p *attachedPolicy) fields() []string {
 	}
 	for _, field := range authenticationFields() {
 		if p.auth.fields()[field] != nil {
+			out = append(out, field)
+		}
+	}
+	for _, field := range limitFields() {
+		if _, ok := p.limits[field]; ok {
 			out = append(out, field)
 		}
 	}

@@ -74,6 +74,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if at := x.request.Expires; !at.IsZero() && (b.to.mcp && outlives(r) || opensStream(r)) {
 		ctx = x.until(ctx, at)
 	}
+	if err := policy.TakeBackend(ctx, b.to.name); err != nil {
+		return err
+	}
 	x.render = b.to.backend.WriteError
 	if !b.to.mcp { // an MCP backend asks for each operation
 		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {

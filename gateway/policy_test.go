@@ -117,7 +117,7 @@ kind: TrafficPolicy
 metadata: {name: p}
 spec:
   ` + gatewayRef("HTTPRoute", "r", "named") + `
-  rateLimit: {local: {tokenBucket: {maxTokens: 1, fillInterval: 1s}}}
+  rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}
 `, map[string]int{"8080/named a": 500, "8080/other a": 200}},
 		{"a listener policy that protects and is not served", `
 ---

@@ -63,6 +63,7 @@ type Runtime struct {
 	tracers   map[string]*telemetry.Tracer
 	ending    sync.WaitGroup // tracers that send what they still have
 	keys      map[string]runningKeys
+	counts    map[string]any // buckets and counters of limits
 	// fetching waits for the keys that are being fetched.
 	fetching sync.WaitGroup
 }
@@ -93,6 +94,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		providers:   map[string]*llm.Health{},
 		tokens:      map[string]*oauth.Tokens{},
 		keys:        map[string]runningKeys{},
+		counts:      map[string]any{},
 	}
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
 	if opts.Peers != nil {
@@ -177,6 +179,17 @@ func (rt *Runtime) health(identity string) *llm.Health {
 	return new(llm.Health)
 }
 
+// count returns what counts for a limit of that identity, nil when there is nothing yet. What is new is kept
+// once a snapshot with it is prepared.
+func (rt *Runtime) count(identity string) any {
+	if rt == nil {
+		return nil
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	return rt.counts[identity]
+}
+
 // mcp returns the backend for cfg.
 func (rt *Runtime) mcp(cfg federation.Config) *federation.Backend { return rt.hub.Backend(cfg) }
 
@@ -237,6 +250,7 @@ func (rt *Runtime) prepare(s *Snapshot) {
 	}
 	maps.Copy(rt.providers, s.health)
 	maps.Copy(rt.tokens, s.tokens)
+	maps.Copy(rt.counts, s.counts)
 	for _, l := range s.listeners {
 		l.tracer = rt.opts.Tracer
 		if l.traced != nil {
@@ -286,6 +300,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 	}
 	maps.DeleteFunc(rt.providers, func(identity string, _ *llm.Health) bool { return s.health[identity] == nil })
 	maps.DeleteFunc(rt.tokens, func(identity string, _ *oauth.Tokens) bool { return s.tokens[identity] == nil })
+	maps.DeleteFunc(rt.counts, func(identity string, _ any) bool { return s.counts[identity] == nil })
 	traced := map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {

@@ -27,6 +27,7 @@ type Snapshot struct {
 	health   map[string]*llm.Health   // of LLM providers, by identity
 	tokens   map[string]*oauth.Tokens // for LLM providers, by identity
 	keys     map[string]*authn.RemoteKeys
+	counts   map[string]any // what limits count with, by identity
 
 	listeners []*listener
 }

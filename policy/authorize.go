@@ -26,11 +26,14 @@ func NewBackendRules(b BackendInfo, sets []RuleSet) *Rules {
 // An admission is what Admit leaves in the context: what is decided already, and what
 // each operation has still to be asked.
 type admission struct {
+	policy   *Policy
 	request  *Request
 	rules    run  // of gateway, listener, route and rule
 	settled  bool // rules are satisfied whatever the operation is
 	backend  *Rules
 	attached run // of the Backend
+
+	destination string // the backend, where a limit asks for it
 }
 
 type admissionKey struct{}

@@ -102,7 +102,7 @@ func TestAdmitTruthTable(t *testing.T) {
 		if tt.deny != "" {
 			sets = append(sets, deny(t, expressions[tt.deny]))
 		}
-		_, err := New(nil, sets).Admit(context.Background(), request())
+		_, err := New(Options{Rules: sets}).Admit(context.Background(), request())
 		if got := code(err); got != tt.want {
 			t.Errorf("allow %s, deny %s: %q, want %q", tt.allow, tt.deny, got, tt.want)
 		}
@@ -164,7 +164,7 @@ func TestAuthorizeWithoutAdmission(t *testing.T) {
 }
 
 func TestBrokenPolicyIsNotOpen(t *testing.T) {
-	_, err := New(nil, []RuleSet{{Source: "TrafficPolicy/ns/p", Broken: true}, allow(t, `true`)}).Admit(context.Background(), request())
+	_, err := New(Options{Rules: []RuleSet{{Source: "TrafficPolicy/ns/p", Broken: true}, allow(t, `true`)}}).Admit(context.Background(), request())
 	if got := code(err); got != "misconfigured" {
 		t.Errorf("%q, want misconfigured", got)
 	}
@@ -177,7 +177,7 @@ func (c refusing) Check(context.Context, *Request) error { return c.err }
 
 func TestChecksRunInOrder(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
-	_, err := New([]Check{refusing{}, refusing{first}, refusing{second}}, nil).Admit(context.Background(), request())
+	_, err := New(Options{Checks: []Check{refusing{}, refusing{first}, refusing{second}}}).Admit(context.Background(), request())
 	if !errors.Is(err, first) {
 		t.Errorf("got %v, want the first", err)
 	}
@@ -291,7 +291,7 @@ func TestListedMeansCallable(t *testing.T) {
 		if rapid.Bool().Draw(t, "header") {
 			req = request("x-a", rapid.SampledFrom([]string{"1", "2"}).Draw(t, "value"))
 		}
-		ctx, err := New(nil, someRules(t, compiler, "route")).Admit(context.Background(), req)
+		ctx, err := New(Options{Rules: someRules(t, compiler, "route")}).Admit(context.Background(), req)
 		if err != nil {
 			return // and TestAdmitIsNoStricterThanAuthorize holds why
 		}
@@ -324,11 +324,11 @@ func TestAdmitIsNoStricterThanAuthorize(t *testing.T) {
 			sets[i].Target = "" // a route has no targets
 		}
 		req := request("x-a", "1")
-		_, err := New(nil, sets).Admit(context.Background(), req)
+		_, err := New(Options{Rules: sets}).Admit(context.Background(), req)
 		if err == nil {
 			return
 		}
-		ctx, err := New(nil, nil).Admit(context.Background(), req)
+		ctx, err := New(Options{}).Admit(context.Background(), req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -397,7 +397,7 @@ func TestHeaderCase(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err := New(nil, []RuleSet{{Expressions: []*Expression{e[key]}}}).Admit(context.Background(), request(flip("x-api-key", "sent"), "v"))
+		_, err := New(Options{Rules: []RuleSet{{Expressions: []*Expression{e[key]}}}}).Admit(context.Background(), request(flip("x-api-key", "sent"), "v"))
 		if err != nil {
 			t.Fatal(err)
 		}

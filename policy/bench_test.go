@@ -39,7 +39,7 @@ func BenchmarkAuthorize(b *testing.B) {
 
 // A request with rules: admitted, and one operation decided.
 func BenchmarkRequest(b *testing.B) {
-	p, rules := New(nil, []RuleSet{allow(b, `has(request.headers['x-team'])`)}), NewRules([]RuleSet{allow(b, `mcp.tool.name == 'read'`)})
+	p, rules := New(Options{Rules: []RuleSet{allow(b, `has(request.headers['x-team'])`)}}), NewRules([]RuleSet{allow(b, `mcp.tool.name == 'read'`)})
 	req, op := request("x-team", "team1"), tool("read", `{}`)
 	b.ReportAllocs()
 	for b.Loop() {

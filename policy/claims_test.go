@@ -82,13 +82,13 @@ func TestCallers(t *testing.T) {
 		{`jwt.size() == 0 && apiKey.size() == 0`, [4]bool{true, false, false, true}},
 	} {
 		for i, req := range []*Request{anonymous, token, key, user} {
-			_, err := New(nil, []RuleSet{allow(t, tt.expression)}).Admit(context.Background(), req)
+			_, err := New(Options{Rules: []RuleSet{allow(t, tt.expression)}}).Admit(context.Background(), req)
 			if (err == nil) != tt.want[i] {
 				t.Errorf("%s of %d: %v", tt.expression, i, err)
 			}
 			// What an allow rule can't decide, a deny rule decides against.
 			e := compile(t, tt.expression)
-			_, err = New(nil, []RuleSet{{Source: "p", Action: Deny, Expressions: e}}).Admit(context.Background(), req)
+			_, err = New(Options{Rules: []RuleSet{{Source: "p", Action: Deny, Expressions: e}}}).Admit(context.Background(), req)
 			if err == nil && tt.want[i] {
 				t.Errorf("denying %s of %d does not deny", tt.expression, i)
 			}

@@ -52,7 +52,7 @@ func TestDecisions(t *testing.T) {
 			}
 			return out
 		}
-		p, rules := New(nil, draw("route")), NewRules(draw("backend"))
+		p, rules := New(Options{Rules: draw("route")}), NewRules(draw("backend"))
 		seen := map[Decisions]string{}
 		for _, caller := range callers {
 			ctx, err := p.Admit(t.Context(), caller)

@@ -31,6 +31,7 @@ type Request struct {
 	Scheme   string         // http or https
 	Source   netip.AddrPort // the client, after trusted-hop resolution
 	Endpoint Endpoint       // what was matched
+	Gateway  string         // namespace/name
 
 	Principal string  // what authentication established, or "anonymous"
 	JWT       *Claims // of a token that was verified, else nil
@@ -39,6 +40,8 @@ type Request struct {
 	// Consumed are the headers whose credential authentication has used, by their canonical
 	// names: they are for the gateway, and are not sent on.
 	Consumed []string
+	// Passed says that another replica passed the request on, and has counted it.
+	Passed bool
 	// Expires is when what authentication established ends: streams end then, too. Zero is never.
 	Expires time.Time
 }
@@ -116,20 +119,28 @@ type RuleSet struct {
 // A Policy is what covers one route rule. It is immutable and safe for
 // concurrent use. The zero Policy, and a nil one, admits everything.
 type Policy struct {
-	checks []Check
-	rules  group
+	checks   []Check
+	rules    group
+	limiters []Limiter
 }
 
-// New returns the policy with the checks, run in this order, and the rule sets of gateway,
-// listener, route and rule, which accumulate.
-func New(checks []Check, rules []RuleSet) *Policy {
-	return &Policy{checks: checks, rules: newGroup(rules)}
+// An Options says what a [Policy] consists of. Each of its lists may be empty.
+type Options struct {
+	Checks []Check   // run in this order
+	Rules  []RuleSet // of gateway, listener, route and rule, which accumulate
+	// Limiters count what the rules permit, in this order.
+	Limiters []Limiter
+}
+
+// New returns a policy.
+func New(opts Options) *Policy {
+	return &Policy{checks: opts.Checks, rules: newGroup(opts.Rules), limiters: opts.Limiters}
 }
 
 // Admit runs the checks and evaluates the rules as far as they don't speak of mcp.* and
 // backend.*, which [Authorize] does. It returns a context for Authorize, or the fault that
-// ends the request: [fault.Denied] with the message "authorization failed", or
-// [fault.Misconfigured] if a rule set is broken.
+// ends the request: [fault.Denied] with the message "authorization failed", [fault.Misconfigured] if a rule set is
+// broken, or [fault.RateLimited] with the message "rate limit exceeded".
 func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
 	if p == nil {
 		p = new(Policy)
@@ -139,17 +150,22 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 			return nil, err
 		}
 	}
-	a := &admission{request: req}
+	a := &admission{policy: p, request: req}
 	if len(p.rules.sets) == 0 {
 		a.settled = true
-		return lifetime.WithValue(ctx, admissionKey{}, a), nil
+	} else {
+		a.rules = p.rules.begin()
+		verdict, err := a.rules.decide(ctx, newScope(req, nil, nil), "", usesMCP|usesBackend)
+		if err != nil {
+			return nil, err
+		}
+		a.settled = verdict == permitted
 	}
-	a.rules = p.rules.begin()
-	verdict, err := a.rules.decide(ctx, newScope(req, nil, nil), "", usesMCP|usesBackend)
-	if err != nil {
-		return nil, err
+	if len(p.limiters) > 0 && !req.Passed {
+		if err := p.takeAll(ctx, AtRequest, &Subject{Request: req}); err != nil {
+			return nil, err
+		}
 	}
-	a.settled = verdict == permitted
 	return lifetime.WithValue(ctx, admissionKey{}, a), nil
 }
 

@@ -44,7 +44,7 @@ func request(headers ...string) *Request {
 // admit returns the context of a request that route rules admit, with backend rules.
 func admit(t testing.TB, req *Request, route, backend []RuleSet) context.Context {
 	t.Helper()
-	ctx, err := New(nil, route).Admit(context.Background(), req)
+	ctx, err := New(Options{Rules: route}).Admit(context.Background(), req)
 	if err != nil {
 		t.Fatalf("not admitted: %v", err)
 	}

@@ -46,6 +46,8 @@ func TestDocs(t *testing.T) {
 	a.End(answered())
 	m.LLMAttempt("b", "p", "answered")
 	m.CELError("p")
+	m.Limited("p", "l")
+	m.LimitForgotten("p", "l")
 	m.Authentication("jwt", "accepted")
 	m.KeysFetched("i", true)
 	m.StreamOpened(GetStream)

@@ -25,6 +25,8 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	denied   *prometheus.CounterVec
+	limited  *prometheus.CounterVec
+	forgot   *prometheus.CounterVec
 	panics   prometheus.Counter
 	cel      *prometheus.CounterVec
 	auth     *prometheus.CounterVec
@@ -91,6 +93,8 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		duration: histogram("mcpgw_http_request_duration_seconds", "Time from the head of a request to the end of its answer.", "gateway", "listener", "route", "backend", "code"),
 		inFlight: single("mcpgw_http_requests_in_flight", "Requests that are being served."),
 		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
+		limited:  counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
+		forgot:   counter("mcpgw_limit_keys_forgotten_total", "Keys of limits that were forgotten while they counted, since there are too many: they begin anew.", "policy", "limit"),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mcpgw_panics_total", Help: "Requests that ended in a panic of the gateway."}),
 		cel:      counter("mcpgw_cel_errors_total", "Evaluations of a rule that failed: an allow rule then does not match and a deny rule does.", "policy"),
 		auth:     counter("mcpgw_authentications_total", "Credentials that were looked for, by kind and by what was found.", "method", "result"),
@@ -121,7 +125,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.panics, m.cel, m.auth, m.keys,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -188,6 +192,21 @@ func (m *Metrics) request(r *Record) {
 func (m *Metrics) Denied(policy, backend string) {
 	if m != nil {
 		m.denied.WithLabelValues(policy, backend).Inc()
+	}
+}
+
+// Limited counts what found a limit of policy, an object as Kind/namespace/name, exhausted; limit says
+// which one.
+func (m *Metrics) Limited(policy, limit string) {
+	if m != nil {
+		m.limited.WithLabelValues(policy, limit).Inc()
+	}
+}
+
+// LimitForgotten counts a key that a limit of policy forgot.
+func (m *Metrics) LimitForgotten(policy, limit string) {
+	if m != nil {
+		m.forgot.WithLabelValues(policy, limit).Inc()
 	}
 }
 

@@ -138,8 +138,9 @@ type RateLimitItem struct {
 	// +kubebuilder:validation:MaxItems=16
 	Actions []RateLimitAction `json:"actions"`
 
-	// A limit that each gateway process keeps for each distinct descriptor.
-	// Absent: the rate limit service keeps it.
+	// A limit that each gateway process keeps for each distinct descriptor, of
+	// which it remembers the 16,384 that were used last. Absent: the rate limit
+	// service keeps it.
 	// +optional
 	Limit *RateLimitInline `json:"limit,omitempty"`
 }
@@ -159,7 +160,8 @@ const (
 
 // A RateLimitInline is a limit without a service.
 type RateLimitInline struct {
-	// How many requests a unit lets through, at least 1. Required.
+	// How many requests a unit lets through, at least 1. Units begin with the
+	// clock's, in UTC. Required.
 	// +kubebuilder:validation:Minimum=1
 	RequestsPerUnit int32 `json:"requestsPerUnit"`
 
@@ -190,7 +192,7 @@ type RateLimitAction struct {
 	// +optional
 	HeaderValueMatch *HeaderValueMatchAction `json:"headerValueMatch,omitempty"`
 
-	// The name of the gateway, under the key source_cluster. Write
+	// The name of the Gateway, under the key source_cluster. Write
 	// sourceCluster: {}.
 	// +optional
 	SourceCluster *EmptyAction `json:"sourceCluster,omitempty"`
@@ -200,7 +202,7 @@ type RateLimitAction struct {
 	// +optional
 	DestinationCluster *EmptyAction `json:"destinationCluster,omitempty"`
 
-	// A value of the request's dynamic metadata.
+	// What is known of the client (its token or API key) or of the MCP operation.
 	// +optional
 	Metadata *MetadataAction `json:"metadata,omitempty"`
 
@@ -314,7 +316,9 @@ type RateLimitHeaderMatch struct {
 	InvertMatch bool `json:"invertMatch,omitempty"`
 }
 
-// A MetadataAction makes an entry of a value of the dynamic metadata.
+// A MetadataAction makes an entry of what is known of the client or of the MCP
+// operation. With key mcp only operations are counted, such as tools/call, and
+// not the other requests of a session.
 type MetadataAction struct {
 	// The key. Required.
 	// +kubebuilder:validation:MinLength=1
@@ -330,16 +334,18 @@ type MetadataAction struct {
 	DefaultValue string `json:"defaultValue,omitempty"`
 }
 
-// A MetadataKey says where a value of the dynamic metadata stands.
+// A MetadataKey says what is known of whom: jwt and the path to a claim; apiKey
+// and id or the path to a member of its metadata; mcp and method, or tool, prompt
+// or resource and then name or target, as rbac has them: mcp.tool.name.
 type MetadataKey struct {
-	// The namespace of the metadata, such as envoy.filters.http.ext_authz.
-	// Required.
+	// Where the value stands: jwt, apiKey or mcp. Others are not served: what the
+	// policy covers answers 500. Required.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Key string `json:"key"`
 
-	// The keys that lead to the value, outermost first. Default: none, the
-	// value is the whole.
+	// The keys that lead to the value, outermost first. Default: none, which
+	// leads to no value.
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
 	Path []MetadataPathSegment `json:"path,omitempty"`

@@ -44,7 +44,8 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.ai.promptGuard", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.ai.promptEnrichment", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.ai.fieldDefaults", protects: true},
-		{kind: KindTrafficPolicy, path: "spec.rateLimit", protects: true, when: limits},
+		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
+		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
 		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
 		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
@@ -160,11 +161,15 @@ func isEnabled(v any) bool {
 	return ok && m["disable"] == nil
 }
 
-// limits reports whether a rate limit limits anything: local: {} alone does not.
-func limits(v any) bool {
-	m, _ := v.(map[string]any)
-	_, bucket := get(m, "local.tokenBucket")
-	return bucket || m["global"] != nil || m["rateLimits"] != nil
+// asksService reports whether one of rateLimits is kept by a rate limit service.
+func asksService(v any) bool {
+	items, _ := v.([]any)
+	for _, i := range items {
+		if m, _ := i.(map[string]any); m["limit"] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func isTrue(v any) bool  { return v == true }

@@ -43,7 +43,6 @@ spec:
 		{"what protects", KindTrafficPolicy, `
 spec:
   ai: {promptGuard: {request: {regex: {builtins: [SSN]}}}, promptEnrichment: {append: [{role: user, content: c}]}, fieldDefaults: [{path: a, value: b}]}
-  rateLimit: {local: {tokenBucket: {maxTokens: 1, fillInterval: 1s}}}
   transformation: {request: {remove: [a]}}
   extAuth: {extensionRef: {name: e}}
   extProc: {extensionRef: {name: e}}
@@ -53,7 +52,6 @@ spec:
 			{"spec.ai.promptGuard", true, "ai.promptGuard is not served yet: " + stops},
 			{"spec.ai.promptEnrichment", true, "ai.promptEnrichment is not served yet: " + stops},
 			{"spec.ai.fieldDefaults", true, "ai.fieldDefaults is not served yet: " + stops},
-			{"spec.rateLimit", true, "rateLimit is not served yet: " + stops},
 			{"spec.transformation", true, "transformation is not served yet: " + stops},
 			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
 			{"spec.extProc", true, "extProc is not served yet: " + stops},
@@ -62,7 +60,11 @@ spec:
 			{"spec.buffer", true, "buffer is not served yet: " + stops},
 		}},
 		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, []UnservedField{
-			{"spec.rateLimit", true, "rateLimit is not served yet: " + stops},
+			{"spec.rateLimit.global", true, "rateLimit.global is not served yet: " + stops},
+		}},
+		{"limits of this process", KindTrafficPolicy, `spec: {rateLimit: {local: {tokenBucket: {maxTokens: 1, fillInterval: 1s}}, rateLimits: [{actions: [{path: {}}], limit: {requestsPerUnit: 1, unit: Second}}]}}`, nil},
+		{"limits of a service", KindTrafficPolicy, `spec: {rateLimit: {rateLimits: [{actions: [{path: {}}], limit: {requestsPerUnit: 1, unit: Second}}, {actions: [{path: {}}]}]}}`, []UnservedField{
+			{"spec.rateLimit.rateLimits", true, "rateLimit.rateLimits is not served yet: " + stops},
 		}},
 		{"what only switches off", KindTrafficPolicy, `spec: {rateLimit: {local: {}}, extAuth: {disable: {}}, extProc: {disable: {}}, cors: {disable: {}}, buffer: {disable: {}}, autoHostRewrite: false}`, nil},
 		{"what is cosmetic", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s}, retry: {}}`, []UnservedField{

@@ -53,7 +53,7 @@ func benchmark(b *testing.B, tools int, targets int, body string) {
 	backend := h.Backend(cfg)
 	h.Commit([]*Backend{backend})
 	rules := policy.NewRules([]policy.RuleSet{rule(b, policy.Allow, `mcp.tool.name.startsWith("tool")`)})
-	none := policy.New(nil, nil)
+	none := policy.New(policy.Options{})
 	serve := func(body, sid string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodPost, "/mcp", bytes.NewReader([]byte(body)))
 		r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Session-Id": {sid}}

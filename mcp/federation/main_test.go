@@ -93,7 +93,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.RLock()
 	b, rules := g.backend, g.rules
 	g.mu.RUnlock()
-	ctx, err := policy.New(nil, nil).Admit(ctx, &policy.Request{
+	ctx, err := policy.New(policy.Options{}).Admit(ctx, &policy.Request{
 		HTTP: r, Host: "localhost", Scheme: "http", Source: netip.MustParseAddrPort(r.RemoteAddr), Principal: rec.Principal,
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
+	"github.com/mcpgw/mcpgw/policy"
 )
 
 // serve serves one request of either era.
@@ -356,6 +357,18 @@ type relayed struct {
 	waits   bool         // for the task that the target makes of it
 }
 
+// operation returns what a request is to limits.
+func (q *request) operation(r *relayed) policy.Operation {
+	op := policy.Operation{Method: q.msg.Method}
+	switch r.kind {
+	case tools, prompts:
+		op.Kind, op.Target, op.Name = features[r.kind].policy, q.rec.MCP.Target, q.rec.MCP.Name
+	case resources:
+		op.Kind, op.Target, op.Name = policy.Resource, q.rec.MCP.Target, q.rec.MCP.URI
+	}
+	return op
+}
+
 // reply answers with the result of the target.
 func (q *request) reply(r *relayed, result []byte) error {
 	out, err := r.rewrite(result)
@@ -401,6 +414,9 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 		default:
 			return invalidState()
 		}
+	}
+	if err := policy.TakeOperation(ctx, q.operation(r)); err != nil {
+		return err
 	}
 	leg, release, err := q.leg(ctx, target)
 	if err != nil {

@@ -217,7 +217,7 @@ func (l *lab) serveTo(ctx context.Context, p http.ResponseWriter, method, name, 
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	admitted, err := policy.New(nil, nil).Admit(telemetry.NewContext(ctx, &telemetry.Record{}), &policy.Request{HTTP: r})
+	admitted, err := policy.New(policy.Options{}).Admit(telemetry.NewContext(ctx, &telemetry.Record{}), &policy.Request{HTTP: r})
 	if err != nil {
 		panic(err)
 	}

@@ -1,0 +1,109 @@
+package policy
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/limit"
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// A Limiter says how many requests there may be. It has either a Bucket, which all requests
+// share, or a Counter for each descriptor.
+type Limiter struct {
+	Source string // the object it comes from, Kind/namespace/name
+	Bucket *limit.Bucket
+
+	Descriptor Descriptor
+	Counter    limit.Counter
+	Most       int64 // in each window of Counter
+
+	Metrics *telemetry.Metrics
+}
+
+// stage returns what the limiter has to know.
+func (l *Limiter) stage() Stage { return l.Descriptor.Stage() }
+
+// take takes one request, or returns the fault that says that there is none left.
+func (l *Limiter) take(ctx context.Context, s *Subject) error {
+	now := time.Now()
+	if l.Bucket != nil {
+		ok, left, next := l.Bucket.Take(now)
+		if ok {
+			return nil
+		}
+		return l.exceeded(l.Bucket.Most(), left, next.Sub(now))
+	}
+	key, ok := l.Descriptor.key("", s)
+	if !ok {
+		return nil
+	}
+	t, err := l.Counter.Take(ctx, key, 1, l.Most, now)
+	if err != nil {
+		return err
+	}
+	if t.OK {
+		return nil
+	}
+	return l.exceeded(l.Most, t.Left, t.Reset.Sub(now))
+}
+
+// exceeded is the fault of a request over the limit.
+func (l *Limiter) exceeded(most, left int64, wait time.Duration) error {
+	l.Metrics.Limited(l.Source, "requests")
+	return &fault.Fault{
+		Code: fault.RateLimited, Message: "rate limit exceeded", RetryAfter: wait,
+		Header: limitHeader(most, left, wait),
+		Err:    &Denial{Source: l.Source, Reason: "rate limit exceeded"},
+	}
+}
+
+// limitHeader returns what the client of a request that is over a limit is told about it. The reset is in
+// seconds, rounded up.
+func limitHeader(most, left int64, wait time.Duration) http.Header {
+	text := func(n int64) []string { return []string{strconv.FormatInt(n, 10)} }
+	return http.Header{
+		"X-Ratelimit-Limit":     text(most),
+		"X-Ratelimit-Remaining": text(left),
+		"X-Ratelimit-Reset":     text(int64((wait + time.Second - 1) / time.Second)),
+	}
+}
+
+// takeAll takes one request of each of the policy's limits that are for the stage.
+func (p *Policy) takeAll(ctx context.Context, stage Stage, s *Subject) error {
+	for i := range p.limiters {
+		if l := &p.limiters[i]; l.stage() == stage {
+			if err := l.take(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// TakeBackend counts the request that was admitted as ctx against the limits that ask which
+// backend it goes to. It returns nil, or [fault.RateLimited].
+func TakeBackend(ctx context.Context, backend string) error {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.policy == nil || len(a.policy.limiters) == 0 {
+		return nil
+	}
+	a.destination = backend
+	if a.request.Passed {
+		return nil
+	}
+	return a.policy.takeAll(ctx, AtBackend, &Subject{Request: a.request, Backend: backend})
+}
+
+// TakeOperation counts one operation of the request that was admitted as ctx against the limits
+// that ask about operations, once it is authorized. It returns nil, or [fault.RateLimited].
+func TakeOperation(ctx context.Context, op Operation) error {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.policy == nil || len(a.policy.limiters) == 0 {
+		return nil
+	}
+	return a.policy.takeAll(ctx, AtOperation, &Subject{Request: a.request, Backend: a.destination, Operation: op})
+}
