@@ -336,7 +336,11 @@ func leanHeader(fields string) (h http.Header, host string, length int64) {
 			return nil, "", 0
 		}
 		switch name = textproto.CanonicalMIMEHeaderKey(name); name {
-		case "Transfer-Encoding", "Expect", "Upgrade", "Connection", "Trailer", "Te", "Pragma", "Http2-Settings", "Proxy-Connection", "Keep-Alive":
+		case "Connection":
+			if !strings.EqualFold(value, "keep-alive") { // which says nothing in HTTP/1.1
+				return nil, "", 0
+			}
+		case "Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Pragma", "Http2-Settings", "Proxy-Connection", "Keep-Alive":
 			return nil, "", 0
 		case "Host":
 			hosts++

@@ -155,6 +155,8 @@ func TestLeanLikeNetHTTP(t *testing.T) {
 		"no body":          post("/echo", "", ""),
 		"two":              post("/echo", "", "1") + post("/length", "", "2"),
 		"after another":    post("/echo", "", "1") + "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n" + post("/echo", "", "2"),
+		"keep-alive":       post("/echo", "Connection: Keep-Alive\r\n", "{}") + post("/echo", "", "2"),
+		"two connections":  post("/echo", "Connection: keep-alive\r\nConnection: close\r\n", "{}") + post("/echo", "", "2"),
 		"query":            post("/echo?a=b%20c", "", "{}"),
 		"large body":       post("/echo", "", strings.Repeat("x", leanBody)),
 		"larger body":      post("/echo", "", strings.Repeat("x", leanBody+1)),
