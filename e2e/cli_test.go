@@ -12,11 +12,17 @@ import (
 // own are flags that keep a gateway's own listeners out of the way of others.
 var own = []string{"--admin-addr", "off", "--metrics-addr", "off", "--ready-addr", "off"}
 
+// noProviders takes the variables that name LLM providers out of the environment.
+var noProviders = []string{
+	"OPENAI_API_KEY=", "OPENAI_BASE_URL=", "OPENAI_API_BASE=", "ANTHROPIC_API_KEY=", "ANTHROPIC_AUTH_TOKEN=", "GEMINI_API_KEY=", "GOOGLE_API_KEY=",
+	"AZURE_OPENAI_API_KEY=", "AZURE_OPENAI_ENDPOINT=", "GOOGLE_CLOUD_PROJECT=", "AWS_BEARER_TOKEN_BEDROCK=", "AWS_ACCESS_KEY_ID=",
+}
+
 // startRun starts `mcpgw run` on a free port and returns it with its MCP URL.
 func startRun(t testing.TB, args ...string) (*process, string) {
 	t.Helper()
 	args = append([]string{"run", "--port", fmt.Sprint(freePort(t))}, args...)
-	p := start(t, nil, binary, append(args, own...)...)
+	p := start(t, noProviders, binary, append(args, own...)...)
 	return p, p.waitFor(t, p.stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
 }
 
@@ -25,11 +31,13 @@ func TestRunServesTheDemo(t *testing.T) {
 	t.Parallel()
 	p, url := startRun(t)
 	banner := p.stdout.String()
+	ask := "curl " + strings.TrimSuffix(url, "/mcp") + "/v1/chat/completions -H content-type:application/json -d '{"
 	for _, want := range []string{
 		"mcpgw e2e   (no configuration given: this is the built-in demo)\n",
 		"2 targets, 7 tools\n",
 		"1 model (mock: echoes, streams, counts tokens)\n",
 		"  Try      mcpgw tools call demo_add a=1 b=2 --url " + url + "\n",
+		"  Ask      " + ask,
 		"  Add to   claude mcp add --transport http mcpgw " + url + "\n",
 	} {
 		if !strings.Contains(banner, want) {
@@ -53,7 +61,7 @@ func TestRunTwice(t *testing.T) {
 	home := t.TempDir()
 	urls := map[string]bool{}
 	for range 2 {
-		p := start(t, []string{"HOME=" + home, "TMPDIR=" + home}, binary, "run")
+		p := start(t, append([]string{"HOME=" + home, "TMPDIR=" + home}, noProviders...), binary, "run")
 		url := p.waitFor(t, p.stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
 		if urls[url] {
 			t.Errorf("both are at %s", url)

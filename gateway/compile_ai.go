@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,12 +23,17 @@ import (
 // over; one that is not served makes the Backend answer 500.
 func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination) {
 	cfg := llm.Config{Name: d.name, Strict: spec.Strict}
+	var clocks v1alpha1.AIClocks
+	if spec.Clocks != nil {
+		clocks = *spec.Clocks
+	}
+	cfg.Clocks = llm.Clocks{FirstContent: clocks.FirstContent.Value(), Idle: clocks.Idle.Value(), Total: clocks.Total.Value()}
 	if c.rt != nil {
 		cfg.Logger, cfg.Metrics = c.rt.opts.Logger, c.rt.opts.Metrics
 	}
 	served := true
 	add := func(path, name string, spec *v1alpha1.LLMProvider) *llm.Provider {
-		p := c.provider(o, path, name, spec)
+		p := c.provider(o, path, name, spec, clocks.Connect.Value())
 		served = served && p != nil
 		return p
 	}
@@ -50,13 +56,13 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination)
 }
 
 // provider compiles one provider, or reports that it is not served and returns nil.
-func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvider) *llm.Provider {
+func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvider, connect time.Duration) *llm.Provider {
 	unserved := finding{class: config.Unresolved, code: config.CodeUnserved, reason: "Pending"}
 	if len(spec.Routes) > 0 {
 		c.add(o, path+".routes", unserved, "routes is not served yet: routes to this backend answer 500")
 		return nil
 	}
-	p := &llm.Provider{Name: name}
+	p := &llm.Provider{Name: name, Models: spec.Models}
 	var auth *v1alpha1.AuthToken
 	home := "" // of the vendor's API, where each customer has one
 	switch {
@@ -89,7 +95,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		p.Credential.Header, p.Credential.Prefix = h.HeaderName, h.Prefix
 	}
 	if spec.Path != nil {
-		p.Path = spec.Path.Full
+		p.Path, p.Prefix = spec.Path.Full, spec.Path.Prefix
 	}
 	host, port := cmp.Or(home, p.Vendor.Host()), int32(443)
 	if spec.Host != "" {
@@ -99,11 +105,11 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	if port != 443 {
 		p.Host = hostPort(host, port)
 	}
-	p.RoundTripper = c.providerPool(host, port)
+	p.RoundTripper = c.providerPool(host, port, connect)
 	if tokens != nil {
 		p.RoundTripper = withTokens(p.RoundTripper, tokens, spec.AuthHeader)
 	}
-	p.Health = c.health(fmt.Sprintf("%s/%s/%d/%s:%d%s", o, name, p.Vendor, host, port, p.Path))
+	p.Health = c.health(fmt.Sprintf("%s/%s/%d/%s:%d%s%s", o, name, p.Vendor, host, port, p.Path, p.Prefix))
 	return p
 }
 
@@ -117,13 +123,17 @@ func endpointHost(endpoint string) string {
 }
 
 // providerPool returns the pool of a host, which all providers there share: by https on
-// port 443, in plain text on others.
-func (c *compiler) providerPool(host string, port int32) *upstream.Pool {
+// port 443, in plain text on others. A connect of 0 is the default.
+func (c *compiler) providerPool(host string, port int32, connect time.Duration) *upstream.Pool {
 	address := hostPort(host, port)
-	if port != 443 {
-		return c.pool("LLM/"+address, upstream.HTTP1, []string{address})
+	identity, opts := "LLM/"+address, upstream.Options{ConnectTimeout: connect}
+	if port == 443 {
+		identity, opts.TLS = "LLM/tls/"+address, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	}
-	return c.poolOf("LLM/tls/"+address, upstream.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}}, []string{address})
+	if connect > 0 {
+		identity += "/" + connect.String()
+	}
+	return c.poolOf(identity, opts, []string{address})
 }
 
 // providerCredential sets what a provider is shown; without it nothing is sent. It returns the

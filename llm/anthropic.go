@@ -3,7 +3,10 @@ package llm
 import (
 	"cmp"
 	"net/http"
+	"net/url"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/llm/anthropic"
 )
 
 // anthropicAPI is the API of Anthropic.
@@ -41,4 +44,12 @@ const anthropicVersion = "2023-06-01"
 func (anthropicAPI) headers(a *attempt, out http.Header) {
 	pass(out, a.header, "Anthropic-Beta")
 	out["Anthropic-Version"] = []string{cmp.Or(a.provider.APIVersion, a.header.Get("Anthropic-Version"), anthropicVersion)}
+}
+
+func (anthropicAPI) catalogue(_ *Provider, page string) (target string, l lister) {
+	target = "/v1/models?limit=1000"
+	if page != "" {
+		target += "&after_id=" + url.QueryEscape(page)
+	}
+	return target, anthropic.Models{}
 }

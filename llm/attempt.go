@@ -106,7 +106,7 @@ func (a *attempt) patch() ([]byte, error) {
 		patches, dropped = v.patches(a, a.body)
 	}
 	elsewhere := slices.ContainsFunc(patches, func(p dialect.Patch) bool { return p.Name == "model" })
-	if a.named != a.model && a.speaks != generate && a.speaks != countContents && !elsewhere {
+	if a.named != a.asked && a.speaks != generate && a.speaks != countContents && !elsewhere {
 		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
 	}
 	if a.speaks == chat && a.stream {
@@ -171,14 +171,9 @@ func (a *attempt) send(body []byte) (*failure, error) {
 
 // request returns the request to the provider.
 func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, error) {
-	p := a.provider
-	target := a.vendor.target(p, a.speaks, a.named, a.stream)
-	if p.Path != "" {
-		target = p.Path
-	}
-	u, err := url.Parse("http://" + p.Host + target)
-	if err != nil {
-		return nil, fault.Wrap(fault.Misconfigured, err, "the configuration of this provider is invalid")
+	target := a.vendor.target(a.provider, a.speaks, a.named, a.stream)
+	if a.provider.Path != "" {
+		target = a.provider.Path
 	}
 	h := http.Header{
 		"Content-Type": {"application/json"},
@@ -197,6 +192,23 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 		}
 	}
 	a.vendor.headers(a, h)
+	r, err := a.outgoing(ctx, http.MethodPost, target, h)
+	if err != nil {
+		return nil, err
+	}
+	r.ContentLength = int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody()
+	return r, nil
+}
+
+// outgoing returns a request to the provider with its credential and no body.
+func (a *attempt) outgoing(ctx context.Context, method, target string, h http.Header) (*http.Request, error) {
+	p := a.provider
+	u, err := url.Parse("http://" + p.Host + p.prefixed(target))
+	if err != nil {
+		return nil, fault.Wrap(fault.Misconfigured, err, "the configuration of this provider is invalid")
+	}
 	token := p.Credential.Token.Reveal()
 	if p.Credential.Passthrough {
 		if token = clientToken(a.header); token == "" {
@@ -213,12 +225,16 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 	if token != "" { // else the RoundTripper has one
 		h[header] = []string{prefix + token}
 	}
-	r := (&http.Request{
-		Method: http.MethodPost, URL: u, Host: p.Host, Header: h, ContentLength: int64(len(body)),
-		Body:    io.NopCloser(bytes.NewReader(body)),
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
-	}).WithContext(ctx)
-	return r, nil
+	return (&http.Request{Method: method, URL: u, Host: p.Host, Header: h}).WithContext(ctx), nil
+}
+
+// prefixed returns a target of the vendor's API as the provider has it.
+func (p *Provider) prefixed(target string) string {
+	if p.Prefix == "" {
+		return target
+	}
+	_, rest, _ := strings.Cut(target[1:], "/")
+	return strings.TrimSuffix(p.Prefix, "/") + "/" + rest
 }
 
 // pass copies headers of the client.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/gemini"
+	"github.com/mcpgw/mcpgw/llm/openai"
 )
 
 // geminiAPI is the Gemini API of Google, with an API key.
@@ -67,4 +69,29 @@ func (geminiAPI) headers(a *attempt, out http.Header) { pass(out, a.header, "X-G
 // platformError: its chat completions answer errors as Google does.
 func (geminiAPI) platformError(f form, status int, _ http.Header, body []byte) *dialect.Error {
 	return googleError(f, status, body)
+}
+
+// catalogue: where it is asked by chat completions it has a list of that dialect.
+func (geminiAPI) catalogue(p *Provider, page string) (target string, l lister) {
+	target = "/" + cmp.Or(p.APIVersion, "v1beta")
+	if p.Compat {
+		return target + "/openai/models", compatModels{}
+	}
+	target += "/models?pageSize=1000"
+	if page != "" {
+		target += "&pageToken=" + url.QueryEscape(page)
+	}
+	return target, gemini.Models{}
+}
+
+// compatModels is the list that Google has for clients of OpenAI.
+type compatModels struct{ openai.Models }
+
+// DecodeModels takes off what the names begin with.
+func (m compatModels) DecodeModels(body []byte) (models []dialect.Model, next string, err error) {
+	models, next, err = m.Models.DecodeModels(body)
+	for i := range models {
+		models[i].ID = strings.TrimPrefix(models[i].ID, "models/")
+	}
+	return models, next, err
 }

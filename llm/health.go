@@ -25,6 +25,8 @@ type Health struct {
 	out    int       // times it was left out since it last answered
 	until  time.Time // it is left out
 	probed time.Time // since then one request finds out whether it is back
+
+	catalogue catalogue
 }
 
 // probeTime is how long a request that finds out may take before another may, too.

@@ -18,7 +18,6 @@ package llm
 import (
 	"cmp"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -92,10 +91,14 @@ type Provider struct {
 	RoundTripper http.RoundTripper
 	// Host is what the provider's requests say in Host.
 	Host string
-	// Path replaces the path of the vendor's API.
-	Path string
+	// Path replaces the path of the vendor's API, or Prefix what all of its paths begin
+	// with.
+	Path, Prefix string
 	// Model replaces the model that the client asks for.
-	Model      string
+	Model string
+	// Models are the models that it is asked for: names, or patterns in which * is any
+	// text. None: those that no other provider lists.
+	Models     []string
 	APIVersion string // see the field of that name
 	// Compat asks Google by the chat completions that it has, too.
 	Compat bool
@@ -125,7 +128,8 @@ func (p *Provider) label() string { return cmp.Or(p.Name, p.Vendor.String()) }
 // A Backend answers requests to language models. It is safe for concurrent use and keeps
 // nothing between requests but what is in the [Health] of its providers.
 type Backend struct {
-	cfg Config
+	cfg    Config
+	routed bool // a provider lists models
 }
 
 // New returns a backend for cfg.
@@ -134,59 +138,9 @@ func New(cfg Config) *Backend {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Backend{cfg: cfg}
-}
-
-// next returns the provider to ask next: of the first group that has one which was not
-// asked yet and is not out, the less busy of two random ones. When all are out the one
-// that has been out for longest in the first group is asked, if nobody was yet. It
-// returns nil when there is nobody left.
-func (b *Backend) next(tried []*Provider) *Provider {
-	now := time.Now()
-	for _, group := range b.cfg.Groups {
-		from := make([]*Provider, 0, len(group))
-		for _, p := range group {
-			if !contains(tried, p) && p.Health.available(now) {
-				from = append(from, p)
-			}
-		}
-		for len(from) > 0 {
-			i := leastOfTwo(from)
-			if from[i].Health.claim(now) {
-				return from[i]
-			}
-			from = append(from[:i], from[i+1:]...)
-		}
+	b := &Backend{cfg: cfg}
+	for p := range b.providers() {
+		b.routed = b.routed || len(p.Models) > 0
 	}
-	if len(tried) > 0 {
-		return nil
-	}
-	var first *Provider
-	for _, p := range b.cfg.Groups[0] {
-		if first == nil || p.Health.returns().Before(first.Health.returns()) {
-			first = p
-		}
-	}
-	return first
-}
-
-func leastOfTwo(from []*Provider) int {
-	if len(from) == 1 {
-		return 0
-	}
-	i := rand.IntN(len(from))
-	j := (i + 1 + rand.IntN(len(from)-1)) % len(from)
-	if from[j].Health.active.Load() < from[i].Health.active.Load() {
-		return j
-	}
-	return i
-}
-
-func contains(list []*Provider, p *Provider) bool {
-	for _, q := range list {
-		if q == p {
-			return true
-		}
-	}
-	return false
+	return b
 }

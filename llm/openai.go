@@ -3,6 +3,8 @@ package llm
 import (
 	"net/http"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/llm/openai"
 )
 
 // openAI is OpenAI, and what is like it: vLLM, Ollama and many more.
@@ -46,4 +48,9 @@ func (openAI) headers(a *attempt, out http.Header) {
 	if a.provider.Credential.Passthrough {
 		pass(out, a.header, "Openai-Organization", "Openai-Project")
 	}
+}
+
+// catalogue is one page.
+func (openAI) catalogue(*Provider, string) (target string, l lister) {
+	return "/v1/models", openai.Models{}
 }

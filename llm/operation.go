@@ -11,7 +11,8 @@ import (
 // An operation is what a request asks for, as its path tells.
 type operation struct {
 	form   form
-	models bool   // the list of models
+	models bool   // the list of models, or the model that the path names
+	list   lister // in whose form
 	model  string // that the path names
 	stream bool   // that the path asks for
 	array  bool   // the stream is to be a JSON array
@@ -33,8 +34,8 @@ func operationOf(r *http.Request) operation {
 	op := operation{form: chat}
 	method := http.MethodPost
 	switch {
-	case strings.HasSuffix(path, "/v1/models"):
-		op.models, method = true, http.MethodGet
+	case op.isModels(r, path):
+		method = http.MethodGet
 	case strings.HasSuffix(path, "/v1/messages"):
 		op.form = messages
 	case strings.HasSuffix(path, "/v1/messages/count_tokens"):
@@ -70,6 +71,9 @@ func pathModel(path string) string {
 	path = path[:strings.LastIndexByte(path, ':')]
 	if i := strings.LastIndex(path, "/tunedModels/"); i >= 0 {
 		return path[i+1:]
+	}
+	if i := strings.LastIndex(path, "/models/"); i >= 0 {
+		return path[i+len("/models/"):] // it may be PROVIDER/MODEL
 	}
 	return path[strings.LastIndexByte(path, '/')+1:]
 }

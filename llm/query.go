@@ -24,7 +24,9 @@ type query struct {
 	codec  codec
 
 	body   *dialect.Body
-	model  string // that the client asks for
+	asked  string        // the model, as the client wrote it
+	model  string        // the same, as the providers know it
+	groups [][]*Provider // that may be asked for it
 	stream bool
 	usage  bool             // the client of a stream asked for the usage
 	read   *dialect.Request // the body in canonical form, once it was needed
@@ -41,7 +43,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 		return op.fault
 	}
 	if op.models {
-		return b.serveModels(w)
+		return b.serveModels(w, r, &op)
 	}
 	rec := telemetry.FromContext(r.Context())
 	rec.LLM.Operation = op.form.operation()
@@ -49,7 +51,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := q.readBody(w, r, op); err != nil {
 		return err
 	}
-	rec.LLM.RequestModel, rec.LLM.Stream = q.model, q.stream
+	rec.LLM.RequestModel, rec.LLM.Stream = q.asked, q.stream
 	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks, array: op.array}
 	if q.stream {
 		q.out.watch()
@@ -88,14 +90,16 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) e
 	if op.form == generate || op.form == countContents {
 		q.model, q.stream = op.model, op.stream
 	}
-	return nil
+	q.asked = q.model
+	q.groups, q.model, err = q.choose(q.asked)
+	return err
 }
 
 // answer asks one provider after the other until one answers.
 func (q *query) answer() error {
 	var tried []*Provider
 	var last *failure
-	for p := q.next(nil); p != nil; p = q.next(tried) {
+	for p := next(q.groups, nil); p != nil; p = next(q.groups, tried) {
 		tried = append(tried, p)
 		f, err := q.ask(p)
 		if f == nil {

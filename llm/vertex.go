@@ -57,8 +57,8 @@ func (vertexAI) publisher(p *Provider, model string) (publisher, name string) {
 	return publisher, model
 }
 
-func (v vertexAI) speaks(p *Provider, client form, _ string) (form, bool) {
-	publisher, _ := v.publisher(p, p.Model)
+func (v vertexAI) speaks(p *Provider, client form, model string) (form, bool) {
+	publisher, _ := v.publisher(p, model)
 	switch {
 	case p.Compat || publisher != "google" && publisher != "anthropic":
 		return chat, !client.counts()

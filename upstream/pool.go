@@ -58,7 +58,8 @@ type Options struct {
 	TLS *tls.Config
 	// Picker chooses among the endpoints; default [LeastOfTwo].
 	Picker Picker
-	// ConnectTimeout bounds the time to a TCP connection; default 5s.
+	// ConnectTimeout bounds the time to a TCP connection, default 5s, and that of the TLS
+	// handshake on it.
 	ConnectTimeout time.Duration
 	// Dial makes connections; default is a net.Dialer, which resolves names.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -80,12 +81,11 @@ type Pool struct {
 
 // NewPool returns a pool of the addresses, each host:port.
 func NewPool(opts Options, addresses ...string) *Pool {
-	dial := opts.Dial
+	dial, timeout, handshake := opts.Dial, opts.ConnectTimeout, opts.ConnectTimeout
+	if timeout <= 0 {
+		timeout, handshake = defaultConnectTimeout, tlsHandshakeTimeout
+	}
 	if dial == nil {
-		timeout := opts.ConnectTimeout
-		if timeout <= 0 {
-			timeout = defaultConnectTimeout
-		}
 		dial = (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext
 	}
 	p := &Pool{
@@ -116,7 +116,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 	p.transport = &http.Transport{
 		DialContext:            countWrites(dial),
 		TLSClientConfig:        tlsConfig,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
+		TLSHandshakeTimeout:    handshake,
 		DisableCompression:     true,
 		MaxIdleConns:           maxIdle,
 		MaxIdleConnsPerHost:    maxIdlePerHost,

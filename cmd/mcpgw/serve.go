@@ -23,7 +23,7 @@ at once, and one with a mistake changes nothing.`,
 }
 
 func newRun(g *globals) *cobra.Command {
-	opts := app.ServeOptions{Version: version, Demo: true, Loopback: true}
+	opts := app.ServeOptions{Version: version, Demo: true, LookupEnv: os.LookupEnv, Loopback: true}
 	cmd := &cobra.Command{
 		Use:   "run [-f PATH... | --mcp-config FILE]",
 		Short: "Serve on loopback: the built-in demo, files, or the servers of an MCP client",
@@ -31,10 +31,18 @@ func newRun(g *globals) *cobra.Command {
 built-in demo: two MCP servers and a mock LLM that this binary carries. Nothing is
 written to disk.
 
+In place of the mock LLM it serves, at /v1 and /v1beta, the providers that variables
+name: OPENAI_API_KEY, ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, GEMINI_API_KEY or
+GOOGLE_API_KEY, AZURE_OPENAI_ENDPOINT with AZURE_OPENAI_API_KEY or Entra ID's, and
+GOOGLE_CLOUD_PROJECT with GOOGLE_APPLICATION_CREDENTIALS. OPENAI_BASE_URL,
+ANTHROPIC_BASE_URL and GOOGLE_GEMINI_BASE_URL place them elsewhere; OPENAI_BASE_URL alone
+is a server that wants no key. The model says who is asked: gpt-*, o*, claude-*,
+gemini-*, or PROVIDER/MODEL.
+
 --mcp-config takes the file of an MCP client (mcpServers of Claude and Cursor, servers
 and inputs of VS Code). Variables come from the environment, inputs from
 MCPGW_INPUT_<ID>.`,
-		Example: "  mcpgw run\n  mcpgw run --mcp-config ~/.claude.json",
+		Example: "  mcpgw run\n  OPENAI_API_KEY=sk-... mcpgw run\n  mcpgw run --mcp-config ~/.claude.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("log-level") {
 				g.logLevel = "warn" // the banner says the rest

@@ -22,6 +22,18 @@ type AIBackend struct {
 	// header x-mcpgw-dropped names it.
 	// +optional
 	Strict bool `json:"strict,omitempty"`
+
+	// How long providers may take. Absent: the defaults of each.
+	// +optional
+	Clocks *AIClocks `json:"clocks,omitempty"`
+
+	// Browser origins, such as https://app.example.com, that may open realtime
+	// WebSockets; others are answered 403. Requests without an Origin header
+	// are not concerned, nor providers with kind Passthrough. Default: the
+	// endpoint's own origin.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 }
 
 // A PriorityGroup is a set of providers among which requests are balanced.
@@ -98,6 +110,17 @@ type LLMProvider struct {
 	// +optional
 	AuthHeader *LLMAuthHeader `json:"authHeader,omitempty"`
 
+	// The models that this provider is asked for, up to 256: names, or patterns
+	// in which * is any text, such as gpt-*. A request goes to the providers
+	// that list its model; where none does, to those that list none. Where a
+	// provider of the Backend has models, a client may also write NAME/MODEL
+	// for the MODEL of the provider of that name. Default: any model.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	Models []string `json:"models,omitempty"`
+
 	// What a request is, by the end of its path: /v1/messages: Messages. The
 	// longest that fits wins, and * fits all. Default: the well-known paths of
 	// each API, else Completions.
@@ -107,12 +130,24 @@ type LLMProvider struct {
 }
 
 // An LLMPath replaces the path of a provider's API.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.full) != has(self.prefix)",message="set exactly one of full and prefix"
 type LLMPath struct {
-	// The whole path, beginning with /. Required.
+	// The whole path, beginning with /, for whatever is asked. Exactly one of
+	// full and prefix is set.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:Pattern=`^/`
-	Full string `json:"full"`
+	Full string `json:"full,omitempty"`
+
+	// What all paths of the API begin with, in place of the vendor's /v1 or
+	// /v1beta: /openai/v1 for a server that has /openai/v1/chat/completions.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:Pattern=`^/`
+	Prefix string `json:"prefix,omitempty"`
 }
 
 // An LLMAuthHeader says in which header a credential is sent.
@@ -212,12 +247,13 @@ type VertexAIProvider struct {
 	// +optional
 	AuthToken *AuthToken `json:"authToken,omitempty"`
 
-	// The model: gemini-2.5-pro, claude-sonnet-4-5, or publisher/model.
-	// Claude is asked by Anthropic's API, models of other publishers than
-	// Google by chat completions. Required.
-	// +kubebuilder:validation:MinLength=1
+	// The model to use whatever the request asks for: gemini-2.5-pro,
+	// claude-sonnet-4-5, or publisher/model. Claude is asked by Anthropic's API,
+	// models of other publishers than Google by chat completions. Default: the
+	// request's.
+	// +optional
 	// +kubebuilder:validation:MaxLength=512
-	Model string `json:"model"`
+	Model string `json:"model,omitempty"`
 
 	// The id of the Google Cloud project. Required.
 	// +kubebuilder:validation:MinLength=1
@@ -272,10 +308,11 @@ type AzureOpenAIProvider struct {
 	// +kubebuilder:validation:MaxLength=512
 	Endpoint string `json:"endpoint"`
 
-	// The name of the deployment. Required.
-	// +kubebuilder:validation:MinLength=1
+	// The name of the deployment to use whatever the request asks for. Default:
+	// the request's model.
+	// +optional
 	// +kubebuilder:validation:MaxLength=256
-	DeploymentName string `json:"deploymentName"`
+	DeploymentName string `json:"deploymentName,omitempty"`
 
 	// The API version: a date such as 2024-10-21, v1 or preview. Required.
 	// +kubebuilder:validation:MinLength=1

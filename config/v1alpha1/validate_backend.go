@@ -136,6 +136,12 @@ func (l *LLMProvider) vendors() []choice {
 
 func (a *AIBackend) rules(p *field.Path) field.ErrorList {
 	errs := exactlyOne(p, choice{"llm", a.LLM != nil}, choice{"priorityGroups", len(a.PriorityGroups) > 0})
+	if a.Clocks != nil {
+		errs = append(errs, a.Clocks.rules(p.Child("clocks"))...)
+	}
+	for i, o := range a.AllowedOrigins {
+		errs = append(errs, origin(p.Child("allowedOrigins").Index(i), o)...)
+	}
 	if a.LLM != nil {
 		errs = append(errs, a.LLM.rules(p.Child("llm"))...)
 	}
@@ -168,6 +174,9 @@ func (l *LLMProvider) rules(p *field.Path) field.ErrorList {
 	errs = append(errs, host(p.Child("host"), l.Host)...)
 	if h := l.AuthHeader; h != nil && h.HeaderName == "" && h.Prefix == nil {
 		errs = append(errs, field.Required(p.Child("authHeader"), "set headerName or prefix, or both"))
+	}
+	if l.Path != nil {
+		errs = append(errs, exactlyOne(p.Child("path"), choice{"full", l.Path.Full != ""}, choice{"prefix", l.Path.Prefix != ""})...)
 	}
 	for suffix := range l.Routes {
 		if suffix != "*" && !strings.HasPrefix(suffix, "/") {

@@ -1,12 +1,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,8 +24,11 @@ type ServeOptions struct {
 	// MCPConfig is the file of an MCP client whose servers are served in place of
 	// Paths.
 	MCPConfig string
-	// Demo serves the built-in demo where there is neither.
+	// Demo serves the built-in demo where there is neither: MCP servers, and the LLM
+	// providers that variables name, or a mock LLM where none does.
 	Demo bool
+	// LookupEnv reads those variables, as [os.LookupEnv] does; nil: there are none.
+	LookupEnv func(string) (string, bool)
 	// Loopback binds loopback addresses only, and takes a free port when the
 	// assumed one is busy.
 	Loopback bool
@@ -181,18 +186,22 @@ func sourceOf(opts ServeOptions, in *instance) (source config.Source, note strin
 	case opts.MCPConfig != "":
 		return &importSource{path: opts.MCPConfig, logger: opts.Logger, tell: in.tell}, "servers of " + opts.MCPConfig, stop, nil
 	default:
-		source, stop, err = demoSource(opts, in)
-		return source, "no configuration given: this is the built-in demo", stop, err
+		return demoSource(opts, in)
 	}
 }
 
 // demoSource starts the demo's servers and returns the resources that refer to
-// them.
-func demoSource(opts ServeOptions, in *instance) (source config.Source, stop func(), err error) {
+// them, and those for the providers that the environment names.
+func demoSource(opts ServeOptions, in *instance) (source config.Source, note string, stop func(), err error) {
+	stop = func() {}
+	providers, variables, err := environmentFile(opts.LookupEnv, cmp.Or(opts.Port, assumedPort))
+	if err != nil {
+		return nil, "", stop, err
+	}
 	// The demo's own chatter is of no use to anyone.
 	servers, err := demo.Listen(slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, func() {}, err
+		return nil, "", stop, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -206,7 +215,13 @@ func demoSource(opts ServeOptions, in *instance) (source config.Source, stop fun
 		cancel()
 		<-ended
 	}
-	return &memorySource{file: config.File{Name: "demo.yaml", Text: servers.YAML()}, tell: in.tell}, stop, nil
+	files := []config.File{{Name: "demo.yaml", Text: servers.YAML(providers == nil)}}
+	note = "no configuration given: this is the built-in demo"
+	if providers != nil {
+		files = append(files, config.File{Name: "environment.yaml", Text: providers})
+		note = "no configuration given: the demo's MCP servers, and LLM providers of " + strings.Join(variables, ", ")
+	}
+	return &memorySource{files: files, tell: in.tell}, note, stop, nil
 }
 
 // announce says what is served where: in the log, and on the banner.
@@ -229,16 +244,18 @@ type endpoint struct {
 	path    string
 	backend string // namespace/name
 	mcp     bool
+	llm     bool
 	targets int // entries of an MCP Backend
 }
 
 // endpoints returns what is served at a path of its own, MCP first.
 func (in *instance) endpoints() []endpoint {
-	targets := map[string]int{}
+	targets, llms := map[string]int{}, map[string]bool{}
 	for _, b := range in.served.Load().Backends {
 		if b.Spec.MCP != nil {
 			targets[b.Namespace+"/"+b.Name] = len(b.Spec.MCP.Targets)
 		}
+		llms[b.Namespace+"/"+b.Name] = b.Spec.AI != nil
 	}
 	var endpoints []endpoint
 	for _, e := range in.server.Snapshot().Endpoints() {
@@ -250,7 +267,7 @@ func (in *instance) endpoints() []endpoint {
 			host = fmt.Sprintf("%s:%d", e.Host, e.Port)
 		}
 		endpoints = append(endpoints, endpoint{
-			url: scheme + "://" + host + e.Path, path: e.Path, backend: e.Backend, mcp: e.MCP, targets: targets[e.Backend],
+			url: scheme + "://" + host + e.Path, path: e.Path, backend: e.Backend, mcp: e.MCP, llm: llms[e.Backend], targets: targets[e.Backend],
 		})
 	}
 	return endpoints

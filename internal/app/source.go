@@ -33,13 +33,13 @@ func deliver(res *config.Resources, report *config.Report, apply func(*config.Re
 
 // A memorySource delivers resources that never change.
 type memorySource struct {
-	file config.File
-	tell reporter
+	files []config.File
+	tell  reporter
 }
 
 // Run implements [config.Source].
 func (s *memorySource) Run(ctx context.Context, apply func(*config.Resources) *config.Report) error {
-	res, report := config.LoadFiles([]config.File{s.file})
+	res, report := config.LoadFiles(s.files)
 	deliver(res, report, apply, s.tell)
 	<-ctx.Done()
 	return nil

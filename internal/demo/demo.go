@@ -74,14 +74,19 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // YAML returns the resources that put a gateway in front of the demo. They have no
-// Gateway, so the one that is assumed for files serves them: port 8080 of loopback.
-func (s *Server) YAML() []byte {
+// Gateway, so the one that is assumed for files serves them: port 8080 of loopback. Without
+// llm the mock LLM is left out.
+func (s *Server) YAML(llm bool) []byte {
 	port := s.Addr().Port
-	return fmt.Appendf(nil, manifest, port, port, port)
+	out := fmt.Appendf(nil, mcpManifest, port, port)
+	if llm {
+		out = fmt.Appendf(out, llmManifest, port)
+	}
+	return out
 }
 
-// manifest has three holes, all for the demo's port.
-const manifest = `# The built-in demo: two MCP servers as one catalogue, and a mock LLM.
+// mcpManifest has two holes, both for the demo's port.
+const mcpManifest = `# The built-in demo: two MCP servers as one catalogue.
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: Backend
 metadata: {name: demo}
@@ -93,7 +98,11 @@ spec:
       static: {host: 127.0.0.1, port: %d, path: /demo/mcp}
     - name: notes
       static: {host: 127.0.0.1, port: %d, path: /notes/mcp}
----
+`
+
+// llmManifest has one hole, for the demo's port.
+const llmManifest = `---
+# A mock LLM.
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: Backend
 metadata: {name: mock-llm}
@@ -113,15 +122,11 @@ stringData: {Authorization: none}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {name: demo}
+metadata: {name: mock-llm}
 spec:
   parentRefs:
   - {name: default}
   rules:
-  - matches:
-    - path: {type: PathPrefix, value: /mcp}
-    backendRefs:
-    - {group: gateway.kgateway.dev, kind: Backend, name: demo}
   - matches:
     - path: {type: PathPrefix, value: /v1}
     backendRefs:

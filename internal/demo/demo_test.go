@@ -213,7 +213,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 	port := fmt.Sprintf("port: %d", server.Addr().Port)
-	if yaml := string(server.YAML()); strings.Contains(yaml, "%!") || strings.Count(yaml, port) != 3 {
+	if yaml := string(server.YAML(true)); strings.Contains(yaml, "%!") || strings.Count(yaml, port) != 3 {
 		t.Errorf("the manifest is badly filled in:\n%s", yaml)
 	}
 }

@@ -1,0 +1,262 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+)
+
+// envBackend is the Backend of the providers that the environment names.
+const envBackend = "llm"
+
+// An envProvider is a provider that variables of the environment name.
+type envProvider struct {
+	name     string // of the provider, which clients may put before a model
+	variable string // that names it, for people
+	vendor   string // the vendor's block
+	block    object
+	more     object   // beside the block
+	key      string   // "" when the block needs none
+	models   []string // that it is asked for; none: what no other one lists
+}
+
+type object = map[string]any
+
+// An environment reads variables, as os.LookupEnv does.
+type environment struct {
+	lookup func(string) (string, bool)
+	port   int // that the gateway itself has
+}
+
+// get returns the first of the variables that is not empty, and its name.
+func (e *environment) get(names ...string) (name, value string) {
+	for _, n := range names {
+		if v, _ := e.lookup(n); strings.TrimSpace(v) != "" {
+			return n, strings.TrimSpace(v)
+		}
+	}
+	return "", ""
+}
+
+// environmentFile returns the resources for the providers that the environment names, and the
+// variables that name them; no file when there are none. A request is for the provider that
+// its model belongs to. Where several have a model they are asked in this order.
+func environmentFile(lookup func(string) (string, bool), port int) (file []byte, variables []string, err error) {
+	if lookup == nil {
+		return nil, nil, nil
+	}
+	e := &environment{lookup, port}
+	var providers []envProvider
+	for _, of := range []func() (*envProvider, error){e.openAI, e.azure, e.anthropic, e.gemini, e.vertex} {
+		p, err := of()
+		if err != nil {
+			return nil, nil, err
+		}
+		if p != nil {
+			providers = append(providers, *p)
+			variables = append(variables, p.variable)
+		}
+	}
+	if len(providers) == 0 {
+		return nil, nil, nil
+	}
+	file, err = resourcesOf(providers)
+	return file, variables, err
+}
+
+// openAIModels are OpenAI's, as far as their names tell.
+var openAIModels = []string{
+	"gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "ft:*", "codex-*", "computer-use-*", "text-embedding-3-*", "text-embedding-ada-*",
+	"omni-moderation-*", "text-moderation-*", "whisper-*", "tts-*", "dall-e-*", "sora-*", "davinci-*", "babbage-*",
+}
+
+// openAI: a server at another place than OpenAI's has any models, and may want no key.
+func (e *environment) openAI() (*envProvider, error) {
+	variable, key := e.get("OPENAI_API_KEY")
+	base, at := e.get("OPENAI_BASE_URL", "OPENAI_API_BASE")
+	if key == "" && at == "" {
+		return nil, nil
+	}
+	p := &envProvider{name: "openai", variable: variable, vendor: "openai", block: object{}, key: key, models: openAIModels}
+	if at == "" {
+		return p, nil
+	}
+	p.models = nil
+	if key == "" {
+		p.variable, p.key = base, "none"
+	}
+	return p, e.at(p, base, at, "")
+}
+
+func (e *environment) anthropic() (*envProvider, error) {
+	variable, key := e.get("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+	if key == "" {
+		return nil, nil
+	}
+	p := &envProvider{name: "anthropic", variable: variable, vendor: "anthropic", block: object{}, key: key, models: []string{"claude-*"}, more: object{}}
+	if variable == "ANTHROPIC_AUTH_TOKEN" {
+		p.more["authHeader"] = object{"headerName": "Authorization", "prefix": "Bearer "}
+	}
+	if base, at := e.get("ANTHROPIC_BASE_URL"); at != "" {
+		return p, e.at(p, base, at, "/v1")
+	}
+	return p, nil
+}
+
+// googleModels are Google's.
+var googleModels = []string{"gemini-*", "gemma-*", "text-embedding-00*", "embedding-00*", "learnlm-*", "imagen-*", "veo-*", "tunedModels/*"}
+
+func (e *environment) gemini() (*envProvider, error) {
+	variable, key := e.get("GEMINI_API_KEY", "GOOGLE_API_KEY")
+	if key == "" {
+		return nil, nil
+	}
+	p := &envProvider{name: "gemini", variable: variable, vendor: "gemini", block: object{}, key: key, models: googleModels}
+	if base, at := e.get("GOOGLE_GEMINI_BASE_URL", "GEMINI_BASE_URL"); at != "" {
+		return p, e.at(p, base, at, "/v1beta")
+	}
+	return p, nil
+}
+
+// azure: what a client asks for is the name of a deployment, unless one is named.
+func (e *environment) azure() (*envProvider, error) {
+	base, at := e.get("AZURE_OPENAI_ENDPOINT")
+	if at == "" {
+		if variable, key := e.get("AZURE_OPENAI_API_KEY"); key != "" {
+			return nil, exit(ExitUsage, fmt.Errorf("%s is set, and AZURE_OPENAI_ENDPOINT is not: set it to https://NAME.openai.azure.com", variable))
+		}
+		return nil, nil
+	}
+	_, key := e.get("AZURE_OPENAI_API_KEY")
+	_, version := e.get("AZURE_OPENAI_API_VERSION", "OPENAI_API_VERSION")
+	if version == "" {
+		version = "v1"
+	}
+	p := &envProvider{name: "azure", variable: base, vendor: "azureOpenAI", block: object{"endpoint": at, "apiVersion": version}, key: key, models: openAIModels}
+	if _, name := e.get("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME"); name != "" {
+		p.block["deploymentName"], p.models = name, []string{name}
+	}
+	u, err := e.url(base, at)
+	if err != nil {
+		return nil, err
+	}
+	p.block["endpoint"] = u.Hostname()
+	if u.Scheme == "http" {
+		return p, e.at(p, base, u.Scheme+"://"+u.Host, "/openai")
+	}
+	return p, nil
+}
+
+// vertex is Vertex AI where the application default credentials are.
+func (e *environment) vertex() (*envProvider, error) {
+	variable, project := e.get("GOOGLE_CLOUD_PROJECT")
+	_, file := e.get("GOOGLE_APPLICATION_CREDENTIALS")
+	_, wanted := e.get("GOOGLE_GENAI_USE_VERTEXAI")
+	if yes, _ := strconv.ParseBool(wanted); project == "" || file == "" && !yes {
+		return nil, nil
+	}
+	_, location := e.get("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION")
+	if location == "" {
+		location = "global"
+	}
+	return &envProvider{
+		name: "vertex", variable: variable, vendor: "vertexAI", block: object{"project": project, "location": location}, models: googleModels,
+	}, nil
+}
+
+// at places a provider at a URL, to whose path the version of its API is added.
+func (e *environment) at(p *envProvider, variable, at, version string) error {
+	u, err := e.url(variable, at)
+	if err != nil {
+		return err
+	}
+	if p.more == nil {
+		p.more = object{}
+	}
+	port := 80
+	if u.Scheme == "https" {
+		port = 443
+	}
+	if u.Port() != "" {
+		port, _ = strconv.Atoi(u.Port())
+	}
+	if (u.Scheme == "https") != (port == 443) {
+		return exit(ExitUsage, fmt.Errorf("%s: https is served on port 443 only, and http on any other", variable))
+	}
+	p.more["host"], p.more["port"] = u.Hostname(), port
+	if prefix := strings.TrimSuffix(u.Path, "/") + version; prefix != "" {
+		p.more["path"] = object{"prefix": prefix}
+	}
+	return nil
+}
+
+// url returns the URL in a variable. One that leads back here would lead requests in a circle.
+func (e *environment) url(variable, at string) (*url.URL, error) {
+	u, err := url.Parse(at)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, exit(ExitUsage, fmt.Errorf("%s is not an http or https URL without user, query and fragment", variable))
+	}
+	ip := net.ParseIP(u.Hostname())
+	if u.Port() == strconv.Itoa(e.port) && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()) {
+		return nil, exit(ExitUsage, fmt.Errorf("%s leads to this gateway itself: unset it here, it is for the clients", variable))
+	}
+	return u, nil
+}
+
+// resourcesOf returns a Backend of the providers, each a group of its own, their Secrets, and
+// the HTTPRoute to it.
+func resourcesOf(providers []envProvider) ([]byte, error) {
+	var out bytes.Buffer
+	out.WriteString("# The providers that the environment names.\n")
+	write := func(apiVersion, kind, name string, rest object) error {
+		rest["apiVersion"], rest["kind"], rest["metadata"] = apiVersion, kind, object{"name": name}
+		text, err := json.MarshalIndent(rest, "", "  ") // which is YAML, too
+		out.WriteString("---\n")
+		out.Write(text)
+		out.WriteByte('\n')
+		return err
+	}
+	var groups []any
+	for i := range providers {
+		p := &providers[i]
+		if strings.IndexFunc(p.key, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+			return nil, exit(ExitUsage, fmt.Errorf("%s holds spaces, line ends or other characters that no key has", p.variable))
+		}
+		if p.key != "" {
+			p.block["authToken"] = object{"secretRef": object{"name": p.name}}
+			if err := write("v1", "Secret", p.name, object{"stringData": object{"Authorization": p.key}}); err != nil {
+				return nil, err
+			}
+		}
+		provider := object{"name": p.name, p.vendor: p.block}
+		if len(p.models) > 0 {
+			provider["models"] = p.models
+		}
+		for k, v := range p.more {
+			provider[k] = v
+		}
+		groups = append(groups, object{"providers": []any{provider}})
+	}
+	err := write(v1alpha1.GroupName+"/v1alpha1", v1alpha1.KindBackend, envBackend, object{"spec": object{"type": "AI", "ai": object{"priorityGroups": groups}}})
+	if err != nil {
+		return nil, err
+	}
+	var matches []any
+	for _, prefix := range []string{"/v1", "/v1beta", "/v1alpha"} {
+		matches = append(matches, object{"path": object{"type": "PathPrefix", "value": prefix}})
+	}
+	err = write("gateway.networking.k8s.io/v1", "HTTPRoute", envBackend, object{"spec": object{
+		"parentRefs": []any{object{"name": "default"}},
+		"rules": []any{object{
+			"matches":     matches,
+			"backendRefs": []any{object{"group": v1alpha1.GroupName, "kind": v1alpha1.KindBackend, "name": envBackend}},
+		}},
+	}})
+	return out.Bytes(), err
+}
