@@ -127,6 +127,12 @@ func (c *cell) provider(reply io.Reader) *standIn {
 	return s
 }
 
+// streams reports whether the provider replies with events.
+func (c *cell) streams() bool {
+	raw := c.section("reply")
+	return bytes.HasPrefix(raw, []byte("data:")) || bytes.HasPrefix(raw, []byte("event:"))
+}
+
 // paths are where the clients of the dialects send their requests.
 var paths = map[string]string{
 	"chat":      "/llm/v1/chat/completions",

@@ -217,9 +217,7 @@ func (Messages) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]
 			for i := range p.Citations {
 				b.Citations = dialect.Concat(b.Citations, dialect.Array(encodeCitation(&p.Citations[i], &o)))
 			}
-			if p.LogProbs != nil {
-				o.Lose("logprobs")
-			}
+			o.LoseBeside(p)
 		case dialect.Thinking:
 			signature := foreign(o.Origin, p.Signature)
 			b.Thinking, b.Signature = &p.Text, &signature

@@ -57,6 +57,10 @@ func encodeCitation(c *dialect.Citation, o *dialect.WriterOptions) jsontext.Valu
 		o.Lose(c.Path)
 		return nil
 	}
+	if c.End > 0 {
+		o.Lose(c.RangeAt[0]) // here it is all of the block that is cited
+		o.Lose(c.RangeAt[1])
+	}
 	v, err := json.Marshal(citation{
 		Type: "web_search_result_location", CitedText: c.Quote, URL: c.URL, Title: c.Title, EncryptedIndex: dialect.Foreign(o.Origin, ""),
 	})

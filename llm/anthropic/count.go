@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
@@ -13,7 +14,8 @@ import (
 type CountTokens struct{ Messages }
 
 type countResponse struct {
-	InputTokens *int64 `json:"input_tokens"`
+	InputTokens *int64         `json:"input_tokens"`
+	Rest        jsontext.Value `json:",embed"`
 }
 
 var errNoCount = errors.New("the answer is no count of tokens")
@@ -33,7 +35,9 @@ func (CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if err := json.Unmarshal(body, &wire); err != nil || wire.InputTokens == nil {
 		return nil, errNoCount
 	}
-	return &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}, nil
+	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}
+	r.Lose(wire.Rest, "")
+	return r, nil
 }
 
 // EncodeResponse writes an answer to a client.

@@ -104,6 +104,7 @@ func decodeChoice(r *dialect.Request, c *toolChoice) error {
 func decodeThinking(r *dialect.Request, wire *request) error {
 	if t := wire.Thinking; t != nil {
 		r.Reasoning.Path = "thinking"
+		r.Reasoning.HiddenAt = "thinking.display"
 		if r.Reasoning.Hidden = t.Display == "omitted"; t.Display != "" && !r.Reasoning.Hidden {
 			r.Note("", "thinking.display", dialect.String(t.Display))
 		}

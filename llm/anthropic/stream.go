@@ -256,9 +256,7 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			return w.delta(dst, &delta{Type: "citations_delta", Citation: c})
 		}
 	case dialect.Delta:
-		if e.LogProbs != nil {
-			w.options.Lose("logprobs")
-		}
+		w.options.Lose(e.LogAt)
 		switch w.kind {
 		case dialect.Text, dialect.Refusal:
 			return w.delta(dst, &delta{Type: "text_delta", Text: e.Text})
@@ -272,6 +270,7 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			w.signed = true
 			return w.delta(dst, &delta{Type: "signature_delta", Signature: foreign(w.options.Origin, e.Text)})
 		}
+		w.options.Lose(e.Part.SignedAt)
 	case dialect.BlockEnd:
 		if w.kind == dialect.Image {
 			return dst

@@ -64,6 +64,7 @@ type Citation struct {
 	// Start and End are the characters of the part's text that it is about. Both are 0
 	// when it is about all of it.
 	Start, End int
+	RangeAt    [2]string // where they stand in the provider's answer
 	// Native is how the provider wrote it, for a client of its own dialect.
 	Native jsontext.Value
 }
@@ -118,7 +119,7 @@ const (
 	Start      EventKind = iota // Response: ID, Model, Created
 	BlockStart                  // Part: Kind, and what is known of it
 	Delta                       // Text, more of the block's text, and its LogProbs
-	Signed                      // Text, the signature of the block
+	Signed                      // Text, the signature of the block; Part: SignedAt
 	Cited                       // Citation, of the text block so far
 	BlockEnd                    //
 	Finish                      // Reason, Sequence
@@ -140,7 +141,8 @@ type Event struct {
 	Sequence string
 	Usage    Usage
 	Citation Citation
-	LogProbs jsontext.Value // see [Part.LogProbs]
+	LogProbs jsontext.Value // as in a [Part], with its place
+	LogAt    string
 }
 
 // IsContent reports whether the event is something that a client wanted: once it

@@ -54,7 +54,7 @@ func (c *Carrier) TakeDefault(name string, value string) {
 // Drop notes that what stands at path in the client's request is not carried.
 func (c *Carrier) Drop(path string) {
 	if path != "" && !slices.Contains(c.dropped, path) {
-		c.dropped = append(c.dropped, path)
+		c.dropped = append(append(c.dropped, path), c.joined[path]...)
 	}
 }
 

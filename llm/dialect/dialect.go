@@ -37,6 +37,17 @@ type Request struct {
 	// Fields are the other things that the request says, in its order: those with
 	// one of the names below, and those that its dialect does not understand.
 	Fields []Field
+
+	joined map[string][]string // see Join
+}
+
+// Join notes that what stands at path is a part of the one that stands at into: the two are
+// dropped together.
+func (r *Request) Join(into, path string) {
+	if r.joined == nil {
+		r.joined = map[string][]string{}
+	}
+	r.joined[into] = append(r.joined[into], path)
 }
 
 // Names of fields that several dialects have. Values are as OpenAI's chat
@@ -120,7 +131,7 @@ type Part struct {
 	// Signature is what the provider wants back with the part, unchanged; on
 	// Thinking, ToolCall and Text. Origin is who made it: no other provider may see
 	// it. In answers, "" is the provider that answers. SignedAt is where it stands in
-	// the client's request.
+	// the client's request, or on Text in the provider's answer.
 	Signature string
 	Origin    string
 	SignedAt  string
@@ -128,8 +139,10 @@ type Part struct {
 	// Citations are the sources of a Text in an answer.
 	Citations []Citation
 	// LogProbs are the log probabilities of the tokens of a Text or Refusal in an
-	// answer, an array as chat completions have it; nil when they are not said.
+	// answer, an array as chat completions have it; nil when they are not said. LogAt
+	// is where they stand in the provider's answer.
 	LogProbs jsontext.Value
+	LogAt    string
 
 	// Cache is an Anthropic cache_control, {"type":"ephemeral"}: the prompt up to
 	// here is worth keeping. Nil: it is not said.
@@ -213,6 +226,7 @@ type Reasoning struct {
 	Effort   string // none, minimal, low, medium, high, xhigh, max; "" when a budget is set, or nothing is said
 	Budget   int64  // tokens; 0 when only an effort is said
 	Hidden   bool   // the client does not want to see it
+	HiddenAt string // where it says so, "" when it does not
 }
 
 // efforts are the efforts with the tokens that stand for them where a dialect

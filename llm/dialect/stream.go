@@ -32,8 +32,9 @@ type WriterOptions struct {
 }
 
 // Lose notes that what stands at path in the provider's answer does not reach the client.
+// "" is no place.
 func (o *WriterOptions) Lose(path string) {
-	if o.Lost != nil {
+	if o.Lost != nil && path != "" {
 		o.Lost(path)
 	}
 }
@@ -46,4 +47,11 @@ func (o *WriterOptions) LoseQuote(c *Citation) {
 	if c.Quote != "" {
 		o.Lose(c.Path + ".cited_text")
 	}
+}
+
+// LoseBeside notes that what a text has beside its words does not reach the client: its
+// signature and the log probabilities of its tokens.
+func (o *WriterOptions) LoseBeside(p *Part) {
+	o.Lose(p.SignedAt)
+	o.Lose(p.LogAt)
 }

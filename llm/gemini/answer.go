@@ -139,7 +139,7 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 				called = called || p.Kind == dialect.ToolCall
 				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && p.Kind != dialect.Image && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
 					a.Parts[n-1].Text += p.Text
-					a.Parts[n-1].Signature = p.Signature
+					a.Parts[n-1].Signature, a.Parts[n-1].SignedAt = p.Signature, p.SignedAt
 					continue
 				}
 				a.Parts = append(a.Parts, p)
@@ -160,6 +160,9 @@ func attach(c *candidate, parts []dialect.Part, lost func(at string)) {
 	for i := range parts {
 		if p := &parts[i]; p.Kind == dialect.Text {
 			text.WriteString(p.Text)
+			if probs != nil {
+				p.LogAt = candidatePath(c.Index) + ".logprobsResult"
+			}
 			p.LogProbs, probs = probs, nil
 		}
 	}
@@ -227,6 +230,9 @@ func answerPart(wire *part, path string) (p dialect.Part, ok bool) {
 		p.Kind, p.Text = dialect.Thinking, *wire.Text
 	case wire.Text != nil:
 		p.Kind, p.Text = dialect.Text, *wire.Text
+		if p.Signature != "" {
+			p.SignedAt = path + ".thoughtSignature"
+		}
 	default:
 		return p, false
 	}
@@ -256,8 +262,8 @@ func (GenerateContent) EncodeResponse(r *dialect.Response, o dialect.WriterOptio
 				}
 				cited.end()
 				probs = dialect.Concat(probs, part.LogProbs)
-			} else if part.LogProbs != nil {
-				o.Lose("logprobs")
+			} else {
+				o.Lose(part.LogAt)
 			}
 		}
 		wire.Candidates = append(wire.Candidates, candidate{

@@ -67,7 +67,9 @@ func (CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if err := json.Unmarshal(body, &wire); err != nil || wire.Total == nil {
 		return nil, errNoCount
 	}
-	return &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.Total, CacheRead: wire.Cached}}, nil
+	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.Total, CacheRead: wire.Cached}}
+	r.Lose(wire.Rest, "")
+	return r, nil
 }
 
 // EncodeResponse writes an answer to a client.

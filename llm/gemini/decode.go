@@ -69,6 +69,8 @@ func (d *decoder) message(c *content, role dialect.Role, path string) {
 		p := d.part(&c.Parts[i], path+".parts["+strconv.Itoa(i)+"]")
 		if n := len(m.Parts); n > 0 && p.Kind == dialect.Thinking && m.Parts[n-1].Kind == dialect.Thinking && m.Parts[n-1].Signature == "" {
 			p.Text = m.Parts[n-1].Text + p.Text // as it was streamed
+			d.Join(m.Parts[n-1].Path, p.Path)
+			p.Path = m.Parts[n-1].Path
 			m.Parts = m.Parts[:n-1]
 		}
 		m.Parts = append(m.Parts, p)
@@ -254,7 +256,7 @@ func (d *decoder) generation(g *generationConfig) error {
 	}
 	r := &d.Reasoning
 	r.Path = path + ".thinkingConfig"
-	r.Hidden = !t.IncludeThoughts
+	r.Hidden, r.HiddenAt = !t.IncludeThoughts, r.Path+".includeThoughts"
 	r.Effort = strings.ToLower(t.ThinkingLevel)
 	d.Unknown(t.Rest, r.Path, nil)
 	switch b := t.ThinkingBudget; {

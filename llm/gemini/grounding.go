@@ -39,7 +39,7 @@ type (
 		Start int             `json:"startIndex,omitzero"`
 		End   int             `json:"endIndex,omitzero"`
 		Part  dialect.Ignored `json:"partIndex,omitzero"`
-		Text  string          `json:"text,omitzero"`
+		Text  string          `json:"text,omitzero"` // which the answer has
 	}
 	citing struct {
 		Citations []source       `json:"citations,omitzero"`
@@ -59,12 +59,14 @@ type (
 // it. lost is told of those that have no address.
 func (c *candidate) citations(text string, lost func(at string)) (out []dialect.Citation) {
 	path := candidatePath(c.Index)
-	add := func(at, uri, title string, start, end int) {
+	add := func(at, uri, title string, start, end int, ranged ...string) {
 		if uri == "" {
 			lost(at)
 			return
 		}
-		out = append(out, dialect.Citation{Path: at, URL: uri, Title: title, Start: characters(text, start), End: characters(text, end)})
+		c := dialect.Citation{Path: at, URL: uri, Title: title, Start: characters(text, start), End: characters(text, end)}
+		copy(c.RangeAt[:], ranged)
+		out = append(out, c)
 	}
 	if g := c.Grounding; g != nil {
 		at := path + ".groundingMetadata"
@@ -79,7 +81,7 @@ func (c *candidate) citations(text string, lost func(at string)) (out []dialect.
 					continue
 				}
 				cited[n] = true
-				add(chunkPath(at, n), g.Chunks[n].Web.URI, g.Chunks[n].Web.Title, s.Segment.Start, s.Segment.End)
+				add(chunkPath(at, n), g.Chunks[n].Web.URI, g.Chunks[n].Web.Title, s.Segment.Start, s.Segment.End, at+".groundingSupports["+strconv.Itoa(i)+"].segment")
 			}
 		}
 		for i := range g.Chunks {
@@ -101,7 +103,7 @@ func (c *candidate) citations(text string, lost func(at string)) (out []dialect.
 				place = at + ".citationSources[" + strconv.Itoa(i-len(m.Citations)) + "]"
 			}
 			dialect.Leftover(s.Rest, place, lost)
-			add(place, s.URI, s.Title, s.Start, s.End)
+			add(place, s.URI, s.Title, s.Start, s.End, place+".startIndex", place+".endIndex")
 		}
 	}
 	return out

@@ -175,12 +175,15 @@ func (r *reader) part(s *state, choice int, p *dialect.Part) {
 		delta := dialect.Event{Kind: dialect.Delta, Choice: choice, Text: p.Text}
 		if p.Kind == dialect.Text {
 			s.text.WriteString(p.Text)
+			if s.probs != nil {
+				delta.LogAt = candidatePath(choice) + ".logprobsResult"
+			}
 			delta.LogProbs, s.probs = s.probs, nil
 		}
 		r.out = append(r.out, delta)
 	}
 	if p.Signature != "" {
-		r.out = append(r.out, dialect.Event{Kind: dialect.Signed, Choice: choice, Text: p.Signature})
+		r.out = append(r.out, dialect.Event{Kind: dialect.Signed, Choice: choice, Text: p.Signature, Part: dialect.Part{SignedAt: p.SignedAt}})
 		r.close(s, choice) // it is for what came until here
 	}
 }
@@ -273,12 +276,11 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 			return dst
 		}
 		var probs *logProbs
-		switch {
-		case b.part.Kind == dialect.Text:
+		if b.part.Kind == dialect.Text {
 			w.sources(e.Choice).block.WriteString(e.Text)
 			probs = logProbsOf(e.LogProbs)
-		case e.LogProbs != nil:
-			w.options.Lose("logprobs")
+		} else {
+			w.options.Lose(e.LogAt)
 		}
 		return w.part(dst, e.Choice, &dialect.Part{Kind: b.part.Kind, Text: e.Text}, probs)
 	case dialect.Cited:

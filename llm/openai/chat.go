@@ -195,7 +195,7 @@ func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error
 		m.Role = dialect.FromSystem
 	case "assistant":
 		m.Role = dialect.FromAssistant
-		decodeChatReasoning(&m, wire, path)
+		decodeChatReasoning(r, &m, wire, path)
 	case "user":
 	default:
 		return dialect.Invalid(path+".role", path+".role is none of system, developer, user, assistant and tool")
@@ -227,7 +227,7 @@ func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error
 
 // decodeChatReasoning reads what the model thought, with signatures where the client
 // brings them back.
-func decodeChatReasoning(m *dialect.Message, wire *chatMessage, path string) {
+func decodeChatReasoning(r *dialect.Request, m *dialect.Message, wire *chatMessage, path string) {
 	for i := range wire.ReasoningDetails {
 		d := &wire.ReasoningDetails[i]
 		p := dialect.Part{Kind: dialect.Thinking, Path: path + ".reasoning_details[" + strconv.Itoa(i) + "]", Text: d.Text}
@@ -246,6 +246,7 @@ func decodeChatReasoning(m *dialect.Message, wire *chatMessage, path string) {
 		} else if i > 0 && len(m.Parts) > 0 && d.Index == wire.ReasoningDetails[i-1].Index && d.Type == wire.ReasoningDetails[i-1].Type {
 			before := &m.Parts[len(m.Parts)-1] // as it was streamed
 			before.Text += p.Text
+			r.Join(before.Path, p.Path)
 			if before.Signature += p.Signature; signature != "" {
 				before.Origin = p.Origin
 			}

@@ -192,7 +192,7 @@ func (c *chatCompletion) parts(lost func(at string)) (parts []dialect.Part) {
 		parts = append(parts, dialect.Part{Kind: dialect.Thinking, Text: t})
 	}
 	if m.Content != nil && *m.Content != "" {
-		p := dialect.Part{Kind: dialect.Text, Text: *m.Content, LogProbs: probs.Content}
+		p := dialect.Part{Kind: dialect.Text, Text: *m.Content, LogProbs: probs.Content, LogAt: c.logAt(probs.Content)}
 		probs.Content = nil
 		for i := range m.Annotations {
 			if c, ok := m.Annotations[i].canonical(c.annotationPath(i), lost); ok {
@@ -204,7 +204,7 @@ func (c *chatCompletion) parts(lost func(at string)) (parts []dialect.Part) {
 		lost(messagePath(c.Index) + ".annotations")
 	}
 	if m.Refusal != nil && *m.Refusal != "" {
-		parts = append(parts, dialect.Part{Kind: dialect.Refusal, Text: *m.Refusal, LogProbs: probs.Refusal})
+		parts = append(parts, dialect.Part{Kind: dialect.Refusal, Text: *m.Refusal, LogProbs: probs.Refusal, LogAt: c.logAt(probs.Refusal)})
 		probs.Refusal = nil
 	}
 	if probs.Content != nil || probs.Refusal != nil {
@@ -221,6 +221,14 @@ func (c *chatCompletion) parts(lost func(at string)) (parts []dialect.Part) {
 		}
 	}
 	return parts
+}
+
+// logAt returns where log probabilities stand, "" when there are none.
+func (c *chatCompletion) logAt(probs jsontext.Value) string {
+	if probs == nil {
+		return ""
+	}
+	return choicePath(c.Index) + ".logprobs"
 }
 
 // of returns the log probabilities; those that are empty as nil.
@@ -249,7 +257,10 @@ func (a *chatAnnotation) canonical(path string, lost func(at string)) (c dialect
 	}
 	u := a.URLCitation
 	dialect.Leftover(u.Rest, path+".url_citation", lost)
-	return dialect.Citation{Path: path, URL: u.URL, Title: u.Title, Start: u.StartIndex, End: u.EndIndex}, true
+	return dialect.Citation{
+		Path: path, URL: u.URL, Title: u.Title, Start: u.StartIndex, End: u.EndIndex,
+		RangeAt: [2]string{path + ".url_citation.start_index", path + ".url_citation.end_index"},
+	}, true
 }
 
 // image returns a picture of an answer; ok is false if it is none.
@@ -313,6 +324,7 @@ func (Chat) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([]byte
 					}
 				}
 				text, spoken = text+p.Text, true
+				o.Lose(p.SignedAt)
 				probs = logProbs(probs, p.Kind, p.LogProbs)
 			case dialect.Refusal:
 				said.Refusal = &p.Text

@@ -68,7 +68,7 @@ func encodeEffort(c *dialect.Carrier) string {
 		c.Drop(r.Path + ".budget_tokens")
 	}
 	if r.Hidden {
-		c.Drop(r.Path + ".display")
+		c.Drop(r.HiddenAt)
 	}
 	return level
 }

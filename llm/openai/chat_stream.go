@@ -196,7 +196,11 @@ func (r *chatReader) text(s *chatState, choice int, kind dialect.Kind, text stri
 		s.open, s.kind = true, kind
 		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: dialect.Part{Kind: kind}})
 	}
-	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Choice: choice, Text: text, LogProbs: probs})
+	delta := dialect.Event{Kind: dialect.Delta, Choice: choice, Text: text, LogProbs: probs}
+	if probs != nil {
+		delta.LogAt = choicePath(choice) + ".logprobs"
+	}
+	r.out = append(r.out, delta)
 }
 
 // close ends the block that is open.
@@ -395,6 +399,7 @@ func (w *chatWriter) Write(dst []byte, e *dialect.Event) []byte {
 		}
 	case dialect.Signed:
 		if w.kind[e.Choice] != dialect.Thinking {
+			w.options.Lose(e.Part.SignedAt)
 			return dst
 		}
 		said.ReasoningDetails = []chatReasoning{{Type: "reasoning.text", Signature: foreign(w.options.Origin, e.Text), Index: w.thoughts[e.Choice]}}

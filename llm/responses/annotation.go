@@ -27,7 +27,9 @@ func citation(v jsontext.Value, path string, lost func(at string)) (c dialect.Ci
 		return c, false
 	}
 	dialect.Leftover(a.Rest, path, lost)
-	return dialect.Citation{Path: path, URL: a.URL, Title: a.Title, Start: a.Start, End: a.End}, true
+	return dialect.Citation{
+		Path: path, URL: a.URL, Title: a.Title, Start: a.Start, End: a.End, RangeAt: [2]string{path + ".start_index", path + ".end_index"},
+	}, true
 }
 
 // encodeCitation returns a citation of a text of n characters; nil when the source has no

@@ -118,6 +118,7 @@ func (Responses) DecodeResponse(body []byte) (*dialect.Response, error) {
 	}
 	var a dialect.Answer
 	r := &dialect.Response{ID: wire.ID, Model: wire.Model, Created: dialect.Int(wire.CreatedAt), Usage: wire.Usage.canonical()}
+	wire.leftover(func(at string) { r.Lost = append(r.Lost, at) })
 	called := false
 	for i := range wire.Output {
 		parts := answerParts(&wire.Output[i], i, func(at string) { r.Lost = append(r.Lost, at) })
@@ -129,6 +130,20 @@ func (Responses) DecodeResponse(body []byte) (*dialect.Response, error) {
 	a.Reason = wire.reason(called)
 	r.Choices = []dialect.Answer{a}
 	return r, nil
+}
+
+// leftover calls lost with the places of what an answer says beside its items, and does not
+// say of the request again.
+func (r *response) leftover(lost func(at string)) {
+	dialect.Leftover(r.Rest, "", func(at string) {
+		switch at {
+		case "background", "billing", "completed_at", "conversation", "max_output_tokens", "max_tool_calls", "output_text", "previous_response_id",
+			"prompt", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier",
+			"store", "text", "top_logprobs", "truncation", "user", "frequency_penalty", "presence_penalty":
+		default:
+			lost(at)
+		}
+	})
 }
 
 func itemPath(index int) string { return "output[" + strconv.Itoa(index) + "]" }
@@ -149,6 +164,9 @@ func answerParts(i *item, index int, lost func(at string)) (out []dialect.Part) 
 			switch {
 			case p.Type == "output_text" && p.Text != nil:
 				text := dialect.Part{Kind: dialect.Text, Text: *p.Text, LogProbs: probabilities(p.LogProbs)}
+				if text.LogProbs != nil {
+					text.LogAt = path + ".logprobs"
+				}
 				dialect.Elements(p.Annotations, func(i int, v jsontext.Value) {
 					if c, ok := citation(v, annotationPath(path, i), lost); ok {
 						text.Citations = append(text.Citations, c)
@@ -213,7 +231,10 @@ func (Responses) EncodeResponse(r *dialect.Response, o dialect.WriterOptions) ([
 		for k := range p.Citations {
 			w.cite(&p.Citations[k])
 		}
-		w.addLogProbs(p.LogProbs)
+		w.addLogProbs(p.LogProbs, p.LogAt)
+		if p.Kind == dialect.Text {
+			o.Lose(p.SignedAt)
+		}
 		w.signature = p.Signature
 		w.output = append(w.output, w.item("completed"))
 	}

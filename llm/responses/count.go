@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
@@ -14,8 +15,9 @@ import (
 type InputTokens struct{ Responses }
 
 type countResponse struct {
-	Object      string `json:"object"`
-	InputTokens *int64 `json:"input_tokens"`
+	Object      string         `json:"object"`
+	InputTokens *int64         `json:"input_tokens"`
+	Rest        jsontext.Value `json:",embed"`
 }
 
 var errNoCount = errors.New("the answer is no count of tokens")
@@ -40,7 +42,9 @@ func (InputTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if err := json.Unmarshal(body, &wire); err != nil || wire.InputTokens == nil {
 		return nil, errNoCount
 	}
-	return &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}, nil
+	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}
+	r.Lose(wire.Rest, "")
+	return r, nil
 }
 
 // EncodeResponse writes an answer to a client.

@@ -119,6 +119,7 @@ func (r *reader) Read(_ string, data []byte) ([]dialect.Event, error) {
 		}
 		r.close()
 		r.done = true
+		e.Response.leftover(r.lose)
 		if u := e.Response.Usage.canonical(); u.Known {
 			r.out = append(r.out, dialect.Event{Kind: dialect.UsageKnown, Usage: u})
 		}
@@ -199,7 +200,11 @@ func (r *reader) text(kind dialect.Kind, text string, probs jsontext.Value) {
 		r.begin(dialect.Part{Kind: kind})
 	}
 	r.empty = false
-	r.out = append(r.out, dialect.Event{Kind: dialect.Delta, Text: text, LogProbs: probs})
+	delta := dialect.Event{Kind: dialect.Delta, Text: text, LogProbs: probs}
+	if probs != nil {
+		delta.LogAt = "logprobs"
+	}
+	r.out = append(r.out, delta)
 }
 
 func (r *reader) close() {
@@ -269,9 +274,9 @@ func (w *writer) cite(c *dialect.Citation) jsontext.Value {
 }
 
 // addLogProbs adds the log probabilities of tokens of the open block, and returns them.
-func (w *writer) addLogProbs(v jsontext.Value) jsontext.Value {
+func (w *writer) addLogProbs(v jsontext.Value, at string) jsontext.Value {
 	if v != nil && w.part.Kind != dialect.Text {
-		w.options.Lose("logprobs")
+		w.options.Lose(at)
 		v = nil
 	}
 	w.probs = dialect.Concat(w.probs, v)
@@ -409,9 +414,9 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 		d := &event{OutputIndex: w.at(), ItemID: w.id(), Delta: e.Text}
 		switch w.part.Kind {
 		case dialect.Text:
-			d.Type, d.ContentIndex, d.LogProbs = "response.output_text.delta", new(int), w.addLogProbs(e.LogProbs)
+			d.Type, d.ContentIndex, d.LogProbs = "response.output_text.delta", new(int), w.addLogProbs(e.LogProbs, e.LogAt)
 		case dialect.Refusal:
-			w.addLogProbs(e.LogProbs)
+			w.addLogProbs(e.LogProbs, e.LogAt)
 			d.Type, d.ContentIndex = "response.refusal.delta", new(int)
 		case dialect.Thinking:
 			d.Type, d.SummaryIndex = "response.reasoning_summary_text.delta", new(int)
@@ -423,6 +428,7 @@ func (w *writer) Write(dst []byte, e *dialect.Event) []byte {
 		return w.event(dst, d)
 	case dialect.Signed:
 		w.signature += e.Text
+		w.options.Lose(e.Part.SignedAt)
 	case dialect.BlockEnd:
 		if !w.skipped {
 			return w.end(dst)
