@@ -39,6 +39,8 @@ func operation(v Vendor, r *http.Request) (d Dialect, stream bool, err error) {
 			return Count, false, nil
 		}
 		return Messages, false, fmt.Errorf("Anthropic has no %s", path)
+	case VertexGemini, VertexClaude:
+		return vertexOperation(v, r)
 	default:
 		model, method, _ := strings.Cut(strings.TrimPrefix(path, "/v1beta/models/"), ":")
 		switch {
@@ -85,9 +87,15 @@ func holds(v Vendor, d Dialect, body []byte) error {
 	switch {
 	case d == Count: // of which the parts are those of the other bodies
 		return nil
-	case v == Gemini:
+	case v == Gemini, v == VertexGemini:
 		return generateHolds(body)
-	case v == Anthropic:
+	case v == Anthropic, v == VertexClaude:
+		if v == VertexClaude {
+			var err error
+			if body, err = vertexClaude(body); err != nil {
+				return err
+			}
+		}
 		var m anthropic.MessageNewParams
 		if err := roundTrip(&m, body); err != nil {
 			return err

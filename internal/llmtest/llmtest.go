@@ -40,13 +40,17 @@ const (
 	OpenAI Vendor = iota
 	Anthropic
 	Gemini
+	VertexGemini // Gemini at Vertex AI
+	VertexClaude // Claude there
 )
 
-// Vendors are all of them.
+// Vendors are those that have one dialect each, and API keys.
 var Vendors = []Vendor{OpenAI, Anthropic, Gemini}
 
 // String returns the key of the vendor in a Backend.
-func (v Vendor) String() string { return [...]string{"openai", "anthropic", "gemini"}[v] }
+func (v Vendor) String() string {
+	return [...]string{"openai", "anthropic", "gemini", "vertexAI", "vertexAI"}[v]
+}
 
 // credential returns the header that holds the vendor's credential, and its value.
 func (v Vendor) credential() (header, value string) {
@@ -126,6 +130,9 @@ func (s *Server) Provider(more string) string {
 func Provider(v Vendor, host, port, more string) string {
 	if more != "" {
 		more = ", " + more
+	}
+	if v == VertexGemini || v == VertexClaude {
+		more = vertexFields(v) + more
 	}
 	return fmt.Sprintf("host: %s, port: %s, %s: {authToken: {kind: Inline, inline: %s}%s}", host, port, v, Key, more)
 }
