@@ -34,6 +34,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c.compileTracing()
 	c.compileRoutes()
 	c.assumeRoutes()
+	c.checkApplied()
 	c.checkUnused()
 	c.checkUnserved()
 	return c.finish(), c.report
@@ -60,6 +61,7 @@ type compiler struct {
 	mcps         []mcpPlan
 	coverings    map[string]*covering
 	noted        map[string]bool // problems that were told already
+	applied      map[object]bool // policies whose spec.ai holds somewhere
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
 	destinations map[string]*destination
@@ -84,6 +86,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		covered:      map[attachment]bool{},
 		coverings:    map[string]*covering{},
 		noted:        map[string]bool{},
+		applied:      map[object]bool{},
 		expressions:  map[string]compiledExpression{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},

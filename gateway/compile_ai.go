@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +16,15 @@ import (
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/llm"
+	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/upstream"
 	"github.com/mcpgw/mcpgw/upstream/oauth"
 )
 
 // aiBackend compiles a Backend of type AI. A provider whose credential is missing is passed
-// over; one that is not served makes the Backend answer 500.
-func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination) {
+// over; one that is not served makes the Backend answer 500. sets are the rules attached to it
+// and to its providers.
+func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination, sets []policy.RuleSet) {
 	cfg := llm.Config{Name: d.name, Strict: spec.Strict}
 	var clocks v1alpha1.AIClocks
 	if spec.Clocks != nil {
@@ -35,6 +38,9 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination)
 	add := func(path, name string, spec *v1alpha1.LLMProvider) *llm.Provider {
 		p := c.provider(o, path, name, spec, clocks.Connect.Value())
 		served = served && p != nil
+		if p != nil {
+			p.Ruled = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target != "" && s.Target == name })
+		}
 		return p
 	}
 	if spec.LLM != nil {

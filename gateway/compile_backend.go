@@ -258,13 +258,13 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.MCP != nil:
 		d.mcp = true
 		c.mcpBackend(o, b, d)
-	case len(sets) > 0:
+	case len(sets) > 0 && b.Spec.AI == nil:
 		d.fault = misconfigured
 		c.add(o, "spec", finding{
 			class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead",
 		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", d.kind, sets[0].Source)
 	case b.Spec.AI != nil:
-		c.aiBackend(o, b.Spec.AI, d)
+		c.aiBackend(o, b.Spec.AI, d, sets)
 	case b.Spec.Static != nil:
 		c.staticBackend(o, b.Spec.Static, d)
 	default:

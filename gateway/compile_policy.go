@@ -36,6 +36,10 @@ type attachedPolicy struct {
 	auth *authentication
 	// limits are those of requests, by field; of a field that is switched off there are none.
 	limits map[string][]policy.Limiter
+	// ai is what it changes and checks in requests of language models; nil when it says nothing about it.
+	ai *aiPolicy
+	// section is the part of a Backend that it covers, "" for all of it.
+	section string
 	// shows tells apart what clients see by the policy.
 	shows string
 }
@@ -58,7 +62,11 @@ func (c *compiler) compilePolicies() {
 			set.Broken, ok = true, true
 		}
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
-		if !ok && a.auth == nil && limits == nil {
+		var sound bool
+		if a.ai, sound = c.aiPolicy(o, p.Spec.AI); !sound {
+			set.Broken, ok = true, true
+		}
+		if !ok && a.auth == nil && limits == nil && a.ai == nil {
 			continue
 		}
 		if ok {
@@ -129,13 +137,17 @@ func broken(o object) attachedPolicy {
 
 func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
-		if p.rules == nil { // it authenticates or limits, which a Backend is too late for
-			p = broken(p.object)
+		p.section = t.section
+		late := p.auth != nil || p.limits != nil // it authenticates or limits, which a Backend is too late for
+		if p.rules == nil && late {
+			p.rules = broken(p.object).rules
 		}
-		set := *p.rules
-		set.Target = t.section
-		set.Broken = set.Broken || p.auth != nil || p.limits != nil
-		p.rules = &set
+		if p.rules != nil {
+			set := *p.rules
+			set.Target = t.section
+			set.Broken = set.Broken || late
+			p.rules = &set
+		}
 	}
 	p.shows = t.part() + p.shows
 	c.attached[t.whole()] = append(c.attached[t.whole()], p)
@@ -324,6 +336,8 @@ type covering struct {
 	restricted bool
 	// jwt is the policy that authenticates by tokens; nil without.
 	jwt *attachedPolicy
+	// ai is the policy whose spec.ai applies; nil without.
+	ai *attachedPolicy
 }
 
 // covering returns what covers a rule as attached to a listener: the rule sets of Gateway, listener,
@@ -369,6 +383,9 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 			}
 		}
 	}
+	for _, i := range effective.Fields[aiField] {
+		out.ai = &all[i]
+	}
 	c.overridden(all, fields, effective)
 	var limiters []policy.Limiter
 	for _, field := range limitFields() {
@@ -397,8 +414,14 @@ func (p *attachedPolicy) fields() []string {
 			out = append(out, field)
 		}
 	}
+	if p.ai != nil {
+		out = append(out, aiField)
+	}
 	return out
 }
+
+// aiField is the field of a policy that is merged as a whole on routes.
+const aiField = "ai"
 
 // overridden reports the fields that have no effect, since another policy of the same level has them.
 func (c *compiler) overridden(all []attachedPolicy, fields []policy.Attachment, effective policy.Effective) {

@@ -61,6 +61,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 		for _, w := range rule.backends {
 			w.to.shownBy(covering.shows)
 		}
+		c.attachAI(&rule, covering.ai)
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
 			m.endpoint = endpointAt(a.listener, &m)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/llm"
+	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -64,6 +66,12 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 
 	if b.to.rules != nil {
 		ctx = policy.WithBackend(ctx, b.to.rules)
+	}
+	if p := rule.ai[b.to.name]; p != nil {
+		ctx = llm.WithPolicy(ctx, p)
+	}
+	if g := rule.guards[b.to.name]; g != nil {
+		ctx = federation.WithGuard(ctx, g)
 	}
 	if rule.timeout > 0 && !(b.to.mcp && outlives(r)) {
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)

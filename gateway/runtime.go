@@ -42,6 +42,9 @@ type RuntimeOptions struct {
 	Resource map[string]string
 	// CallIdle bounds the silence of an MCP server within one call; default 5m.
 	CallIdle time.Duration
+	// ModerationURL is where the moderation API of OpenAI is, without /moderations; default
+	// https://api.openai.com/v1.
+	ModerationURL string
 }
 
 // A Runtime is what outlives snapshots: connection pools, MCP targets, sessions and

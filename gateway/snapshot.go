@@ -86,6 +86,9 @@ type rule struct {
 	redirect *redirect
 	direct   *directResponse
 
+	ai     map[string]*llm.Policy       // what is changed and checked at Backends of type AI, by their names
+	guards map[string]*federation.Guard // what is checked at Backends of type MCP, by their names
+
 	backends []weighted
 	total    int // sum of the weights
 }

@@ -105,6 +105,9 @@ type Provider struct {
 	Vertex VertexModel // of Vertex AI
 	// Credential is zero when RoundTripper shows one.
 	Credential Credential
+	// Ruled says that rules are attached to it: [policy.Authorize] is asked for the operation
+	// whose Target is Name before it is sent anything.
+	Ruled bool
 	// Fault, when set, is why nothing can be sent to it.
 	Fault *fault.Fault
 	// Health is what is known of it; it outlives the Provider.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -22,14 +23,14 @@ type query struct {
 	rec    *telemetry.Record
 	form   form // of the client
 	codec  codec
+	op     operation
 
-	body   *dialect.Body
-	asked  string        // the model, as the client wrote it
-	model  string        // the same, as the providers know it
-	groups [][]*Provider // that may be asked for it
-	stream bool
-	usage  bool             // the client of a stream asked for the usage
-	read   *dialect.Request // the body in canonical form, once it was needed
+	sent   *dialect.Body // as the client sent it
+	policy *Policy       // under which it is asked
+	*said                // what is asked under it
+	under  map[*Policy]*said
+	groups [][]*Provider // that may be asked
+	usage  bool          // the client of a stream asked for the usage
 
 	out    output
 	writer dialect.StreamWriter // what writes the stream, once it is translated
@@ -47,12 +48,19 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rec := telemetry.FromContext(r.Context())
 	rec.LLM.Operation = op.form.operation()
-	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.codec()}
-	if err := q.readBody(w, r, op); err != nil {
+	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.codec(), op: op}
+	if err := q.readBody(w, r); err != nil {
 		return err
 	}
-	rec.LLM.RequestModel, rec.LLM.Stream = q.asked, q.stream
 	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks, array: op.array}
+	if err := q.follow(policyOf(q.ctx)); err != nil {
+		if no := rejection(err); no != nil {
+			return q.refuse(no)
+		}
+		return err
+	}
+	q.groups = q.said.groups
+	rec.LLM.RequestModel, rec.LLM.Stream = q.asked, q.stream
 	if q.stream {
 		q.out.watch()
 	}
@@ -65,7 +73,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 // readBody reads and checks the body of a request.
-func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) error {
+func (q *query) readBody(w http.ResponseWriter, r *http.Request) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return fault.New(fault.UnsupportedMedia, "the Content-Encoding %q is not served: send the body as it is", e)
 	}
@@ -83,17 +91,14 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request, op operation) e
 		}
 		return fault.Wrap(fault.BadRequest, err, "the request body could not be read")
 	}
-	if q.body, err = dialect.ParseBody(raw, "model", "messages", "stream", "stream_options", "tools", "contents", "system", "input"); err != nil {
+	if q.sent, err = dialect.ParseBody(raw, known[:]...); err != nil {
 		return fault.New(fault.BadRequest, "%s", err)
 	}
-	q.model, q.stream = q.body.String("model"), q.body.True("stream")
-	if op.form == generate || op.form == countContents {
-		q.model, q.stream = op.model, op.stream
-	}
-	q.asked = q.model
-	q.groups, q.model, err = q.choose(q.asked)
-	return err
+	return nil
 }
+
+// known are the members of requests that nothing else may look like.
+var known = [...]string{"model", "messages", "stream", "stream_options", "tools", "contents", "system", "input"}
 
 // answer asks one provider after the other until one answers.
 func (q *query) answer() error {
@@ -127,6 +132,19 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	rec.LLM.ResponseModel, rec.LLM.FinishReason, rec.LLM.Usage = "", "", telemetry.TokenUsage{} // of an attempt before
 	if p.Fault != nil {
 		return &failure{err: p.Fault, unable: true}, nil
+	}
+	if p.Ruled {
+		if err := policy.Authorize(q.ctx, policy.Operation{Target: p.Name}); err != nil {
+			p.Health.unclaim()
+			return &failure{err: err, unable: true}, nil
+		}
+	}
+	if err := q.follow(policyOf(q.ctx).at(p.Name)); err != nil {
+		p.Health.unclaim()
+		if no := rejection(err); no != nil && !q.out.open() {
+			return nil, q.refuse(no)
+		}
+		return nil, err
 	}
 	a := &attempt{query: q, provider: p, vendor: vendorOf(p.Vendor)}
 	var ok bool
@@ -175,7 +193,7 @@ func (q *query) canonical() (*dialect.Request, error) {
 		return nil, err
 	}
 	r.Model, r.Stream = q.model, q.stream
-	q.read, q.usage = r, r.Usage
+	q.said.read, q.usage = r, r.Usage
 	return r, nil
 }
 

@@ -15,6 +15,8 @@ const (
 	ListenerLevel              // a section of a Gateway
 	RouteLevel                 // an HTTPRoute
 	RuleLevel                  // a section of an HTTPRoute
+	BackendLevel               // a Backend
+	SectionLevel               // a section of a Backend
 )
 
 // An Attachment is one policy that covers a route rule.

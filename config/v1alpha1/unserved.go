@@ -42,8 +42,6 @@ func unservedFields() []unserved {
 		{kind: KindBackend, path: "spec.tcpKeepalive", effect: "the system's settings apply"},
 
 		{kind: KindTrafficPolicy, path: "spec.ai.promptGuard", protects: true},
-		{kind: KindTrafficPolicy, path: "spec.ai.promptEnrichment", protects: true},
-		{kind: KindTrafficPolicy, path: "spec.ai.fieldDefaults", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
 		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},

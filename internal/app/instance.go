@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,7 @@ type instanceOptions struct {
 
 func newInstance(opts instanceOptions) (*instance, error) {
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version})
-	runtimeOptions := gateway.RuntimeOptions{Logger: opts.logger, Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
+	runtimeOptions := gateway.RuntimeOptions{Logger: opts.logger, ModerationURL: os.Getenv("MCPGW_OPENAI_MODERATION_URL"), Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
 		Tracer: opts.export.tracer, Resource: opts.export.environment.Resource}
 	if opts.peers != nil {
 		runtimeOptions.Home, runtimeOptions.Peers = opts.peers.addr, opts.peers.ring

@@ -59,7 +59,7 @@ func encode(c *dialect.Carrier) *request {
 			wire.Messages = appendMessage(wire.Messages, [...]string{"user", "", "assistant"}[m.Role], blocks)
 		}
 	}
-	wire.System = content(system)
+	wire.System = joined(append(system, own(c.Take("system"))...))
 	for i := range c.Tools {
 		t := &c.Tools[i]
 		schema := t.Schema
@@ -71,6 +71,29 @@ func encode(c *dialect.Carrier) *request {
 	wire.ToolChoice = encodeChoice(c)
 	encodeOutput(c, wire)
 	return wire
+}
+
+// own returns the system prompt that a client of another dialect writes for this provider alone.
+func own(v jsontext.Value) (out []block) {
+	if v == nil || json.Unmarshal(blocksOf(v), &out) != nil {
+		return nil
+	}
+	return out
+}
+
+// joined returns system prompts as one text, unless one of them says more than its text.
+func joined(system []block) jsontext.Value {
+	var texts []string
+	for i := range system {
+		if b := &system[i]; b.Type != "text" || b.Text == nil || b.CacheControl != nil || b.Rest != nil {
+			return content(system)
+		}
+		texts = append(texts, *system[i].Text)
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return dialect.String(strings.Join(texts, "\n"))
 }
 
 // appendMessage appends a message. Turns alternate, and the results of tools come first in
