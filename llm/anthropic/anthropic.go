@@ -111,13 +111,15 @@ type (
 	}
 )
 
-// fields are the members that mean what the field of package dialect means.
-func fields() map[string]string {
-	return map[string]string{
-		"temperature": dialect.Temperature, "top_p": dialect.TopP, "top_k": dialect.TopK, "stop_sequences": dialect.Stop,
-		"service_tier": dialect.ServiceTier,
-	}
-}
+// sampling are the members that mean what the field of package dialect means, and that some
+// models do without.
+var sampling = [...][2]string{{"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"top_k", dialect.TopK}}
+
+// fields are the others. service_tier is read only: each vendor has values of its own for it.
+var (
+	fields = [...][2]string{{"stop_sequences", dialect.Stop}}
+	read   = [...][2]string{{"service_tier", dialect.ServiceTier}}
+)
 
 // An errorBody is what the API answers instead (API reference, Errors).
 type errorBody struct {

@@ -38,7 +38,7 @@ func (Messages) DecodeRequest(body []byte) (*dialect.Request, error) {
 		default:
 			return nil, dialect.Invalid(path+".role", "it is none of user and assistant")
 		}
-		r.Unknown(wire.Messages[i].Rest, path, nil)
+		r.Unknown(wire.Messages[i].Rest, path)
 		if err := decodeContent(r, &m.Parts, wire.Messages[i].Content, path+".content"); err != nil {
 			return nil, err
 		}
@@ -54,7 +54,7 @@ func (Messages) DecodeRequest(body []byte) (*dialect.Request, error) {
 		r.Tools = append(r.Tools, dialect.Tool{
 			Path: path, Name: t.Name, Description: t.Description, Schema: t.InputSchema, Strict: t.Strict, Cache: t.CacheControl,
 		})
-		r.Unknown(t.Rest, path, nil)
+		r.Unknown(t.Rest, path)
 	}
 	if err := decodeChoice(r, wire.ToolChoice); err != nil {
 		return nil, err
@@ -66,9 +66,9 @@ func (Messages) DecodeRequest(body []byte) (*dialect.Request, error) {
 		if m.UserID != nil {
 			r.Note(dialect.User, "metadata.user_id", m.UserID)
 		}
-		r.Unknown(m.Rest, "metadata", nil)
+		r.Unknown(m.Rest, "metadata")
 	}
-	r.Unknown(wire.Rest, "", fields())
+	r.Unknown(wire.Rest, "", sampling[:], fields[:], read[:])
 	return r, nil
 }
 
@@ -96,7 +96,7 @@ func decodeChoice(r *dialect.Request, c *toolChoice) error {
 	case 'f':
 		r.Note(dialect.ParallelTools, path+".disable_parallel_tool_use", jsontext.Value("true"))
 	}
-	r.Unknown(c.Rest, path, nil)
+	r.Unknown(c.Rest, path)
 	return nil
 }
 
@@ -121,7 +121,7 @@ func decodeThinking(r *dialect.Request, wire *request) error {
 		default:
 			return dialect.Invalid("thinking.type", "it is none of enabled, adaptive, between_tools and disabled")
 		}
-		r.Unknown(t.Rest, "thinking", nil)
+		r.Unknown(t.Rest, "thinking")
 	}
 	decodeFormat(r, wire.OutputFormat, "output_format")
 	o := wire.OutputConfig
@@ -135,7 +135,7 @@ func decodeThinking(r *dialect.Request, wire *request) error {
 		}
 	}
 	decodeFormat(r, o.Format, "output_config.format")
-	r.Unknown(o.Rest, "output_config", nil)
+	r.Unknown(o.Rest, "output_config")
 	return nil
 }
 
@@ -147,7 +147,7 @@ func decodeFormat(r *dialect.Request, f *outputFormat, path string) {
 	default:
 		strict := true
 		r.Output = dialect.Output{Format: dialect.JSONSchema, Path: path, Schema: f.Schema, Strict: &strict}
-		r.Unknown(f.Rest, path, nil)
+		r.Unknown(f.Rest, path)
 	}
 }
 
@@ -217,12 +217,12 @@ func decodeBlock(r *dialect.Request, b *block, path string) (dialect.Part, error
 	if b.Citations != nil {
 		r.Note("", path+".citations", b.Citations)
 	}
-	r.Unknown(b.Rest, path, nil)
+	r.Unknown(b.Rest, path)
 	return p, nil
 }
 
 func decodeSource(r *dialect.Request, s *source, path string) dialect.Media {
-	r.Unknown(s.Rest, path+".source", nil)
+	r.Unknown(s.Rest, path+".source")
 	m := dialect.Media{Type: s.MediaType, Data: s.Data, URL: s.URL, File: s.FileID}
 	if s.Type == "text" {
 		m.Type, m.Data = "text/plain", encodeBase64(s.Data)

@@ -29,17 +29,12 @@ func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		c.TakeDefault(dialect.Temperature, "1")
 		c.TakeDefault(dialect.TopP, "1")
 	} else if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
-		rest.Set("temperature", c.Take(dialect.Temperature))
-		rest.Set("top_p", c.Take(dialect.TopP))
-		rest.Set("top_k", c.Take(dialect.TopK))
+		rest.SetFields(c, sampling[:])
 	}
-	rest.Set("stop_sequences", c.Take(dialect.Stop))
+	rest.SetFields(c, fields[:])
 	c.TakeDefault(dialect.Candidates, "1")
 	c.TakeDefault(dialect.LogProbs, "false")
-	// What clients of other dialects write for this provider alone.
-	for _, name := range [...]string{"cache_control", "container", "context_management", "mcp_servers", "inference_geo", "speed", "fallbacks"} {
-		rest.Set(name, c.Take(name))
-	}
+	rest.SetOwn(c, "cache_control", "container", "context_management", "mcp_servers", "inference_geo", "speed", "fallbacks")
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)
 }

@@ -62,16 +62,20 @@ func Each(v jsontext.Value, f func(*jsontext.Decoder) error) error {
 }
 
 // Unknown adds the members of rest, an object or nil, to the fields: what a dialect
-// does not understand of what stands at path, "" at the top. Of those at the top names
-// says which have a name of this package.
-func (r *Request) Unknown(rest jsontext.Value, path string, names map[string]string) {
+// does not understand of what stands at path, "" at the top. Of those at the top the tables
+// say which have a name of this package: each row is a member and its name.
+func (r *Request) Unknown(rest jsontext.Value, path string, tables ...[][2]string) {
 	Members(rest, func(name string, v jsontext.Value) {
 		f := Field{Name: name, Path: name, Value: v}
-		switch known, ok := names[name]; {
-		case path != "":
+		if path != "" {
 			f.Name, f.Path = "", path+"."+name
-		case ok:
-			f.Name = known
+		}
+		for _, table := range tables {
+			for _, row := range table {
+				if row[0] == name {
+					f.Name = row[1]
+				}
+			}
 		}
 		r.Fields = append(r.Fields, f)
 	})
@@ -97,6 +101,22 @@ func (o *Object) Set(name string, v jsontext.Value) {
 	}
 	o.buf = append(appendString(o.buf, name), ':')
 	o.buf = append(o.buf, v...)
+}
+
+// SetFields adds those fields that the request of c has, and counts them as carried. Each row
+// of a table is a member and the name of its field, as in [Request.Unknown].
+func (o *Object) SetFields(c *Carrier, table [][2]string) {
+	for _, row := range table {
+		o.Set(row[0], c.Take(row[1]))
+	}
+}
+
+// SetOwn adds the fields of those names, which clients of other dialects write for this provider
+// alone.
+func (o *Object) SetOwn(c *Carrier, names ...string) {
+	for _, name := range names {
+		o.Set(name, c.Take(name))
+	}
 }
 
 // Value returns the object; nil when nothing was set.

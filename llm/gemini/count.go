@@ -42,7 +42,7 @@ func (CountTokens) DecodeRequest(body []byte) (*dialect.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Unknown(wire.Rest, "", nil)
+	r.Unknown(wire.Rest, "")
 	return r, nil
 }
 

@@ -47,7 +47,7 @@ func decode(wire *request, at string) (*dialect.Request, error) {
 	if err := d.generation(wire.GenerationConfig); err != nil {
 		return nil, err
 	}
-	d.Unknown(wire.Rest, strings.TrimSuffix(at, "."), nil)
+	d.Unknown(wire.Rest, strings.TrimSuffix(at, "."))
 	return d.Request, nil
 }
 
@@ -64,7 +64,7 @@ type call struct{ id, name string }
 
 func (d *decoder) message(c *content, role dialect.Role, path string) {
 	m := dialect.Message{Role: role, Path: path}
-	d.Unknown(c.Rest, path, nil)
+	d.Unknown(c.Rest, path)
 	for i := range c.Parts {
 		p := d.part(&c.Parts[i], path+".parts["+strconv.Itoa(i)+"]")
 		if n := len(m.Parts); n > 0 && p.Kind == dialect.Thinking && m.Parts[n-1].Kind == dialect.Thinking && m.Parts[n-1].Signature == "" {
@@ -96,21 +96,21 @@ func (d *decoder) part(wire *part, path string) dialect.Part {
 			p.Text = "{}"
 		}
 		d.calls = append(d.calls, call{p.ID, p.Name})
-		d.Unknown(f.Rest, path+".functionCall", nil)
+		d.Unknown(f.Rest, path+".functionCall")
 	case wire.FunctionResponse != nil:
 		f := wire.FunctionResponse
 		p.Kind, p.Name = dialect.ToolResult, f.Name
 		p.ID = d.answered(f.ID, f.Name)
 		p.Parts, p.Failed = result(f.Response, path+".functionResponse.response")
-		d.Unknown(f.Rest, path+".functionResponse", nil)
+		d.Unknown(f.Rest, path+".functionResponse")
 	case wire.InlineData != nil:
 		p.Kind = mediaKind(wire.InlineData.MimeType)
 		p.Media = dialect.Media{Type: wire.InlineData.MimeType, Data: wire.InlineData.Data}
-		d.Unknown(wire.InlineData.Rest, path+".inlineData", nil)
+		d.Unknown(wire.InlineData.Rest, path+".inlineData")
 	case wire.FileData != nil:
 		p.Kind = mediaKind(wire.FileData.MimeType)
 		p.Media = dialect.Media{Type: wire.FileData.MimeType, URL: wire.FileData.FileURI}
-		d.Unknown(wire.FileData.Rest, path+".fileData", nil)
+		d.Unknown(wire.FileData.Rest, path+".fileData")
 	case wire.Text != nil && wire.Thought:
 		p.Kind, p.Text = dialect.Thinking, *wire.Text
 		if data, ok := strings.CutPrefix(p.Signature, redacted); ok && p.Origin != vendor {
@@ -125,7 +125,7 @@ func (d *decoder) part(wire *part, path string) dialect.Part {
 		p.Kind = dialect.Opaque
 		return p // which is dropped as a whole
 	}
-	d.Unknown(wire.Rest, path, nil)
+	d.Unknown(wire.Rest, path)
 	return p
 }
 
@@ -180,22 +180,22 @@ func (d *decoder) tool(t *tool, path string) {
 			schema = jsonSchema(f.Parameters)
 		}
 		d.Tools = append(d.Tools, dialect.Tool{Path: at, Name: f.Name, Description: f.Description, Schema: schema})
-		d.Unknown(f.Rest, at, nil)
+		d.Unknown(f.Rest, at)
 	}
-	d.Unknown(t.Rest, path, nil) // tools of the provider's own
+	d.Unknown(t.Rest, path) // tools of the provider's own
 }
 
 func (d *decoder) choice(c *toolConfig) error {
 	if c == nil {
 		return nil
 	}
-	d.Unknown(c.Rest, d.at+"toolConfig", nil)
+	d.Unknown(c.Rest, d.at+"toolConfig")
 	f := c.FunctionCallingConfig
 	if f == nil {
 		return nil
 	}
 	path := d.at + "toolConfig.functionCallingConfig"
-	d.Unknown(f.Rest, path, nil)
+	d.Unknown(f.Rest, path)
 	d.Choice.Path = path
 	switch f.Mode {
 	case "AUTO", "", "MODE_UNSPECIFIED":
@@ -258,7 +258,7 @@ func (d *decoder) generation(g *generationConfig) error {
 	r.Path = path + ".thinkingConfig"
 	r.Hidden, r.HiddenAt = !t.IncludeThoughts, r.Path+".includeThoughts"
 	r.Effort = strings.ToLower(t.ThinkingLevel)
-	d.Unknown(t.Rest, r.Path, nil)
+	d.Unknown(t.Rest, r.Path)
 	switch b := t.ThinkingBudget; {
 	case b == nil:
 		r.Adaptive = r.Effort == ""

@@ -19,10 +19,7 @@ const anySignature = "skip_thought_signature_validator"
 func (GenerateContent) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 	wire := encode(c)
 	var rest dialect.Object
-	// What clients of other dialects write for this provider alone.
-	for _, name := range [...]string{"safetySettings", "cachedContent"} {
-		rest.Set(name, c.Take(name))
-	}
+	rest.SetOwn(c, "safetySettings", "cachedContent")
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)
 }
@@ -273,9 +270,7 @@ func (e *encoder) generation() *generationConfig {
 		}
 	}
 	var rest dialect.Object
-	for _, f := range fields {
-		rest.Set(f[0], e.Take(f[1]))
-	}
+	rest.SetFields(e.Carrier, fields[:])
 	e.TakeDefault(dialect.ParallelTools, "true")
 	g.Rest = rest.Value()
 	if g.Rest == nil && g.ThinkingConfig == nil && g.ResponseMimeType == "" {

@@ -123,15 +123,16 @@ type (
 )
 
 // chatFields are the members that mean what the field of package dialect means.
-func chatFields() map[string]string {
-	return map[string]string{
-		"max_completion_tokens": dialect.MaxTokens, "max_tokens": dialect.MaxTokens,
-		"temperature": dialect.Temperature, "top_p": dialect.TopP, "top_k": dialect.TopK,
-		"seed": dialect.Seed, "n": dialect.Candidates, "user": dialect.User, "service_tier": dialect.ServiceTier,
-		"presence_penalty": dialect.PresencePenalty, "frequency_penalty": dialect.FrequencyPenalty,
-		"logprobs": dialect.LogProbs, "top_logprobs": dialect.TopLogProbs, "parallel_tool_calls": dialect.ParallelTools,
-	}
+var chatFields = [...][2]string{
+	{"max_completion_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP},
+	{"stop", dialect.Stop}, {"seed", dialect.Seed}, {"n", dialect.Candidates}, {"user", dialect.User},
+	{"presence_penalty", dialect.PresencePenalty}, {"frequency_penalty", dialect.FrequencyPenalty},
+	{"logprobs", dialect.LogProbs}, {"top_logprobs", dialect.TopLogProbs}, {"parallel_tool_calls", dialect.ParallelTools},
 }
+
+// chatRead are those that are read only: another name, what servers like it have, and what each
+// vendor has values of its own for.
+var chatRead = [...][2]string{{"max_tokens", dialect.MaxTokens}, {"top_k", dialect.TopK}, {"service_tier", dialect.ServiceTier}}
 
 // DecodeRequest reads what a client asks. Its errors are *[dialect.Error].
 func (Chat) DecodeRequest(body []byte) (*dialect.Request, error) {
@@ -142,7 +143,7 @@ func (Chat) DecodeRequest(body []byte) (*dialect.Request, error) {
 	r := &dialect.Request{Model: wire.Model, Stream: wire.Stream}
 	if o := wire.StreamOptions; o != nil {
 		r.Usage = o.IncludeUsage
-		r.Unknown(o.Rest, "stream_options", nil)
+		r.Unknown(o.Rest, "stream_options")
 	}
 	for i := range wire.Messages {
 		if err := decodeChatMessage(r, &wire.Messages[i], "messages["+strconv.Itoa(i)+"]"); err != nil {
@@ -164,7 +165,7 @@ func (Chat) DecodeRequest(body []byte) (*dialect.Request, error) {
 			r.Note(dialect.Stop, name, dialect.Array(v))
 		}
 	})
-	r.Unknown(without(wire.Rest, "stop"), "", chatFields())
+	r.Unknown(without(wire.Rest, "stop"), "", chatFields[:], chatRead[:])
 	return r, nil
 }
 
@@ -180,7 +181,7 @@ func without(object jsontext.Value, name string) jsontext.Value {
 }
 
 func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error {
-	r.Unknown(wire.Rest, path, nil)
+	r.Unknown(wire.Rest, path)
 	m := dialect.Message{Path: path}
 	if wire.Role == "tool" {
 		p := dialect.Part{Kind: dialect.ToolResult, Path: path}
@@ -217,8 +218,8 @@ func decodeChatMessage(r *dialect.Request, wire *chatMessage, path string) error
 		if p.ID, p.Origin, p.Signature = dialect.UnpackID(call.ID); p.Signature != "" {
 			p.SignedAt = at + ".id"
 		}
-		r.Unknown(call.Rest, at, nil)
-		r.Unknown(call.Function.Rest, at+".function", nil)
+		r.Unknown(call.Rest, at)
+		r.Unknown(call.Function.Rest, at+".function")
 		m.Parts = append(m.Parts, p)
 	}
 	r.Messages = append(r.Messages, m)
@@ -288,20 +289,20 @@ func decodeChatPart(r *dialect.Request, wire *chatPart, path string) dialect.Par
 	case wire.Type == "image_url" && wire.ImageURL != nil:
 		p.Kind, p.Media = dialect.Image, dialect.MediaOf(wire.ImageURL.URL)
 		p.Media.Detail = wire.ImageURL.Detail
-		r.Unknown(wire.ImageURL.Rest, path+".image_url", nil)
+		r.Unknown(wire.ImageURL.Rest, path+".image_url")
 	case wire.Type == "input_audio" && wire.InputAudio != nil:
 		p.Kind = dialect.Audio
 		p.Media = dialect.Media{Type: "audio/" + wire.InputAudio.Format, Data: wire.InputAudio.Data}
-		r.Unknown(wire.InputAudio.Rest, path+".input_audio", nil)
+		r.Unknown(wire.InputAudio.Rest, path+".input_audio")
 	case wire.Type == "file" && wire.File != nil:
 		p.Kind, p.Media = dialect.Document, dialect.MediaOf(wire.File.FileData)
 		p.Media.File, p.Media.Name = wire.File.FileID, wire.File.Filename
-		r.Unknown(wire.File.Rest, path+".file", nil)
+		r.Unknown(wire.File.Rest, path+".file")
 	default:
 		p.Kind = dialect.Opaque
 		return p // which is dropped as a whole
 	}
-	r.Unknown(wire.Rest, path, nil)
+	r.Unknown(wire.Rest, path)
 	return p
 }
 
@@ -314,8 +315,8 @@ func decodeChatTool(r *dialect.Request, wire *chatTool, path string) {
 	r.Tools = append(r.Tools, dialect.Tool{
 		Path: path, Name: f.Name, Description: f.Description, Schema: f.Parameters, Strict: f.Strict, Cache: wire.CacheControl,
 	})
-	r.Unknown(wire.Rest, path, nil)
-	r.Unknown(f.Rest, path+".function", nil)
+	r.Unknown(wire.Rest, path)
+	r.Unknown(f.Rest, path+".function")
 }
 
 func decodeChatChoice(r *dialect.Request, choice jsontext.Value) error {
@@ -344,7 +345,7 @@ func decodeChatChoice(r *dialect.Request, choice jsontext.Value) error {
 			return nil
 		}
 		r.Choice.Mode, r.Choice.Name = dialect.ChoiceNamed, wire.Function.Name
-		r.Unknown(wire.Rest, path, nil)
+		r.Unknown(wire.Rest, path)
 	}
 	return nil
 }
@@ -355,14 +356,14 @@ func decodeChatFormat(r *dialect.Request, wire *chatFormat) {
 	}
 	const path = "response_format"
 	r.Output.Path = path
-	r.Unknown(wire.Rest, path, nil)
+	r.Unknown(wire.Rest, path)
 	switch {
 	case wire.Type == "json_object":
 		r.Output.Format = dialect.JSONObject
 	case wire.Type == "json_schema" && wire.JSONSchema != nil:
 		s := wire.JSONSchema
 		r.Output = dialect.Output{Format: dialect.JSONSchema, Path: path, Name: s.Name, Description: s.Description, Schema: s.Schema, Strict: s.Strict}
-		r.Unknown(s.Rest, path+".json_schema", nil)
+		r.Unknown(s.Rest, path+".json_schema")
 	case wire.Type != "text":
 		r.Note("", path, dialect.String(wire.Type))
 	}

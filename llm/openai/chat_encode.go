@@ -42,17 +42,8 @@ func (Chat) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 	}
 	wire.ReasoningEffort = encodeEffort(c)
 	var rest dialect.Object
-	for _, f := range [...][2]string{
-		{"max_completion_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP},
-		{"stop", dialect.Stop}, {"seed", dialect.Seed}, {"n", dialect.Candidates}, {"user", dialect.User},
-		{"presence_penalty", dialect.PresencePenalty}, {"frequency_penalty", dialect.FrequencyPenalty},
-		{"logprobs", dialect.LogProbs}, {"top_logprobs", dialect.TopLogProbs}, {"parallel_tool_calls", dialect.ParallelTools},
-		// What clients of other dialects write for this provider alone.
-		{"metadata", "metadata"}, {"logit_bias", "logit_bias"}, {"verbosity", "verbosity"}, {"prediction", "prediction"},
-		{"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
-	} {
-		rest.Set(f[0], c.Take(f[1]))
-	}
+	rest.SetFields(c, chatFields[:])
+	rest.SetOwn(c, "metadata", "logit_bias", "verbosity", "prediction", "prompt_cache_key", "safety_identifier")
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)
 }

@@ -21,14 +21,8 @@ func (Responses) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.Include = append(wire.Include, includeLogProbs)
 	}
 	var rest dialect.Object
-	for _, f := range [...][2]string{
-		{"max_output_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"user", dialect.User},
-		{"parallel_tool_calls", dialect.ParallelTools}, {"top_logprobs", dialect.TopLogProbs},
-		// What clients of other dialects write for this provider alone.
-		{"metadata", "metadata"}, {"truncation", "truncation"}, {"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
-	} {
-		rest.Set(f[0], c.Take(f[1]))
-	}
+	rest.SetFields(c, fields[:])
+	rest.SetOwn(c, "metadata", "truncation", "prompt_cache_key", "safety_identifier")
 	c.TakeDefault(dialect.Candidates, "1")
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)

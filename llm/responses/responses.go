@@ -108,12 +108,13 @@ type (
 const includeLogProbs = "message.output_text.logprobs"
 
 // fields are the members that mean what the field of package dialect means.
-func fields() map[string]string {
-	return map[string]string{
-		"max_output_tokens": dialect.MaxTokens, "temperature": dialect.Temperature, "top_p": dialect.TopP, "user": dialect.User,
-		"parallel_tool_calls": dialect.ParallelTools, "top_logprobs": dialect.TopLogProbs, "service_tier": dialect.ServiceTier,
-	}
+var fields = [...][2]string{
+	{"max_output_tokens", dialect.MaxTokens}, {"temperature", dialect.Temperature}, {"top_p", dialect.TopP}, {"user", dialect.User},
+	{"parallel_tool_calls", dialect.ParallelTools}, {"top_logprobs", dialect.TopLogProbs},
 }
+
+// read are those that are read only: each vendor has values of its own for them.
+var read = [...][2]string{{"service_tier", dialect.ServiceTier}}
 
 // stateful are the members that ask for the provider's memory, which no other provider has.
 var stateful = [...]string{"previous_response_id", "conversation", "background", "prompt"}
@@ -163,7 +164,7 @@ func (Responses) DecodeRequest(body []byte) (*dialect.Request, error) {
 			continue
 		}
 		r.Tools = append(r.Tools, dialect.Tool{Path: path, Name: t.Name, Description: t.Description, Schema: t.Parameters, Strict: t.Strict})
-		r.Unknown(t.Rest, path, nil)
+		r.Unknown(t.Rest, path)
 	}
 	if err := decodeChoice(r, wire.ToolChoice); err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func (Responses) DecodeRequest(body []byte) (*dialect.Request, error) {
 		if o.Summary != "" {
 			r.Note("", "reasoning.summary", dialect.String(o.Summary))
 		}
-		r.Unknown(o.Rest, "reasoning", nil)
+		r.Unknown(o.Rest, "reasoning")
 	}
 	for i, s := range wire.Include {
 		path := "include[" + strconv.Itoa(i) + "]"
@@ -186,7 +187,7 @@ func (Responses) DecodeRequest(body []byte) (*dialect.Request, error) {
 			r.Note("", path, dialect.String(s))
 		}
 	}
-	r.Unknown(wire.Rest, "", fields())
+	r.Unknown(wire.Rest, "", fields[:], read[:])
 	return r, nil
 }
 
@@ -259,7 +260,7 @@ func decodeItem(r *dialect.Request, i *item, path string) (m dialect.Message, er
 		m.Parts = []dialect.Part{{Kind: dialect.Opaque, Path: path}}
 		return m, nil
 	}
-	r.Unknown(i.Rest, path, nil)
+	r.Unknown(i.Rest, path)
 	return m, err
 }
 
@@ -315,7 +316,7 @@ func decodeContent(r *dialect.Request, content jsontext.Value, path string) (par
 			parts = append(parts, p)
 			continue // which is dropped as a whole
 		}
-		r.Unknown(w.Rest, p.Path, nil)
+		r.Unknown(w.Rest, p.Path)
 		parts = append(parts, p)
 	}
 	return parts, nil
@@ -345,7 +346,7 @@ func decodeChoice(r *dialect.Request, v jsontext.Value) error {
 		return nil
 	}
 	r.Choice.Mode, r.Choice.Name = dialect.ChoiceNamed, wire.Name
-	r.Unknown(wire.Rest, path, nil)
+	r.Unknown(wire.Rest, path)
 	return nil
 }
 
@@ -353,13 +354,13 @@ func decodeText(r *dialect.Request, t *text) {
 	if t == nil {
 		return
 	}
-	r.Unknown(t.Rest, "text", nil)
+	r.Unknown(t.Rest, "text")
 	f := t.Format
 	if f == nil {
 		return
 	}
 	const path = "text.format"
-	r.Unknown(f.Rest, path, nil)
+	r.Unknown(f.Rest, path)
 	switch f.Type {
 	case "json_object":
 		r.Output = dialect.Output{Format: dialect.JSONObject, Path: path}

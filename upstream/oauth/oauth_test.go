@@ -79,10 +79,10 @@ func TestTokens(t *testing.T) {
 // While the source fails, a request waits for one fetch at most, and few of them are made.
 func TestTokensFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		heal := false
+		var calls atomic.Int64
+		var heal atomic.Bool
 		tokens := NewTokens(func(ctx context.Context) (Token, error) {
-			if calls++; heal {
+			if calls.Add(1); heal.Load() {
 				return Token{Value: secret.New("good")}, nil
 			}
 			<-ctx.Done()
@@ -98,8 +98,8 @@ func TestTokensFail(t *testing.T) {
 				t.Error("there is a token")
 			}
 		}
-		if calls != 1 {
-			t.Errorf("%d fetches", calls)
+		if calls.Load() != 1 {
+			t.Errorf("%d fetches", calls.Load())
 		}
 		time.Sleep(pause)
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -109,9 +109,9 @@ func TestTokensFail(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(fetchTimeout + pause)
-		heal = true
-		if v, err := tokens.Token(t.Context()); err != nil || v.Reveal() != "good" || calls != 3 {
-			t.Error(v.Reveal(), err, calls)
+		heal.Store(true)
+		if v, err := tokens.Token(t.Context()); err != nil || v.Reveal() != "good" || calls.Load() != 3 {
+			t.Error(v.Reveal(), err, calls.Load())
 		}
 	})
 }
