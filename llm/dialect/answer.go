@@ -75,7 +75,8 @@ func (c *Citation) In(n, before int) (start, end int) {
 	if c.Start == 0 && c.End == 0 {
 		return before, before + n
 	}
-	return before + min(c.Start, n), before + min(max(c.Start, c.End), n)
+	start = min(max(c.Start, 0), n)
+	return before + start, before + min(max(start, c.End), n)
 }
 
 // A StopReason says why an answer ended.
@@ -113,8 +114,8 @@ type EventKind uint8
 
 // The kinds of events, in the order in which a stream has them: Start; for each
 // choice blocks, each a BlockStart, Deltas and a BlockEnd, one after the other and
-// never two at once, and never a ToolCall without arguments; a Finish for each choice; End. Usage and Lost may come anywhere between
-// Start and End; the last Usage counts.
+// never two at once, and never a ToolCall without arguments; a Finish for each choice; End. Usage may come anywhere between
+// Start and End, the last one counts, and Lost anywhere before End.
 const (
 	Start      EventKind = iota // Response: ID, Model, Created
 	BlockStart                  // Part: Kind, and what is known of it
@@ -143,6 +144,12 @@ type Event struct {
 	Citation Citation
 	LogProbs jsontext.Value // as in a [Part], with its place
 	LogAt    string
+}
+
+// Rewrite makes text of a delta other words: what was said of each token is not so any more, and
+// might tell the former ones.
+func (e *Event) Rewrite(text string) {
+	e.Text, e.LogProbs, e.LogAt = text, nil, ""
 }
 
 // IsContent reports whether the event is something that a client wanted: once it

@@ -149,6 +149,16 @@ type Part struct {
 	Cache jsontext.Value
 }
 
+// Rewrite makes the text of a part of an answer other words: what was said of each token is not
+// so any more, and might tell the former ones; and sources are those of all of it.
+func (p *Part) Rewrite(text string) {
+	p.Text, p.LogProbs, p.LogAt = text, nil, ""
+	for i := range p.Citations {
+		c := &p.Citations[i]
+		c.Start, c.End, c.Quote, c.Native = 0, 0, "", nil
+	}
+}
+
 // A Tool is a function that the model may call.
 type Tool struct {
 	Path        string

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,7 +137,7 @@ func (o *order) event(e *dialect.Event) {
 		}
 		o.begun = true
 		return
-	case dialect.UsageKnown:
+	case dialect.UsageKnown, dialect.Lost:
 		return
 	case dialect.End:
 		o.ended = true
@@ -159,6 +160,13 @@ func (o *order) event(e *dialect.Event) {
 			bad("outside of a block")
 		}
 		o.length[e.Choice] += len(e.Text)
+	case dialect.Cited:
+		if p := o.open[e.Choice]; p == nil || p.Kind != dialect.Text {
+			bad("outside of a text")
+		}
+		if e.Citation.Path == "" {
+			bad("from nowhere")
+		}
 	case dialect.BlockEnd:
 		if p := o.open[e.Choice]; p == nil {
 			bad("no block is open")
@@ -226,7 +234,7 @@ func FuzzStreams(f *testing.F) {
 			for i := range all {
 				out = w.Write(out, &all[i])
 			}
-			if all[0].Kind != dialect.Start {
+			if !slices.ContainsFunc(all, func(e dialect.Event) bool { return e.Kind == dialect.Start }) {
 				continue // there was nothing but usage
 			}
 			_, got, err := read(t, d, out)
