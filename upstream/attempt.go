@@ -19,11 +19,13 @@ import (
 // An attempt is one request on its way to one endpoint, and afterwards the body
 // of the response. It knows whether a byte was sent.
 type attempt struct {
+	pool      *Pool
 	endpoint  *Endpoint
 	multiplex bool
 	ctx       context.Context
-	body      *watchedBody // the request's, unless it is in memory
-	replay    bool         // the body that is in memory was given away before
+	cancel    context.CancelFunc // nil when the pool does not bound the request
+	body      *watchedBody       // the request's, unless it is in memory
+	replay    bool               // the body that is in memory was given away before
 
 	reused    bool // the connection had served before
 	leanSent  bool // the lean client may have sent a byte
@@ -157,13 +159,26 @@ func (a *attempt) Read(b []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	return n, a.fault(err)
+	f := a.fault(err)
+	a.failed(f)
+	return n, f
+}
+
+// failed counts f, unless it is the client's.
+func (a *attempt) failed(f *fault.Fault) {
+	switch f.Code {
+	case fault.UpstreamUnreachable, fault.UpstreamFailed, fault.UpstreamTimeout:
+		a.pool.report(a.endpoint, false)
+	}
 }
 
 // Close implements io.Closer for the body of the response.
 func (a *attempt) Close() error {
 	if !a.done.Swap(true) {
 		a.endpoint.active.Add(-1)
+		if a.cancel != nil {
+			defer a.cancel()
+		}
 	}
 	return a.answer.Close()
 }

@@ -1,15 +1,21 @@
 package upstream
 
 import (
-	"math/rand/v2"
-	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // An Endpoint is one address of a [Pool].
 type Endpoint struct {
 	address string
+	since   time.Time // when the pool got it
 	active  atomic.Int64
+	outcomes
+
+	// What follows is guarded by the pool's mu.
+	ejection  ejection
+	unhealthy bool // says the health check
+	checks    int  // that came out otherwise, in a row
 }
 
 // Address returns host:port.
@@ -18,29 +24,26 @@ func (e *Endpoint) Address() string { return e.address }
 // Active returns how many answers of the endpoint are being read.
 func (e *Endpoint) Active() int64 { return e.active.Load() }
 
-// A Picker chooses the endpoint for a request. It is safe for concurrent use.
-type Picker interface {
-	// Pick returns one of from, which is never empty.
-	Pick(r *http.Request, from []*Endpoint) *Endpoint
+// A set is the endpoints of a pool at one time. It is not changed.
+type set struct {
+	all    []*Endpoint
+	usable []*Endpoint // those that may be picked
+	picker Picker      // over all
 }
 
-// LeastOfTwo picks the less loaded of two random endpoints.
-type LeastOfTwo struct{}
-
-// Pick implements [Picker].
-func (LeastOfTwo) Pick(_ *http.Request, from []*Endpoint) *Endpoint {
-	if len(from) == 1 {
-		return from[0]
+// usable returns those of all that are neither ejected nor unhealthy; all of them when they
+// are fewer than the percentage that it takes not to panic. The caller holds the pool's mu.
+func usable(all []*Endpoint, panicPercent int) []*Endpoint {
+	out := make([]*Endpoint, 0, len(all))
+	for _, e := range all {
+		if e.ejection.until.IsZero() && !e.unhealthy {
+			out = append(out, e)
+		}
 	}
-	i := rand.IntN(len(from))
-	j := rand.IntN(len(from) - 1)
-	if j >= i {
-		j++
+	if len(out) == 0 || len(out)*100 < panicPercent*len(all) {
+		return all
 	}
-	if from[j].Active() < from[i].Active() {
-		return from[j]
-	}
-	return from[i]
+	return out
 }
 
 func find(in []*Endpoint, address string) *Endpoint {

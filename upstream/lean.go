@@ -19,6 +19,7 @@ import (
 // case goes through http.Transport.
 type lean struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	keep time.Duration // how long a connection may be idle
 
 	mu     sync.Mutex
 	idle   map[string][]*leanConn // by address, the one used last at the end
@@ -60,7 +61,7 @@ func (l *lean) get(ctx context.Context, address string) (*leanConn, error) {
 		if c == nil {
 			break
 		}
-		if time.Since(c.since) < idleConnTimeout {
+		if time.Since(c.since) < l.keep {
 			c.reused = true
 			return c, nil
 		}
@@ -106,7 +107,7 @@ func (l *lean) put(c *leanConn) {
 	l.idle[c.address] = append(l.idle[c.address], c)
 	l.count++
 	if l.sweep == nil {
-		l.sweep = time.AfterFunc(idleConnTimeout, l.sweepIdle)
+		l.sweep = time.AfterFunc(l.keep, l.sweepIdle)
 	}
 }
 
@@ -114,7 +115,7 @@ func (l *lean) put(c *leanConn) {
 func (l *lean) sweepIdle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	oldest := time.Now().Add(-idleConnTimeout)
+	oldest := time.Now().Add(-l.keep)
 	for address, list := range l.idle {
 		n := 0 // the first are the oldest
 		for n < len(list) && !list[n].since.After(oldest) {
@@ -130,7 +131,7 @@ func (l *lean) sweepIdle() {
 	}
 	l.sweep = nil
 	if l.count > 0 {
-		l.sweep = time.AfterFunc(idleConnTimeout/4, l.sweepIdle)
+		l.sweep = time.AfterFunc(l.keep/4, l.sweepIdle)
 	}
 }
 

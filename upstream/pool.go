@@ -11,12 +11,15 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,14 +59,37 @@ type Options struct {
 	Protocol Protocol
 	// TLS, when set, makes the pool speak https. It is not changed.
 	TLS *tls.Config
-	// Picker chooses among the endpoints; default [LeastOfTwo].
-	Picker Picker
+	// Strategy is how to choose among the endpoints; default [LeastRequest].
+	Strategy Strategy
+	// PanicPercent is the share of usable endpoints below which all are used; nil means
+	// [DefaultPanicPercent].
+	PanicPercent *int
+	// Outlier, when set, leaves out endpoints that fail.
+	Outlier *Outlier
+	// Check, when set, asks endpoints whether they work, while [Pool.Run] runs.
+	Check *HealthCheck
 	// ConnectTimeout bounds the time to a TCP connection, default 5s, and that of the TLS
 	// handshake on it.
 	ConnectTimeout time.Duration
+	// KeepAlive is the TCP keepalive of connections; default is a probe each 30s.
+	KeepAlive *net.KeepAliveConfig
+	// IdleTimeout is how long a connection is kept without a request; default 60s.
+	IdleTimeout time.Duration
+	// MaxDuration bounds a request with its answer; 0 is no bound.
+	MaxDuration time.Duration
+	// MaxResponseHeaders bounds the header fields of an answer; 0 is no bound but that
+	// of their size.
+	MaxResponseHeaders int
+	// CloseOnChange closes idle connections when the endpoints change.
+	CloseOnChange bool
 	// Dial makes connections; default is a net.Dialer, which resolves names.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Logger gets what operators should know of endpoints; default [slog.Default].
+	Logger *slog.Logger
 }
+
+// DefaultPanicPercent is the share of usable endpoints below which all are used, as Envoy has it.
+const DefaultPanicPercent = 50
 
 // A Pool sends requests to one of its endpoints. It replaces scheme and host of
 // the request's URL, keeps Host, and is safe for concurrent use. It uses no
@@ -72,11 +98,23 @@ type Pool struct {
 	transport *http.Transport
 	lean      *lean // nil when the pool speaks TLS or HTTP/2
 	scheme    string
-	picker    Picker
+	strategy  Strategy
+	panic     int       // percent
+	detector  *detector // of outliers; nil without
+	check     *HealthCheck
+	bounds    bounds
+	onChange  bool // close connections
 	multiplex bool // connections carry several requests at once
+	log       *slog.Logger
 
-	mu        sync.Mutex // serialises SetEndpoints
-	endpoints atomic.Pointer[[]*Endpoint]
+	mu        sync.Mutex // serialises changes of what endpoints there are and which are usable
+	endpoints atomic.Pointer[set]
+}
+
+// bounds are on what a request and its answer may take; zero fields are none.
+type bounds struct {
+	duration time.Duration
+	headers  int
 }
 
 // NewPool returns a pool of the addresses, each host:port.
@@ -86,16 +124,33 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		timeout, handshake = defaultConnectTimeout, tlsHandshakeTimeout
 	}
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext
+		dialer := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		if opts.KeepAlive != nil {
+			dialer.KeepAlive, dialer.KeepAliveConfig = 0, *opts.KeepAlive
+		}
+		dial = dialer.DialContext
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
 	}
 	p := &Pool{
 		scheme:    "http",
-		picker:    opts.Picker,
+		strategy:  opts.Strategy,
+		panic:     DefaultPanicPercent,
+		detector:  newDetector(opts.Outlier, opts.Logger),
+		check:     opts.Check,
+		bounds:    bounds{opts.MaxDuration, opts.MaxResponseHeaders},
+		onChange:  opts.CloseOnChange,
 		multiplex: opts.Protocol == H2C || opts.Protocol == HTTP2,
+		log:       opts.Logger,
 	}
-	if p.picker == nil {
-		p.picker = LeastOfTwo{}
+	if opts.PanicPercent != nil {
+		p.panic = *opts.PanicPercent
 	}
+	if p.strategy == nil {
+		p.strategy = LeastRequest{}
+	}
+	idle := cmp.Or(opts.IdleTimeout, idleConnTimeout)
 	protocols := new(http.Protocols)
 	switch {
 	case opts.Protocol == H2C:
@@ -120,43 +175,54 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		DisableCompression:     true,
 		MaxIdleConns:           maxIdle,
 		MaxIdleConnsPerHost:    maxIdlePerHost,
-		IdleConnTimeout:        idleConnTimeout,
+		IdleConnTimeout:        idle,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		Protocols:              protocols,
 	}
 	if p.scheme == "http" && !p.multiplex {
-		p.lean = &lean{dial: dial, idle: map[string][]*leanConn{}}
+		p.lean = &lean{dial: dial, keep: idle, idle: map[string][]*leanConn{}}
 	}
 	p.SetEndpoints(addresses...)
 	return p
 }
 
 // SetEndpoints exchanges the endpoints. Requests under way go on where they are;
-// an endpoint whose address stays keeps its connections and its load.
+// an endpoint whose address stays keeps its connections and what is known of it.
 func (p *Pool) SetEndpoints(addresses ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var old []*Endpoint
-	if e := p.endpoints.Load(); e != nil {
-		old = *e
+	if s := p.endpoints.Load(); s != nil {
+		old = s.all
 	}
-	next := make([]*Endpoint, 0, len(addresses))
+	all := make([]*Endpoint, 0, len(addresses))
 	for _, a := range addresses {
-		if find(next, a) != nil {
+		if find(all, a) != nil {
 			continue
 		}
 		e := find(old, a)
 		if e == nil {
-			e = &Endpoint{address: a}
+			e = &Endpoint{address: a, since: time.Now()}
 		}
-		next = append(next, e)
+		all = append(all, e)
 	}
-	p.endpoints.Store(&next)
+	if old != nil && slices.Equal(old, all) {
+		return
+	}
+	p.refresh(&set{all: all, picker: p.strategy.Picker(all)})
+	if p.onChange && old != nil {
+		p.Close()
+	}
+}
+
+// refresh has the endpoints of s be picked, those that are usable now. The caller holds mu.
+func (p *Pool) refresh(s *set) {
+	p.endpoints.Store(&set{all: s.all, usable: usable(s.all, p.panic), picker: s.picker})
 }
 
 // Endpoints returns the endpoints there are now; the slice is not to be changed.
-func (p *Pool) Endpoints() []*Endpoint { return *p.endpoints.Load() }
+func (p *Pool) Endpoints() []*Endpoint { return p.endpoints.Load().all }
 
 // Close closes idle connections. Requests under way go on, and the pool stays
 // usable: Close only gives back what an unused pool would hold on to.
@@ -201,7 +267,16 @@ func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, *watchedBody, er
 	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
 		body = &watchedBody{body: r.Body}
 	}
-	resp, body, err := p.offer(r, pin, body)
+	cancel := context.CancelFunc(nil)
+	if p.bounds.duration > 0 {
+		var ctx context.Context
+		ctx, cancel = context.WithTimeoutCause(r.Context(), p.bounds.duration, errDuration)
+		r = r.WithContext(ctx)
+	}
+	resp, body, err := p.offer(r, pin, body, cancel)
+	if err != nil && cancel != nil {
+		cancel()
+	}
 	if err != nil && body != nil {
 		_ = body.Close() // the caller gave the body away: there is nobody to tell
 	}
@@ -210,8 +285,8 @@ func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, *watchedBody, er
 }
 
 // offer sends r to one endpoint after the other until one takes it. It returns the
-// body as the last of them got it.
-func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody) (*http.Response, *watchedBody, error) {
+// body as the last of them got it. The end of the answer calls cancel, unless it is nil.
+func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody, cancel context.CancelFunc) (*http.Response, *watchedBody, error) {
 	var tried []*Endpoint
 	stale := 0
 	for {
@@ -219,16 +294,25 @@ func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody) (*http.Respon
 		if err != nil {
 			return nil, body, err
 		}
-		a := &attempt{endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: body, replay: stale+len(tried) > 0}
+		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), cancel: cancel, body: body, replay: stale+len(tried) > 0}
 		resp, err := p.attempt(a, r)
 		if err == nil {
 			if pin != nil && pin.Endpoint == "" {
 				pin.Endpoint = e.address
 			}
 			a.watch(resp)
+			if n := p.bounds.headers; n > 0 && fields(resp.Header) > n {
+				_ = resp.Body.Close() // it is not passed on
+				p.report(e, false)
+				return nil, body, fault.New(fault.UpstreamFailed, "the upstream's answer has more than %d headers", n)
+			}
+			p.report(e, resp.StatusCode < 500)
 			return resp, body, nil
 		}
 		f := a.fault(err)
+		if stale := f.Code == fault.UpstreamUnreachable && a.reused; !stale {
+			a.failed(f)
+		}
 		if f.Code != fault.UpstreamUnreachable {
 			return nil, body, f
 		}
@@ -268,33 +352,56 @@ func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
 }
 
 // pick returns the endpoint for r: the pinned one, or the picker's choice among
-// those not tried yet.
+// those that are usable and were not tried yet.
 func (p *Pool) pick(r *http.Request, pin *Pin, tried []*Endpoint) (*Endpoint, error) {
-	all := p.Endpoints()
+	if p.detector != nil {
+		p.sweepIfDue()
+	}
+	s := p.endpoints.Load()
 	if pin != nil && pin.Endpoint != "" {
-		if e := find(all, pin.Endpoint); e != nil {
+		if e := find(s.all, pin.Endpoint); e != nil {
 			return e, nil
 		}
 		return nil, fault.Wrap(fault.UpstreamUnreachable, errGone, "the upstream is gone")
 	}
-	from := all
-	if len(tried) > 0 {
-		from = make([]*Endpoint, 0, len(all))
-		for _, e := range all {
-			if find(tried, e.address) == nil {
-				from = append(from, e)
-			}
-		}
+	from := without(s.usable, tried)
+	if len(from) == 0 { // what is not usable is better than nothing
+		from = without(s.all, tried)
 	}
 	if len(from) == 0 {
 		return nil, fault.Wrap(fault.UpstreamUnreachable, errNone, "no healthy upstream")
 	}
-	return p.picker.Pick(r, from), nil
+	return s.picker.Pick(r, from), nil
+}
+
+// without returns list without the endpoints that were tried.
+func without(list, tried []*Endpoint) []*Endpoint {
+	if len(tried) == 0 {
+		return list
+	}
+	from := make([]*Endpoint, 0, len(list))
+	for _, e := range list {
+		if !slices.Contains(tried, e) {
+			from = append(from, e)
+		}
+	}
+	return from
+}
+
+// fields returns how many header fields there are.
+func fields(h http.Header) int {
+	n := 0
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
 }
 
 var (
 	errGone = errors.New("the endpoint that the session lives on is no longer configured")
 	errNone = errors.New("no endpoint is configured")
+
+	errDuration = fault.New(fault.UpstreamTimeout, "the request took longer than maxStreamDuration")
 )
 
 // target returns the URL of r with the scheme and host replaced, written to u.

@@ -323,7 +323,7 @@ func TestPoolStaleConnection(t *testing.T) {
 
 func TestPoolNextEndpoint(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-	p := newPool(t, Options{Picker: inOrder{}}, refused(t), addr)
+	p := newPool(t, Options{Strategy: inOrder{}}, refused(t), addr)
 	for name, body := range map[string]io.Reader{"in memory": strings.NewReader("abc"), "stream": io.NopCloser(io.LimitReader(strings.NewReader("abc"), 9)), "none": nil} {
 		t.Run(name, func(t *testing.T) {
 			resp, err := p.RoundTrip(request(t, "POST", "http://x/", body))
@@ -339,6 +339,8 @@ func TestPoolNextEndpoint(t *testing.T) {
 
 // inOrder picks the first.
 type inOrder struct{}
+
+func (inOrder) Picker([]*Endpoint) Picker { return inOrder{} }
 
 func (inOrder) Pick(_ *http.Request, from []*Endpoint) *Endpoint { return from[0] }
 
@@ -407,17 +409,5 @@ func TestSetEndpointsKeepsLoad(t *testing.T) {
 	readAll(t, resp)
 	if n := p.Endpoints()[1].Active(); n != 0 {
 		t.Errorf("%d answers active, want 0", n)
-	}
-}
-
-func TestLeastOfTwo(t *testing.T) {
-	es := []*Endpoint{{address: "a"}, {address: "b"}, {address: "c"}}
-	es[2].active.Store(100)
-	count := map[string]int{}
-	for range 3000 {
-		count[LeastOfTwo{}.Pick(nil, es).address]++
-	}
-	if count["c"] != 0 || count["a"] < 1200 || count["b"] < 1200 {
-		t.Errorf("picks %v: want the loaded one never, the others alike", count)
 	}
 }
