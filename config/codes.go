@@ -62,6 +62,7 @@ const (
 	CodeShadowed            = "MG0310"
 	CodeUnused              = "MG0311"
 	CodeNoBackend           = "MG0312"
+	CodeTLS                 = "MG0320"
 )
 
 // A Code explains what the problems of one code have in common.
@@ -135,5 +136,6 @@ func Codes() []Code {
 		{CodeShadowed, "a route never matches", "Another route or rule takes all of its requests."},
 		{CodeUnused, "an object is not used", "Nothing refers to it."},
 		{CodeNoBackend, "a rule leads nowhere", "The rule has no backendRefs and no filter that answers, so its requests answer 500; a route without rules matches nothing."},
+		{CodeTLS, "TLS toward a backend can't be used", "Certificates, ciphers or protocols that a BackendTLSPolicy or the tls of a BackendConfigPolicy names are missing or not usable. What the policy covers answers 500 until they are there: nothing is sent in plain text instead."},
 	}
 }

@@ -29,6 +29,7 @@ import (
 func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c := newCompiler(res, rt)
 	c.compilePolicies()
+	c.compileConnections()
 	c.checkClaims()
 	c.compileGateways()
 	c.compileTracing()
@@ -56,8 +57,10 @@ type compiler struct {
 	namespaces map[string]labels.Set
 
 	attached     map[attachment][]attachedPolicy
-	listening    map[object][]attachment // what HTTPListenerPolicies cover
-	covered      map[attachment]bool     // by a BackendConfigPolicy that protects and is not served
+	listening    map[object][]attachment                    // what HTTPListenerPolicies cover
+	connecting   map[attachment][]connectionPolicy          // the policies on connections, by what they cover
+	encrypted    map[attachment]*gatewayv1.BackendTLSPolicy // by what they cover
+	connections  map[attachment]*connection                 // by Backend, and by port of a Service
 	mcps         []mcpPlan
 	coverings    map[string]*covering
 	noted        map[string]bool // problems that were told already
@@ -83,7 +86,9 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		namespaces:   map[string]labels.Set{},
 		attached:     map[attachment][]attachedPolicy{},
 		listening:    map[object][]attachment{},
-		covered:      map[attachment]bool{},
+		connecting:   map[attachment][]connectionPolicy{},
+		encrypted:    map[attachment]*gatewayv1.BackendTLSPolicy{},
+		connections:  map[attachment]*connection{},
 		coverings:    map[string]*covering{},
 		noted:        map[string]bool{},
 		applied:      map[object]bool{},
@@ -184,10 +189,6 @@ func (c *compiler) checkUnserved() {
 			class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue",
 			help: "use an HTTPRoute with a path match on /PACKAGE.SERVICE/METHOD",
 		}, "GRPCRoutes are not served yet")
-	}
-	for _, o := range c.res.BackendTLS {
-		c.add(objectOf("BackendTLSPolicy", o), "", finding{class: config.Unresolved, code: config.CodeUnserved},
-			"BackendTLSPolicies are not served yet: what this one covers answers 500")
 	}
 }
 

@@ -54,7 +54,7 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination,
 		}
 		cfg.Groups = append(cfg.Groups, group)
 	}
-	if !served {
+	if !served || c.backendConnection(c.backends[o.name]).broken {
 		d.fault = misconfigured
 		return
 	}
@@ -111,7 +111,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	if port != 443 {
 		p.Host = hostPort(host, port)
 	}
-	p.RoundTripper = c.providerPool(host, port, connect)
+	p.RoundTripper = c.providerPool(c.providerConnection(o, connect), host, port)
 	if tokens != nil {
 		p.RoundTripper = withTokens(p.RoundTripper, tokens, spec.AuthHeader)
 	}
@@ -128,18 +128,29 @@ func endpointHost(endpoint string) string {
 	return host
 }
 
-// providerPool returns the pool of a host, which all providers there share: by https on
-// port 443, in plain text on others. A connect of 0 is the default.
-func (c *compiler) providerPool(host string, port int32, connect time.Duration) *upstream.Pool {
+// providerConnection returns how the providers of a Backend are reached. A connect of 0 is the
+// default; a policy on connections wins over it.
+func (c *compiler) providerConnection(o object, connect time.Duration) connection {
+	conn := *c.backendConnection(c.backends[o.name])
+	if connect > 0 && conn.opts.ConnectTimeout == 0 {
+		conn.opts.ConnectTimeout = connect
+		conn.identity += "/" + connect.String()
+	}
+	return conn
+}
+
+// providerPool returns the pool of a host, which all providers there share that are reached alike: by
+// https on port 443 or where conn says so, in plain text on others.
+func (c *compiler) providerPool(conn connection, host string, port int32) *upstream.Pool {
 	address := hostPort(host, port)
-	identity, opts := "LLM/"+address, upstream.Options{ConnectTimeout: connect}
-	if port == 443 {
-		identity, opts.TLS = "LLM/tls/"+address, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	identity := "LLM/" + address
+	if conn.opts.TLS == nil && port == 443 {
+		conn.opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	}
-	if connect > 0 {
-		identity += "/" + connect.String()
+	if conn.opts.TLS != nil {
+		identity = "LLM/tls/" + address
 	}
-	return c.poolOf(identity, opts, []string{address})
+	return c.connected(&conn, identity, upstream.HTTP1, []string{address})
 }
 
 // providerCredential sets what a provider is shown; without it nothing is sent. It returns the

@@ -127,10 +127,10 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 		return nowhere(name)
 	}
 	d := &destination{name: name.String(), kind: "Service", rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
-	if c.covered[attachment{kind: "Service", name: name}] {
-		d.fault = misconfigured
-	} else if addresses, ok := c.endpoints(o, path, s, p); ok {
-		d.backend = &upstream.Proxy{Pool: c.pool(key, protocolOf(p.AppProtocol), addresses)}
+	conn := c.serviceConnection(s, p)
+	d.hash = conn.hash
+	if addresses, ok := c.endpoints(o, path, s, p); ok && !conn.broken {
+		d.backend = &upstream.Proxy{Pool: c.connected(conn, key, protocolOf(p.AppProtocol), addresses)}
 	} else {
 		d.fault = misconfigured
 	}
@@ -253,7 +253,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	d.rules = policy.NewBackendRules(info, sets)
 	d.guarded = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target == "" })
 	switch {
-	case protects(b) || c.covered[attachment{kind: v1alpha1.KindBackend, name: o.name}]:
+	case protects(b):
 		d.fault = misconfigured // checkUnserved says why
 	case b.Spec.MCP != nil:
 		d.mcp = true
@@ -266,7 +266,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.AI != nil:
 		c.aiBackend(o, b.Spec.AI, d, sets)
 	case b.Spec.Static != nil:
-		c.staticBackend(o, b.Spec.Static, d)
+		c.staticBackend(o, b, d)
 	default:
 		d.fault = misconfigured
 		c.add(o, "spec.type", finding{class: config.Unresolved, code: config.CodeUnserved}, "Backends of type %s are not served yet", d.kind)
@@ -292,15 +292,21 @@ func backendType(b *v1alpha1.Backend) string {
 	}
 }
 
-func (c *compiler) staticBackend(o object, spec *v1alpha1.StaticBackend, d *destination) {
+func (c *compiler) staticBackend(o object, b *v1alpha1.Backend, d *destination) {
+	spec, conn := b.Spec.Static, c.backendConnection(b)
+	d.hash = conn.hash
+	if conn.broken {
+		d.fault = misconfigured
+		return
+	}
 	var addresses []string
 	for i, h := range spec.Hosts {
 		addresses = append(addresses, hostPort(h.Host, h.Port))
-		if h.Port == 443 {
+		if h.Port == 443 && conn.opts.TLS == nil {
 			c.add(o, fmt.Sprintf("spec.static.hosts[%d].port", i), finding{class: config.Warning, code: config.CodeUnused},
-				"port 443 does not imply TLS: the host is spoken to in plain text")
+				"port 443 does not imply TLS: the host is spoken to in plain text unless a policy on the Backend says tls")
 		}
 	}
 	app := string(spec.AppProtocol)
-	d.backend = &upstream.Proxy{Pool: c.pool(o.String(), protocolOf(&app), addresses)}
+	d.backend = &upstream.Proxy{Pool: c.connected(conn, o.String(), protocolOf(&app), addresses)}
 }

@@ -198,7 +198,7 @@ func (c *compiler) moderation(o object, path string, spec *v1alpha1.OpenAIModera
 		port = int32(n)
 	}
 	out.Host, out.Path = u.Host, u.Path+"/moderations"
-	out.RoundTripper = c.providerPool(u.Hostname(), port, 0)
+	out.RoundTripper = c.providerPool(connection{}, u.Hostname(), port)
 	return out
 }
 

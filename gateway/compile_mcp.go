@@ -179,8 +179,15 @@ func (c *compiler) staticTarget(o object, path string, spec *v1alpha1.MCPStaticT
 	address := hostPort(spec.Host, spec.Port)
 	t = httpTarget(t, address, spec.Path, spec.Protocol)
 	id := fmt.Sprintf("%s/%s/%s", o, t.Name, address)
+	conn := *c.backendConnection(c.backends[o.name])
 	if spec.TLS == nil {
-		t.RoundTripper = c.pool(id, 0, []string{address})
+		if conn.broken {
+			return nil, false
+		}
+		if conn.opts.TLS != nil {
+			t.URL = "https" + strings.TrimPrefix(t.URL, "http")
+		}
+		t.RoundTripper = c.connected(&conn, id, upstream.HTTP1, []string{address})
 		return []mcpTarget{{TargetConfig: t}}, true
 	}
 	client, authorities, ok := c.targetTLS(o, path+".tls", spec)
@@ -189,7 +196,8 @@ func (c *compiler) staticTarget(o object, path string, spec *v1alpha1.MCPStaticT
 	}
 	t.URL = "https" + strings.TrimPrefix(t.URL, "http")
 	id = fmt.Sprintf("%s/tls/%s/%x", id, client.ServerName, sha256.Sum256(authorities))
-	t.RoundTripper = c.poolOf(id, upstream.Options{TLS: client}, []string{address})
+	conn.opts.TLS = client // the target knows better than a policy on all of them
+	t.RoundTripper = c.connected(&conn, id, upstream.HTTP1, []string{address})
 	return []mcpTarget{{TargetConfig: t}}, true
 }
 
@@ -246,11 +254,9 @@ func (c *compiler) serviceTarget(o object, path string, spec *v1alpha1.MCPServic
 
 // portTarget returns the target behind a port of a Service.
 func (c *compiler) portTarget(o object, path string, s *corev1.Service, p *corev1.ServicePort, at string, protocol v1alpha1.MCPProtocol, t session.TargetConfig) ([]mcpTarget, bool) {
-	if c.covered[attachment{kind: "Service", name: nameOf(s)}] {
-		return nil, false // checkUnserved says why
-	}
+	conn := c.serviceConnection(s, p)
 	addresses, ok := c.endpoints(o, path, s, p)
-	if !ok {
+	if !ok || conn.broken {
 		return nil, false
 	}
 	host := hostPort(s.Name+"."+s.Namespace+".svc", p.Port)
@@ -261,7 +267,10 @@ func (c *compiler) portTarget(o object, path string, s *corev1.Service, p *corev
 		}
 	}
 	t = httpTarget(t, host, at, protocol)
-	t.RoundTripper = c.pool(fmt.Sprintf("Service/%s:%d", nameOf(s), p.Port), 0, addresses)
+	if conn.opts.TLS != nil {
+		t.URL = "https" + strings.TrimPrefix(t.URL, "http")
+	}
+	t.RoundTripper = c.connected(conn, fmt.Sprintf("Service/%s:%d", nameOf(s), p.Port), upstream.HTTP1, addresses)
 	return []mcpTarget{{t, s.Namespace}}, true
 }
 

@@ -91,19 +91,6 @@ func (c *compiler) compilePolicies() {
 			}
 		}
 	}
-	for _, p := range c.res.BackendConfigPolicies {
-		targets := c.targets(objectOf(v1alpha1.KindBackendConfigPolicy, p), p.Spec.TargetRefs, p.Spec.TargetSelectors)
-		if protects(p) {
-			for _, t := range targets {
-				c.covered[attachment{kind: t.kind, name: t.name}] = true
-			}
-		}
-	}
-	for _, p := range c.res.BackendTLS {
-		for _, t := range p.Spec.TargetRefs {
-			c.covered[attachment{kind: string(t.Kind), name: types.NamespacedName{Namespace: p.Namespace, Name: string(t.Name)}}] = true
-		}
-	}
 }
 
 // fingerprint returns a hash of plain data.

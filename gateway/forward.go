@@ -85,6 +85,9 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if err := policy.TakeBackend(ctx, b.to.name); err != nil {
 		return err
 	}
+	if b.to.hash != nil {
+		ctx = b.to.hash.withHash(ctx, r, x.rec.Source.Addr().String(), x.writer.Header())
+	}
 	x.render = b.to.backend.WriteError
 	if !b.to.mcp { // an MCP backend asks for each operation
 		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {

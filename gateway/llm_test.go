@@ -330,10 +330,10 @@ func TestLLMAzure(t *testing.T) {
 // Without host and port a provider is at its own place, by https, which is checked.
 func TestLLMPlaces(t *testing.T) {
 	for spec, want := range map[string]string{
-		"openai: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/api.openai.com:443",
-		"anthropic: {authToken: {kind: Inline, inline: k}}": "LLM/tls/api.anthropic.com:443",
-		"gemini: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/generativelanguage.googleapis.com:443",
-		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": "LLM/tls/name.openai.azure.com:443",
+		"openai: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/api.openai.com:443/0",
+		"anthropic: {authToken: {kind: Inline, inline: k}}": "LLM/tls/api.anthropic.com:443/0",
+		"gemini: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/generativelanguage.googleapis.com:443/0",
+		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": "LLM/tls/name.openai.azure.com:443/0",
 	} {
 		rt, err := NewRuntime(RuntimeOptions{})
 		if err != nil {

@@ -149,7 +149,7 @@ kind: Backend
 metadata: {name: model}
 spec: {type: AI, ai: {llm: {vertexAI: {model: gemini-3-pro, project: p, location: `+location+`}}}}
 `), rt)
-		if _, ok := snapshot.pools["LLM/tls/"+host+":443"]; !ok || report.Has(config.Invalid) || report.Has(config.Unresolved) {
+		if _, ok := snapshot.pools["LLM/tls/"+host+":443/0"]; !ok || report.Has(config.Invalid) || report.Has(config.Unresolved) {
 			t.Errorf("%s: %v, %+v", location, snapshot.pools, report)
 		}
 	}

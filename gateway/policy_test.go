@@ -128,14 +128,14 @@ spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]
   xffNumTrustedHops: 1
 `, map[string]int{"8080/named a": 500, "8081/free a": 500}},
-		{"TLS toward a backend that is not served", `
+		{"TLS toward a backend without the authorities", `
 ---
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: BackendConfigPolicy
 metadata: {name: p}
 spec:
   targetRefs: [{group: gateway.kgateway.dev, kind: Backend, name: a}]
-  tls: {wellKnownCACertificates: System}
+  tls: {secretRef: {name: nowhere}}
 `, map[string]int{"8080/named a": 500}},
 		{"on a Backend without operations", rbac("p", gatewayRef("Backend", "a", ""), "Allow", isA), map[string]int{"8080/named a": 500}},
 	} {

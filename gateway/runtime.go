@@ -64,10 +64,11 @@ type Runtime struct {
 	providers map[string]*llm.Health
 	tokens    map[string]*oauth.Tokens
 	tracers   map[string]*telemetry.Tracer
-	ending    sync.WaitGroup // tracers that send what they still have
+	ending    sync.WaitGroup                        // tracers that send what they still have
+	checks    map[*upstream.Pool]context.CancelFunc // that ask endpoints whether they work
 	keys      map[string]runningKeys
 	counts    map[string]any // buckets and counters of limits
-	// fetching waits for the keys that are being fetched.
+	// fetching waits for the keys that are being fetched, and the checks that run.
 	fetching sync.WaitGroup
 }
 
@@ -96,6 +97,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		tracers:     map[string]*telemetry.Tracer{},
 		providers:   map[string]*llm.Health{},
 		tokens:      map[string]*oauth.Tokens{},
+		checks:      map[*upstream.Pool]context.CancelFunc{},
 		keys:        map[string]runningKeys{},
 		counts:      map[string]any{},
 	}
@@ -298,6 +300,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 	for identity, p := range rt.pools {
 		if _, ok := s.pools[identity]; !ok {
 			delete(rt.pools, identity)
+			rt.endChecks(p)
 			p.Close()
 		}
 	}
@@ -312,8 +315,29 @@ func (rt *Runtime) commit(s *Snapshot) {
 	}
 	rt.endTracers(traced)
 	rt.fetchKeys(s)
+	rt.runChecks()
 	rt.mu.Unlock()
 	rt.hub.Commit(s.backends)
+}
+
+// runChecks has the pools that are to be checked be checked. rt.mu is held.
+func (rt *Runtime) runChecks() {
+	for _, p := range rt.pools {
+		if _, ok := rt.checks[p]; ok || !p.Checked() {
+			continue
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		rt.checks[p] = stop
+		rt.fetching.Go(func() { p.Run(ctx) })
+	}
+}
+
+// endChecks ends what runChecks began for a pool. rt.mu is held.
+func (rt *Runtime) endChecks(p *upstream.Pool) {
+	if stop, ok := rt.checks[p]; ok {
+		stop()
+		delete(rt.checks, p)
+	}
 }
 
 // run keeps targets alive until ctx ends.
@@ -331,6 +355,9 @@ func (rt *Runtime) drain() { rt.hub.Drain() }
 func (rt *Runtime) close() {
 	rt.mu.Lock()
 	rt.fetchKeys(&Snapshot{})
+	for _, p := range rt.pools {
+		rt.endChecks(p)
+	}
 	rt.fetching.Wait()
 	for _, p := range rt.pools {
 		p.Close()

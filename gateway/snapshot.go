@@ -107,6 +107,7 @@ type destination struct {
 	rules   *policy.Rules // what is attached to it, and what rules can say about it
 	kind    string        // of a Backend its type, else Service
 	mcp     bool
+	hash    *hashing     // what is hashed to choose an endpoint; nil without
 	guarded bool         // rules attached to it say who may use it
 	fault   *fault.Fault // set in place of backend: it can't be served
 

@@ -39,8 +39,11 @@ type GRPCCheck struct {
 // maxChecks bounds the checks of one pool that run at once.
 const maxChecks = 64
 
-// Run checks the endpoints until ctx ends. It returns at once when the pool has no
-// [HealthCheck].
+// Checked reports whether the pool has a [HealthCheck], for which [Pool.Run] has to run.
+func (p *Pool) Checked() bool { return p.check != nil }
+
+// Run checks the endpoints until ctx ends, or returns at once when the pool is not
+// [Pool.Checked].
 func (p *Pool) Run(ctx context.Context) {
 	if p.check == nil {
 		return

@@ -49,9 +49,10 @@ type Protocol uint8
 
 // The protocols. The zero value is HTTP/1.1, and what ALPN agrees on over TLS.
 const (
-	HTTP1 Protocol = iota
-	H2C            // HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3)
-	HTTP2          // HTTP/2 only, over TLS
+	HTTP1  Protocol = iota
+	H2C             // HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3)
+	HTTP2           // HTTP/2 only, over TLS
+	HTTP11          // HTTP/1.1 only, whatever the peer offers over TLS
 )
 
 // Options configure a [Pool]. The zero value is a plain HTTP/1.1 pool.
@@ -157,7 +158,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		protocols.SetUnencryptedHTTP2(true)
 	case opts.Protocol == HTTP2:
 		protocols.SetHTTP2(true)
-	case opts.TLS != nil:
+	case opts.TLS != nil && opts.Protocol != HTTP11:
 		protocols.SetHTTP1(true)
 		protocols.SetHTTP2(true)
 	default:

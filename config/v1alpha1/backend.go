@@ -99,7 +99,7 @@ type BackendSpec struct {
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 
 	// TCP keepalive on connections to the endpoints. A BackendConfigPolicy that
-	// covers the backend wins. Absent: off.
+	// covers the backend wins. Absent: a probe each 30s.
 	// +optional
 	TCPKeepalive *TCPKeepalive `json:"tcpKeepalive,omitempty"`
 }

@@ -67,7 +67,8 @@ type BackendConfigPolicySpec struct {
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 
-	// TCP keepalive on connections to the endpoints. Absent: off.
+	// TCP keepalive on connections to the endpoints. Absent: a probe
+	// each 30s.
 	// +optional
 	TCPKeepalive *TCPKeepalive `json:"tcpKeepalive,omitempty"`
 

@@ -37,9 +37,8 @@ func unservedFields() []unserved {
 	return []unserved{
 		{kind: KindBackend, path: "spec.aws", protects: true},
 		{kind: KindBackend, path: "spec.dynamicForwardProxy", protects: true},
-		{kind: KindBackend, path: "spec.loadBalancer", effect: "endpoints are chosen in the default way"},
-		{kind: KindBackend, path: "spec.outlierDetection", effect: "no endpoint is ejected"},
-		{kind: KindBackend, path: "spec.tcpKeepalive", effect: "the system's settings apply"},
+		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
+		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
 
 		{kind: KindTrafficPolicy, path: "spec.ai.promptGuard", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
@@ -67,14 +66,10 @@ func unservedFields() []unserved {
 		{kind: KindHTTPListenerPolicy, path: "spec.preserveHttp1HeaderCase", when: isTrue, effect: "header names are written in their usual case"},
 		{kind: KindHTTPListenerPolicy, path: "spec.acceptHttp10", when: isTrue, effect: "HTTP/1.0 is answered as the default has it"},
 
-		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer", effect: "endpoints are chosen in the default way"},
-		{kind: KindBackendConfigPolicy, path: "spec.outlierDetection", effect: "no endpoint is ejected"},
-		{kind: KindBackendConfigPolicy, path: "spec.tcpKeepalive", effect: "the system's settings apply"},
-		{kind: KindBackendConfigPolicy, path: "spec.connectTimeout", effect: "the default applies"},
+		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
+		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
 		{kind: KindBackendConfigPolicy, path: "spec.perConnectionBufferLimitBytes", effect: "the default applies"},
-		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions", effect: "the defaults apply"},
-		{kind: KindBackendConfigPolicy, path: "spec.tls", protects: true},
-		{kind: KindBackendConfigPolicy, path: "spec.healthCheck", effect: "endpoints are not asked"},
+		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions.maxRequestsPerConnection", effect: "connections are used as long as they are good"},
 
 		{kind: KindGatewayExtension, path: "spec.extAuth", effect: "policies that refer to it make what they cover answer 500"},
 		{kind: KindGatewayExtension, path: "spec.extProc", effect: "policies that refer to it make what they cover answer 500"},

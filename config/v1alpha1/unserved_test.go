@@ -27,10 +27,8 @@ spec:
     - {name: c, selector: {service: {}}}
     - {name: d, stdio: {command: c, sharing: Session, env: {A: b}}}`, nil},
 		{"a Static Backend over gRPC", KindBackend, `spec: {static: {appProtocol: grpc, hosts: [{host: h, port: 1}]}}`, nil},
-		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random}, outlierDetection: {}, tcpKeepalive: {}}`, []UnservedField{
-			{"spec.loadBalancer", false, "loadBalancer is not served yet: endpoints are chosen in the default way"},
-			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
-			{"spec.tcpKeepalive", false, "tcpKeepalive is not served yet: the system's settings apply"},
+		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random, updateMergeWindow: 2s}, outlierDetection: {}, tcpKeepalive: {}}`, []UnservedField{
+			{"spec.loadBalancer.updateMergeWindow", false, "loadBalancer.updateMergeWindow 2s is not served yet: changes of endpoints apply at once"},
 		}},
 		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, nil}, // package gateway says which providers are served
 		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, []UnservedField{
@@ -100,22 +98,17 @@ spec:
 spec: {useRemoteAddress: true, xffNumTrustedHops: 0, serverHeaderTransformation: PassThrough, preserveHttp1HeaderCase: false, acceptHttp10: false}`, nil},
 		{"how backends are reached", KindBackendConfigPolicy, `
 spec:
-  loadBalancer: {type: Random}
+  loadBalancer: {type: Random, localityType: WeightedLb}
   outlierDetection: {}
   tcpKeepalive: {}
   connectTimeout: 1s
   perConnectionBufferLimitBytes: 1
-  commonHttpProtocolOptions: {}
+  commonHttpProtocolOptions: {idleTimeout: 1s, maxRequestsPerConnection: 3}
   tls: {wellKnownCACertificates: System}
   healthCheck: {timeout: 1s, interval: 1s, unhealthyThreshold: 1, healthyThreshold: 1, grpc: {}}`, []UnservedField{
-			{"spec.loadBalancer", false, "loadBalancer is not served yet: endpoints are chosen in the default way"},
-			{"spec.outlierDetection", false, "outlierDetection is not served yet: no endpoint is ejected"},
-			{"spec.tcpKeepalive", false, "tcpKeepalive is not served yet: the system's settings apply"},
-			{"spec.connectTimeout", false, "connectTimeout 1s is not served yet: the default applies"},
+			{"spec.loadBalancer.localityType", false, "loadBalancer.localityType WeightedLb is not served yet: localities are not weighed"},
 			{"spec.perConnectionBufferLimitBytes", false, "perConnectionBufferLimitBytes is not served yet: the default applies"},
-			{"spec.commonHttpProtocolOptions", false, "commonHttpProtocolOptions is not served yet: the defaults apply"},
-			{"spec.tls", true, "tls is not served yet: " + stops},
-			{"spec.healthCheck", false, "healthCheck is not served yet: endpoints are not asked"},
+			{"spec.commonHttpProtocolOptions.maxRequestsPerConnection", false, "commonHttpProtocolOptions.maxRequestsPerConnection is not served yet: connections are used as long as they are good"},
 		}},
 		{"a direct response", KindDirectResponse, `spec: {status: 200}`, nil},
 		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, []UnservedField{
