@@ -46,10 +46,12 @@ type leanServer struct {
 }
 
 const (
-	leanHead   = 4 << 10  // bytes of a head, with what comes with it
-	leanBody   = 64 << 10 // bytes of a body
-	leanHold   = 64 << 10 // bytes of an answer that are held back
-	leanMoment = 50 * time.Millisecond
+	leanHead = 4 << 10  // bytes of a head, with what comes with it
+	leanBody = 64 << 10 // bytes of a body
+	leanHold = 64 << 10 // bytes of an answer that are held back
+	// leanMoment is after which a client is watched. What it began is given up within 50 ms of
+	// its leaving, whenever that is.
+	leanMoment = 20 * time.Millisecond
 )
 
 func newLeanServer(s *Server, l net.Listener, h http.Handler, base context.Context) *leanServer {

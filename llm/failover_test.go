@@ -305,6 +305,51 @@ func TestLeftOut(t *testing.T) {
 	})
 }
 
+// A provider is left out for as long as it asks, in whichever form, and for 10 minutes at most.
+func TestRetryAfter(t *testing.T) {
+	for name, tt := range map[string]struct {
+		header []string
+		want   time.Duration
+	}{
+		"none":                          {nil, 30 * time.Second},
+		"seconds":                       {[]string{"Retry-After: 20"}, 20 * time.Second},
+		"parts of a second":             {[]string{"Retry-After: 1.5"}, 1500 * time.Millisecond},
+		"a date":                        {[]string{"Retry-After: Sat, 01 Jan 2000 00:00:45 GMT"}, 45 * time.Second},
+		"a date that is over":           {[]string{"Retry-After: Fri, 31 Dec 1999 00:00:00 GMT"}, 30 * time.Second},
+		"milliseconds":                  {[]string{"Retry-After-Ms: 2500"}, 2500 * time.Millisecond},
+		"milliseconds before seconds":   {[]string{"Retry-After-Ms: 2500", "Retry-After: 3"}, 2500 * time.Millisecond},
+		"words":                         {[]string{"Retry-After: soon"}, 30 * time.Second},
+		"no number":                     {[]string{"Retry-After: NaN"}, 30 * time.Second},
+		"a negative number":             {[]string{"Retry-After: -5"}, 30 * time.Second},
+		"zero":                          {[]string{"Retry-After: 0"}, 30 * time.Second},
+		"a day":                         {[]string{"Retry-After: 86400"}, 10 * time.Minute},
+		"endless":                       {[]string{"Retry-After: 1e300"}, 10 * time.Minute},
+		"requests that are used up":     {[]string{"X-Ratelimit-Remaining-Requests: 0", "X-Ratelimit-Reset-Requests: 1m2s"}, 62 * time.Second},
+		"tokens that are used up":       {[]string{"X-Ratelimit-Remaining-Tokens: 0", "X-Ratelimit-Reset-Tokens: 6ms"}, 6 * time.Millisecond},
+		"requests that are not used up": {[]string{"X-Ratelimit-Remaining-Requests: 3", "X-Ratelimit-Reset-Requests: 1m2s"}, 30 * time.Second},
+		"the later of both":             {[]string{"X-Ratelimit-Remaining-Requests: 0", "X-Ratelimit-Reset-Requests: 5s", "X-Ratelimit-Remaining-Tokens: 0", "X-Ratelimit-Reset-Tokens: 9s"}, 9 * time.Second},
+		"a reset in seconds":            {[]string{"X-Ratelimit-Reset: 7"}, 7 * time.Second},
+		"a reset at a second of 1970":   {[]string{"X-Ratelimit-Reset: 1735689600"}, 10 * time.Minute},
+		"a reset at a time":             {[]string{"X-Ratelimit-Reset: 2000-01-01T00:00:08Z"}, 8 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // whose clock begins at midnight of 2000
+				p := newPair(replies(429, strings.NewReader(`{"error":{"message":"slow down","type":"requests"}}`), tt.header...), replies(200, strings.NewReader(goodBody)))
+				p.ask(t, askWhole)
+				p.first.do = replies(200, strings.NewReader(goodBody))
+				time.Sleep(tt.want - time.Microsecond)
+				if p.ask(t, askWhole); p.first.asked != 1 {
+					t.Error("it was asked too early")
+				}
+				time.Sleep(time.Microsecond)
+				if p.ask(t, askWhole); p.first.asked != 2 {
+					t.Error("it was not asked again")
+				}
+			})
+		})
+	}
+}
+
 // Three answers of 5xx in a row leave a provider out; one that is lost among good ones
 // does not.
 func TestLeftOutAfterThree(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
@@ -53,7 +55,7 @@ func (a *attempt) says(e *dialect.Error, h http.Header, body []byte) (*failure, 
 	if e.RetryAfter == 0 {
 		e.RetryAfter = retryAfter(h, time.Now())
 	}
-	if !a.same {
+	if v := jsontext.Value(body); !a.same || !v.IsValid() || v.Kind() != '{' { // as the page of something in between
 		body = nil
 	}
 	f := &failure{err: e, says: e, header: h, body: body, limited: e.Status == http.StatusTooManyRequests, retryAfter: e.RetryAfter}

@@ -102,7 +102,7 @@ func holds(v Vendor, d Dialect, body []byte) error {
 		}
 		return messagesHold(&m)
 	case d == Responses:
-		return roundTrip(new(responses.ResponseNewParams), body)
+		return roundTrip(new(responses.ResponseNewParams), withTypes(body))
 	case d == Embeddings:
 		return roundTrip(new(openai.EmbeddingNewParams), body)
 	default:
@@ -112,6 +112,29 @@ func holds(v Vendor, d Dialect, body []byte) error {
 		}
 		return chatHolds(&c)
 	}
+}
+
+// withTypes returns a body of Responses in which messages say that they are some: without it,
+// which is allowed, OpenAI's own type reads none.
+func withTypes(body []byte) []byte {
+	var all map[string]json.RawMessage
+	var items []map[string]json.RawMessage
+	if json.Unmarshal(body, &all) != nil || json.Unmarshal(all["input"], &items) != nil {
+		return body // a text, or something else that is not for us to judge
+	}
+	for _, item := range items {
+		if item["type"] == nil && item["role"] != nil {
+			item["type"] = json.RawMessage(`"message"`)
+		}
+	}
+	var err error
+	if all["input"], err = json.Marshal(items); err != nil {
+		return body
+	}
+	if typed, err := json.Marshal(all); err == nil {
+		return typed
+	}
+	return body
 }
 
 // roundTrip decodes a body and encodes it again: what got lost on the way, the type does
