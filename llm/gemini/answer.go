@@ -129,13 +129,12 @@ func (GenerateContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 		r.Lose(c.Rest, candidatePath(c.Index))
 		if c.Content != nil {
 			for j := range c.Content.Parts {
-				path := partPath(c.Index, j)
-				p, ok := answerPart(&c.Content.Parts[j], path)
+				p, ok := answerPart(&c.Content.Parts[j], c.Index, j)
 				if !ok {
-					r.Lost = append(r.Lost, path)
+					r.Lost = append(r.Lost, partPath(c.Index, j))
 					continue
 				}
-				r.Lose(c.Content.Parts[j].Rest, path)
+				r.Lose(c.Content.Parts[j].Rest, partPath(c.Index, j))
 				called = called || p.Kind == dialect.ToolCall
 				if n := len(a.Parts); n > 0 && p.Kind != dialect.ToolCall && p.Kind != dialect.Image && a.Parts[n-1].Kind == p.Kind && a.Parts[n-1].Signature == "" {
 					a.Parts[n-1].Text += p.Text
@@ -209,13 +208,13 @@ func (s *status) canonical() *dialect.Error {
 	return e
 }
 
-// answerPart returns the part of an answer that stands at path; ok is false for what the
-// provider's own tools say, and for sound.
-func answerPart(wire *part, path string) (p dialect.Part, ok bool) {
+// answerPart returns part i of a candidate's answer; ok is false for what the provider's own
+// tools say, and for sound.
+func answerPart(wire *part, candidate, i int) (p dialect.Part, ok bool) {
 	p.Signature = wire.ThoughtSignature
 	switch {
 	case wire.InlineData != nil && !wire.Thought && mediaKind(wire.InlineData.MimeType) == dialect.Image:
-		p.Kind, p.Path = dialect.Image, path
+		p.Kind, p.Path = dialect.Image, partPath(candidate, i)
 		p.Media = dialect.Media{Type: wire.InlineData.MimeType, Data: wire.InlineData.Data}
 	case wire.FunctionCall != nil:
 		f := wire.FunctionCall
@@ -231,7 +230,7 @@ func answerPart(wire *part, path string) (p dialect.Part, ok bool) {
 	case wire.Text != nil:
 		p.Kind, p.Text = dialect.Text, *wire.Text
 		if p.Signature != "" {
-			p.SignedAt = path + ".thoughtSignature"
+			p.SignedAt = partPath(candidate, i) + ".thoughtSignature"
 		}
 	default:
 		return p, false

@@ -34,6 +34,7 @@ type reader struct {
 // A state is what is known of one candidate.
 type state struct {
 	open, called, finished bool
+	signed                 bool // the open block is whole: what follows belongs to another
 	kind                   dialect.Kind
 	text                   strings.Builder // all that was said, in which sources have their places
 	block                  int             // where the open block begins in it
@@ -97,7 +98,7 @@ func (r *reader) candidate(wire *candidate) error {
 	s.probs = wire.LogProbs.canonical()
 	if wire.Content != nil {
 		for i := range wire.Content.Parts {
-			p, ok := answerPart(&wire.Content.Parts[i], partPath(wire.Index, i))
+			p, ok := answerPart(&wire.Content.Parts[i], wire.Index, i)
 			if !ok {
 				r.lose(partPath(wire.Index, i))
 				continue
@@ -166,7 +167,7 @@ func (r *reader) part(s *state, choice int, p *dialect.Part) {
 	if p.Text == "" && p.Signature == "" {
 		return
 	}
-	if !s.open || s.kind != p.Kind {
+	if !s.open || s.kind != p.Kind || s.signed {
 		r.close(s, choice)
 		s.open, s.kind, s.block = true, p.Kind, s.text.Len()
 		r.out = append(r.out, dialect.Event{Kind: dialect.BlockStart, Choice: choice, Part: dialect.Part{Kind: p.Kind}})
@@ -184,13 +185,13 @@ func (r *reader) part(s *state, choice int, p *dialect.Part) {
 	}
 	if p.Signature != "" {
 		r.out = append(r.out, dialect.Event{Kind: dialect.Signed, Choice: choice, Text: p.Signature, Part: dialect.Part{SignedAt: p.SignedAt}})
-		r.close(s, choice) // it is for what came until here
+		s.signed = true // it is for what came until here
 	}
 }
 
 func (r *reader) close(s *state, choice int) {
 	if s.open {
-		s.open = false
+		s.open, s.signed = false, false
 		r.out = append(r.out, dialect.Event{Kind: dialect.BlockEnd, Choice: choice})
 	}
 }

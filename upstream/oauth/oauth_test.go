@@ -249,6 +249,36 @@ func TestGoogle(t *testing.T) {
 	}
 }
 
+// With workload identity federation the token of another issuer is exchanged for one of
+// Google's.
+func TestGoogleFederation(t *testing.T) {
+	s := endpoint(t, func(r *http.Request) (int, string) {
+		if r.PostForm.Get("subject_token") != "eyJ.pod" || r.PostForm.Get("scope") != cloudPlatform {
+			return 400, `{"error":"invalid_grant"}`
+		}
+		return 200, `{"access_token":"ya29.federated","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","expires_in":3599,"token_type":"Bearer"}`
+	})
+	dir := t.TempDir()
+	token, config := filepath.Join(dir, "token"), filepath.Join(dir, "config.json")
+	if err := os.WriteFile(token, []byte("eyJ.pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]any{
+		"type": "external_account", "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/k",
+		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": s.URL, "credential_source": map[string]string{"file": token},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", config)
+	if token, err := GoogleDefault(t.Context()); err != nil || token.Value.Reveal() != "ya29.federated" {
+		t.Error(token.Value.Reveal(), err)
+	}
+}
+
 // The metadata server of Google Cloud is asked where there is no file.
 func TestGoogleMetadata(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
