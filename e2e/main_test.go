@@ -1,5 +1,5 @@
 // Package e2e tests the built gateway against servers and clients that nobody
-// here wrote: the MCP servers of the npm registry, go-sdk's servers and clients, the
+// here wrote: the MCP servers of the npm registry, go-sdk's servers and clients, the clients of OpenAI, Anthropic and Google, the
 // TypeScript SDK, the inspector and the official conformance suite.
 //
 // TestMain builds the binary once, with the race detector when the tests have it;
