@@ -25,7 +25,7 @@ import (
 // over; one that is not served makes the Backend answer 500. sets are the rules attached to it
 // and to its providers.
 func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination, sets []policy.RuleSet) {
-	cfg := llm.Config{Name: d.name, Strict: spec.Strict}
+	cfg := llm.Config{Name: d.name, Strict: spec.Strict, Prices: priceTable(spec.Prices), ShowCost: spec.ShowCost}
 	var clocks v1alpha1.AIClocks
 	if spec.Clocks != nil {
 		clocks = *spec.Clocks

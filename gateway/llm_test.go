@@ -25,6 +25,7 @@ type openAIServer struct {
 	host, port string
 
 	mu    sync.Mutex
+	model string // that answers, "" is gpt-5-2026
 	path  string
 	asked string
 	head  http.Header
@@ -45,6 +46,10 @@ func (s *openAIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
 	s.path, s.asked, s.head, s.body = r.URL.RequestURI(), r.Host, r.Header.Clone(), body
+	model := s.model
+	if model == "" {
+		model = "gpt-5-2026"
+	}
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Path == "/v1/responses/input_tokens" {
@@ -64,7 +69,7 @@ func (s *openAIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	said, _ := json.Marshal(*req.Messages[len(req.Messages)-1].GetContent().AsAny().(*string))
 	if !strings.Contains(string(body), `"stream":true`) {
-		_, _ = fmt.Fprintf(w, `{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-5-2026","choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`, said)
+		_, _ = fmt.Fprintf(w, `{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}`, model, said)
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -83,6 +88,13 @@ func (s *openAIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		chunk(`"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}`)
 	}
 	_, _ = io.WriteString(w, "data: [DONE]\n\n")
+}
+
+// answers has a model answer.
+func (s *openAIServer) answers(model string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.model = model
 }
 
 // seen returns path, Host, headers and body of the last request.

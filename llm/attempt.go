@@ -18,6 +18,8 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/price"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // An attempt is one query at one provider.
@@ -31,7 +33,9 @@ type attempt struct {
 	hide     bool   // the usage that the client did not ask for
 
 	dialect providerDialect
+	within  context.Context // of the query, within the span of the attempt
 	sent    time.Time
+	content time.Time      // when the first content came; zero while there is none
 	refused *dialect.Error // the provider's no, which the client got
 	broken  bool           // the answer broke after the client had a part of it
 	losses  []string       // what of the request or the answer is lost
@@ -135,7 +139,7 @@ func withUsage(options jsontext.Value) (v jsontext.Value, asked bool) {
 
 // send sends the body and answers the client.
 func (a *attempt) send(body []byte) (*failure, error) {
-	ctx, cancel := context.WithCancelCause(a.ctx)
+	ctx, cancel := context.WithCancelCause(a.within)
 	defer cancel(nil)
 	r, err := a.request(ctx, body)
 	if err != nil {
@@ -191,6 +195,7 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 			h[name] = values
 		}
 	}
+	telemetry.Propagate(ctx, h)
 	a.vendor.headers(a, h)
 	r, err := a.outgoing(ctx, http.MethodPost, target, h)
 	if err != nil {
@@ -313,6 +318,7 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	}
 	if !a.form.counts() { // which costs nothing
 		a.note(r.Model, r.Usage)
+		a.price()
 	}
 	if len(r.Choices) > 0 {
 		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
@@ -335,6 +341,9 @@ func (a *attempt) lose(path string) {
 // respond sends an answer that is not streamed.
 func (a *attempt) respond(h http.Header, body []byte) error {
 	answerHeaders(a.out.w.Header(), h)
+	if a.cfg.ShowCost && a.rec.LLM.Priced {
+		a.out.w.Header()["X-Mcpgw-Cost"] = []string{price.Nano(a.rec.LLM.Cost).String()}
+	}
 	a.out.w.Header()["Content-Type"] = []string{"application/json"}
 	a.out.w.WriteHeader(http.StatusOK)
 	if _, err := a.out.w.Write(body); err != nil {
@@ -349,9 +358,7 @@ func (a *attempt) note(model string, u dialect.Usage) {
 		a.rec.LLM.ResponseModel = model
 	}
 	if u.Known {
-		a.rec.LLM.Usage.Known = true
-		a.rec.LLM.Usage.Input, a.rec.LLM.Usage.Output = u.Input, u.Output
-		a.rec.LLM.Usage.CacheRead, a.rec.LLM.Usage.CacheWrite, a.rec.LLM.Usage.Reasoning = u.CacheRead, u.CacheWrite, u.Reasoning
+		a.rec.LLM.Usage = telemetry.TokenUsage(u)
 	}
 }
 

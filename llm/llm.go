@@ -19,10 +19,12 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/llm/price"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -74,6 +76,10 @@ type Config struct {
 	// Strict refuses a request that holds what a provider can't express.
 	Strict bool
 	Clocks Clocks
+	// Prices say what answers cost; default is [price.BuiltIn].
+	Prices *price.Table
+	// ShowCost tells clients what an answer costs, in the header x-mcpgw-cost; not in streams.
+	ShowCost bool
 
 	// Logger gets what operators should know; default [slog.Default].
 	Logger *slog.Logger
@@ -133,11 +139,16 @@ func (p *Provider) label() string { return cmp.Or(p.Name, p.Vendor.String()) }
 type Backend struct {
 	cfg    Config
 	routed bool // a provider lists models
+
+	unpriced sync.Map // models of whose missing price the log was told
 }
 
 // New returns a backend for cfg.
 func New(cfg Config) *Backend {
 	cfg.Clocks = cfg.Clocks.withDefaults()
+	if cfg.Prices == nil {
+		cfg.Prices = price.BuiltIn()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}

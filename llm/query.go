@@ -130,6 +130,7 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	rec := q.rec
 	rec.LLM.Provider, rec.LLM.Name = p.Vendor.String(), p.Name
 	rec.LLM.ResponseModel, rec.LLM.FinishReason, rec.LLM.Usage = "", "", telemetry.TokenUsage{} // of an attempt before
+	rec.LLM.Cost, rec.LLM.Priced, rec.LLM.FirstToken, rec.LLM.Streaming = 0, false, 0, 0
 	if p.Fault != nil {
 		return &failure{err: p.Fault, unable: true}, nil
 	}
@@ -162,7 +163,12 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	rec.UpstreamHost = p.Host
 	p.Health.active.Add(1)
 	defer p.Health.active.Add(-1)
+	var call *telemetry.Call
+	a.within, call = telemetry.StartCall(q.ctx, q.form.operation()+" "+a.named)
 	f, err := a.send(body)
+	a.settle(f)
+	call.LLM(rec.LLM, p.Host)
+	call.End(a.errorType(f, err))
 	if f == nil && a.stream && len(a.losses) > 0 {
 		a.dropped(a.losses) // the header has gone, but the log and the metrics have it
 	}

@@ -161,7 +161,8 @@ func (s *stream) keep(e *dialect.Event) {
 	}
 	if !s.content && e.IsContent() {
 		s.content = true
-		s.rec.LLM.FirstContent = time.Since(s.rec.Start)
+		s.attempt.content = time.Now()
+		s.rec.LLM.FirstContent = s.attempt.content.Sub(s.rec.Start)
 	}
 }
 

@@ -47,6 +47,8 @@ const (
 //	gen_ai.response.finish_reason   why the answer ended
 //	gen_ai.usage.input_tokens, gen_ai.usage.output_tokens   cached and reasoning ones included
 //	gen_ai.usage.cache_read.input_tokens, gen_ai.usage.cache_creation.input_tokens, gen_ai.usage.reasoning.output_tokens   of those
+//	gen_ai.usage.audio.input_tokens, gen_ai.usage.audio.output_tokens, llm.cache_creation_hour_tokens   of those
+//	llm.cost_usd         what the answer costs by list prices, as a decimal number
 //	llm.provider         the provider's name in its priority group
 //	llm.sent_model       model that the provider was asked for, where it is another
 //	llm.first_content_ms until the first content of a stream, in milliseconds
@@ -150,11 +152,17 @@ func (f *line) llm(l *LLM) {
 			{"gen_ai.usage.cache_read.input_tokens", u.CacheRead},
 			{"gen_ai.usage.cache_creation.input_tokens", u.CacheWrite},
 			{"gen_ai.usage.reasoning.output_tokens", u.Reasoning},
+			{"gen_ai.usage.audio.input_tokens", u.AudioInput},
+			{"gen_ai.usage.audio.output_tokens", u.AudioOutput},
+			{"llm.cache_creation_hour_tokens", u.CacheWriteHour},
 		} {
 			if n.n > 0 {
 				f.number(n.key, n.n)
 			}
 		}
+	}
+	if l.Priced {
+		f.dollars("llm.cost_usd", l.Cost)
 	}
 	f.text("llm.provider", l.Name, maxName)
 	if l.SentModel != l.RequestModel {

@@ -44,6 +44,9 @@ func TestDocs(t *testing.T) {
 	a := &Account{Metrics: m}
 	a.End(full())
 	a.End(answered())
+	unpriced := answered()
+	unpriced.LLM.Priced = false
+	a.End(unpriced)
 	m.LLMAttempt("b", "p", "answered")
 	m.CELError("p")
 	m.Limited("p", "l")

@@ -19,6 +19,8 @@ type Environment struct {
 	// Service and Resource name the resource.
 	Service  string
 	Resource map[string]string
+	// InferenceUsage says that the newest series for generative AI are wanted.
+	InferenceUsage bool
 }
 
 // ReadEnvironment reads the variables by getenv, as [os.Getenv]. Spans and metrics are
@@ -27,8 +29,11 @@ type Environment struct {
 // is the gateway's.
 func ReadEnvironment(getenv func(string) string, version string) (Environment, error) {
 	env := Environment{Service: "mcpgw"}
+	for _, s := range strings.Split(getenv("OTEL_SEMCONV_STABILITY_OPT_IN"), ",") {
+		env.InferenceUsage = env.InferenceUsage || strings.TrimSpace(s) == "gen_ai_latest_experimental"
+	}
 	if disabled, _ := strconv.ParseBool(getenv("OTEL_SDK_DISABLED")); disabled {
-		return Environment{}, nil
+		return Environment{InferenceUsage: env.InferenceUsage}, nil
 	}
 	var err error
 	if env.Resource, err = pairs(getenv("OTEL_RESOURCE_ATTRIBUTES")); err != nil {

@@ -42,6 +42,17 @@ func (l *line) end() {
 	l.buf = append(l.buf, '\n')
 }
 
+// dollars appends billionths of a dollar as dollars, with all of their digits.
+func (l *line) dollars(key string, nano int64) {
+	l.key(key)
+	l.buf = strconv.AppendInt(l.buf, nano/1e9, 10)
+	l.buf = append(l.buf, '.')
+	for digit, rest := int64(1e8), nano%1e9; digit > 0 && (rest > 0 || digit == 1e8); digit /= 10 {
+		l.buf = append(l.buf, byte('0'+rest/digit))
+		rest %= digit
+	}
+}
+
 // key appends a key, which needs no quoting.
 func (l *line) key(key string) {
 	if l.format == Text {

@@ -16,12 +16,21 @@ type LLM struct {
 	Usage         TokenUsage
 	// FirstContent is the time until the first content; 0 when there was none.
 	FirstContent time.Duration
-	Dropped      string // fields that the other side's dialect can't express, of the request and, behind "answer.", of the answer; with commas
+	// FirstToken is the time from the request to the provider until then, Streaming from then to the end
+	// of a whole stream; 0 when it is not known.
+	FirstToken, Streaming time.Duration
+	// Cost is what the answer costs by list prices, in billionths of a US dollar, once Priced.
+	Cost    int64
+	Priced  bool
+	Dropped string // fields that the other side's dialect can't express, of the request and, behind "answer.", of the answer; with commas
 }
 
-// A TokenUsage is what an answer cost. Input includes what came from a cache and what was
-// written to one, Output includes reasoning.
+// A TokenUsage is how many tokens an answer took. Input includes what came from a cache, what was
+// written to one and sound, Output includes reasoning and sound. CacheWriteHour is of CacheWrite.
 type TokenUsage struct {
-	Known                                           bool
-	Input, Output, CacheRead, CacheWrite, Reasoning int64
+	Known                                 bool
+	Input, Output                         int64
+	CacheRead, CacheWrite, CacheWriteHour int64
+	Reasoning                             int64
+	AudioInput, AudioOutput               int64
 }

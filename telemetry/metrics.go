@@ -69,6 +69,8 @@ func buckets() []float64 {
 type MetricsOptions struct {
 	// Version is the gateway's own; default: that of the main module.
 	Version string
+	// InferenceUsage adds the newer series of OpenTelemetry's conventions for the tokens of generative AI.
+	InferenceUsage bool
 	// WithoutRuntime leaves out the series of the Go runtime and the process.
 	WithoutRuntime bool
 }
@@ -129,6 +131,10 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
+	if opts.InferenceUsage {
+		m.llm.inference = newInferenceMetrics()
+		m.registry.MustRegister(m.llm.inference.collectors()...)
+	}
 	if !opts.WithoutRuntime {
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

@@ -17,6 +17,11 @@ type llmMetrics struct {
 	compatible *prometheus.HistogramVec
 	duration   *prometheus.HistogramVec
 	first      *prometheus.HistogramVec
+	token      *prometheus.HistogramVec
+	pace       *prometheus.HistogramVec
+	cost       *prometheus.CounterVec
+	unpriced   *prometheus.CounterVec
+	inference  *inferenceMetrics // nil when it is not asked for
 	attempts   *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
 
@@ -42,6 +47,14 @@ func newLLMMetrics() *llmMetrics {
 			"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model", "error_type"),
 		first: histogram("gen_ai_client_operation_time_to_first_chunk_seconds", "Time until the first content of a stream (OpenTelemetry gen_ai.client.operation.time_to_first_chunk).", seconds,
 			"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
+		token: histogram("gen_ai_server_time_to_first_token_seconds", "Time from the request to a provider to the first content of its answer (OpenTelemetry gen_ai.server.time_to_first_token).",
+			[]float64{0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
+			"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
+		pace: histogram("gen_ai_server_time_per_output_token_seconds", "Time for each token of a stream behind the first content (OpenTelemetry gen_ai.server.time_per_output_token).",
+			[]float64{0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5},
+			"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
+		cost:     counter("mcpgw_llm_cost_usd_total", "What answers cost by list prices, in US dollars.", "backend", "provider", "model"),
+		unpriced: counter("mcpgw_llm_unpriced_total", "Answers of models whose price is not known, which are in no cost.", "backend", "provider", "model"),
 		attempts: counter("mcpgw_llm_attempts_total", "Requests sent to a provider, by what became of them: answered, refused, failed or broken.", "backend", "provider", "result"),
 		dropped:  counter("mcpgw_llm_dropped_fields_total", "Fields of requests and answers that the other side can't express and that were left out.", "backend", "provider"),
 		models:   map[string]bool{},
@@ -49,7 +62,7 @@ func newLLMMetrics() *llmMetrics {
 }
 
 func (m *llmMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.tokens, m.compatible, m.duration, m.first, m.attempts, m.dropped}
+	return []prometheus.Collector{m.tokens, m.compatible, m.duration, m.first, m.token, m.pace, m.cost, m.unpriced, m.attempts, m.dropped}
 }
 
 // model returns the name of a model as a label. Only names with which an answer came
@@ -82,6 +95,20 @@ func (m *llmMetrics) operation(r *Record) {
 			v.WithLabelValues(l.Operation, l.Provider, asked, model, "output").Observe(float64(l.Usage.Output))
 		}
 	}
+	if l.Usage.Known {
+		if l.Priced {
+			m.cost.WithLabelValues(r.Backend, l.label(), model).Add(float64(l.Cost) / 1e9)
+		} else if l.Operation != countTokens {
+			m.unpriced.WithLabelValues(r.Backend, l.label(), model).Inc()
+		}
+	}
+	if l.FirstToken > 0 {
+		m.token.WithLabelValues(l.Operation, l.Provider, asked, model).Observe(l.FirstToken.Seconds())
+		if l.Usage.Output > 1 && l.Streaming > 0 {
+			m.pace.WithLabelValues(l.Operation, l.Provider, asked, model).Observe(l.Streaming.Seconds() / float64(l.Usage.Output-1))
+		}
+	}
+	m.inference.operation(l, asked, model)
 	if l.Dropped != "" {
 		m.dropped.WithLabelValues(r.Backend, l.label()).Add(float64(strings.Count(l.Dropped, ",") + 1))
 	}

@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,6 +166,24 @@ func (c *Call) Name(name string) {
 func (c *Call) Set(name, value string) {
 	if c != nil && value != "" {
 		c.attrs = append(c.attrs, attribute.String(name, clip(value, maxPath)))
+	}
+}
+
+// LLM gives the span what is known of a request to a language model, as it was sent to the provider at
+// host, which may have a port.
+func (c *Call) LLM(l LLM, host string) {
+	if c == nil {
+		return
+	}
+	l.RequestModel = l.SentModel
+	c.attrs = l.appendAttributes(c.attrs)
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name, port = host, "443"
+	}
+	c.Set(string(semconv.ServerAddressKey), name)
+	if n, err := strconv.Atoi(port); err == nil {
+		c.attrs = append(c.attrs, semconv.ServerPort(n))
 	}
 }
 
@@ -330,6 +350,27 @@ func (l *LLM) appendAttributes(attrs []attribute.KeyValue) []attribute.KeyValue 
 		attrs = append(attrs,
 			semconv.GenAIUsageInputTokensKey.Int64(l.Usage.Input), semconv.GenAIUsageOutputTokensKey.Int64(l.Usage.Output),
 			semconv.GenAIUsageCacheReadInputTokensKey.Int64(l.Usage.CacheRead), semconv.GenAIUsageCacheCreationInputTokensKey.Int64(l.Usage.CacheWrite))
+		for _, n := range [...]struct {
+			key attribute.Key
+			n   int64
+		}{
+			{"gen_ai.usage.reasoning.output_tokens", l.Usage.Reasoning},
+			{"gen_ai.usage.audio.input_tokens", l.Usage.AudioInput},
+			{"gen_ai.usage.audio.output_tokens", l.Usage.AudioOutput},
+		} {
+			if n.n > 0 {
+				attrs = append(attrs, n.key.Int64(n.n))
+			}
+		}
+	}
+	if l.Stream {
+		attrs = append(attrs, attribute.Bool("gen_ai.request.stream", true))
+	}
+	if l.FirstContent > 0 {
+		attrs = append(attrs, attribute.Float64("gen_ai.response.time_to_first_chunk", l.FirstContent.Seconds()))
+	}
+	if l.Priced {
+		attrs = append(attrs, attribute.Float64("mcpgw.llm.cost_usd", float64(l.Cost)/1e9))
 	}
 	return attrs
 }

@@ -34,6 +34,18 @@ type AIBackend struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+
+	// What models cost, for the access log, metrics and budgets. They go before the
+	// vendors' list prices, which are built in and go stale. Default: none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	Prices []ModelPrice `json:"prices,omitempty"`
+
+	// Whether an answer says in the header x-mcpgw-cost what it costs by these
+	// prices, in US dollars. Streams don't: their cost is known when the header has
+	// gone. Default: false.
+	// +optional
+	ShowCost bool `json:"showCost,omitempty"`
 }
 
 // A PriorityGroup is a set of providers among which requests are balanced.

@@ -240,7 +240,7 @@ func TestKnownFields(t *testing.T) {
 	}{
 		{KindBackend, "spec.static.hosts[3]", []string{"host", "port"}},
 		{KindBackend, "spec.static.hosts[]", []string{"host", "port"}},
-		{KindBackend, "spec.ai", []string{"allowedOrigins", "clocks", "groups", "llm", "priorityGroups", "provider", "strict"}},
+		{KindBackend, "spec.ai", []string{"allowedOrigins", "clocks", "groups", "llm", "prices", "priorityGroups", "provider", "showCost", "strict"}},
 		{KindHTTPListenerPolicy, "spec.tracing.tags.any", []string{"environment", "literal", "metadata", "requestHeader"}},
 		{KindBackend, "spec.mcp.targets[0].stdio.env", nil},
 		{KindBackend, "spec.nothing", nil},

@@ -145,6 +145,9 @@ func (a *AIBackend) rules(p *field.Path) field.ErrorList {
 	if a.LLM != nil {
 		errs = append(errs, a.LLM.rules(p.Child("llm"))...)
 	}
+	for i := range a.Prices {
+		errs = append(errs, a.Prices[i].rules(p.Child("prices").Index(i))...)
+	}
 	seen := map[string]*field.Path{}
 	for i, g := range a.PriorityGroups {
 		for j := range g.Providers {

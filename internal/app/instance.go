@@ -60,7 +60,7 @@ type instanceOptions struct {
 }
 
 func newInstance(opts instanceOptions) (*instance, error) {
-	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version})
+	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.version, InferenceUsage: opts.export.environment.InferenceUsage})
 	runtimeOptions := gateway.RuntimeOptions{Logger: opts.logger, ModerationURL: os.Getenv("MCPGW_OPENAI_MODERATION_URL"), Metrics: metrics, SessionKeys: opts.keys, Version: opts.version,
 		Tracer: opts.export.tracer, Resource: opts.export.environment.Resource}
 	if opts.peers != nil {

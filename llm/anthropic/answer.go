@@ -30,10 +30,16 @@ type (
 	usage struct {
 		InputTokens   *int64         `json:"input_tokens,omitzero"`
 		CacheCreation *int64         `json:"cache_creation_input_tokens,omitzero"`
+		Creation      *cacheCreation `json:"cache_creation,omitzero"`
 		CacheRead     *int64         `json:"cache_read_input_tokens,omitzero"`
 		OutputTokens  *int64         `json:"output_tokens,omitzero"`
 		OutputDetails *outputDetails `json:"output_tokens_details,omitzero"`
 		Rest          jsontext.Value `json:",embed"`
+	}
+	cacheCreation struct { // of cache_creation_input_tokens
+		Minutes int64          `json:"ephemeral_5m_input_tokens"`
+		Hour    int64          `json:"ephemeral_1h_input_tokens"`
+		Rest    jsontext.Value `json:",embed"`
 	}
 	outputDetails struct {
 		ThinkingTokens int64 `json:"thinking_tokens"`
@@ -56,6 +62,9 @@ func (u *usage) merge(later *usage) {
 	if later.OutputDetails != nil {
 		u.OutputDetails = later.OutputDetails
 	}
+	if later.Creation != nil {
+		u.Creation = later.Creation
+	}
 }
 
 // canonical returns the usage with what Anthropic counts beside the input counted into it.
@@ -74,6 +83,9 @@ func (u *usage) canonical() dialect.Usage {
 	if u.OutputDetails != nil {
 		out.Reasoning = u.OutputDetails.ThinkingTokens
 	}
+	if u.Creation != nil {
+		out.CacheWriteHour = u.Creation.Hour
+	}
 	return out
 }
 
@@ -82,6 +94,9 @@ func usageOf(u dialect.Usage) *usage {
 	out := &usage{InputTokens: &input, CacheCreation: &u.CacheWrite, CacheRead: &u.CacheRead, OutputTokens: &u.Output}
 	if u.Reasoning > 0 {
 		out.OutputDetails = &outputDetails{u.Reasoning}
+	}
+	if u.CacheWriteHour > 0 {
+		out.Creation = &cacheCreation{Minutes: u.CacheWrite - u.CacheWriteHour, Hour: u.CacheWriteHour}
 	}
 	return out
 }

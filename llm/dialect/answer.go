@@ -98,12 +98,15 @@ const (
 // written to one, and Output includes reasoning, whatever the provider's own
 // convention.
 type Usage struct {
-	Known      bool
-	Input      int64 // tokens
-	Output     int64
-	CacheRead  int64 // of Input
-	CacheWrite int64 // of Input
-	Reasoning  int64 // of Output
+	Known          bool
+	Input          int64 // tokens
+	Output         int64
+	CacheRead      int64 // of Input
+	CacheWrite     int64 // of Input
+	CacheWriteHour int64 // of CacheWrite: for an hour, and not for minutes
+	Reasoning      int64 // of Output
+	AudioInput     int64 // of Input
+	AudioOutput    int64 // of Output
 }
 
 // Total returns the sum.

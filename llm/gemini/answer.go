@@ -41,21 +41,49 @@ type (
 		Rest        jsontext.Value `json:",embed"`
 	}
 	usage struct {
-		Prompt    int64          `json:"promptTokenCount"`
-		Cached    int64          `json:"cachedContentTokenCount,omitzero"`
-		Answer    int64          `json:"candidatesTokenCount,omitzero"`
-		ToolUse   int64          `json:"toolUsePromptTokenCount,omitzero"`
-		Thoughts  int64          `json:"thoughtsTokenCount,omitzero"`
-		TotalSize int64          `json:"totalTokenCount"`
-		Rest      jsontext.Value `json:",embed"`
+		Prompt    int64 `json:"promptTokenCount"`
+		Cached    int64 `json:"cachedContentTokenCount,omitzero"`
+		Answer    int64 `json:"candidatesTokenCount,omitzero"`
+		ToolUse   int64 `json:"toolUsePromptTokenCount,omitzero"`
+		Thoughts  int64 `json:"thoughtsTokenCount,omitzero"`
+		TotalSize int64 `json:"totalTokenCount"`
+
+		PromptDetails modalities     `json:"promptTokensDetails,omitzero"`
+		AnswerDetails modalities     `json:"candidatesTokensDetails,omitzero"`
+		Rest          jsontext.Value `json:",embed"`
 	}
+	modality struct {
+		Modality string         `json:"modality"` // TEXT, AUDIO, …
+		Count    int64          `json:"tokenCount,omitzero"`
+		Rest     jsontext.Value `json:",embed"`
+	}
+	modalities []modality
 )
+
+// audio returns how many of the tokens are sound.
+func (m modalities) audio() (n int64) {
+	for _, d := range m {
+		if d.Modality == "AUDIO" {
+			n += d.Count
+		}
+	}
+	return n
+}
+
+// audioOf is the inverse of audio.
+func audioOf(all, audio int64) modalities {
+	if audio == 0 {
+		return nil
+	}
+	return modalities{{Modality: "TEXT", Count: all - audio}, {Modality: "AUDIO", Count: audio}}
+}
 
 // canonical returns the usage with the thoughts, which Gemini counts beside the answer,
 // counted into it.
 func (u *usage) canonical() dialect.Usage {
 	return dialect.Usage{
 		Known: true, Input: u.Prompt + u.ToolUse, Output: u.Answer + u.Thoughts, CacheRead: u.Cached, Reasoning: u.Thoughts,
+		AudioInput: u.PromptDetails.audio(), AudioOutput: u.AnswerDetails.audio(),
 	}
 }
 
@@ -63,7 +91,11 @@ func usageOf(u dialect.Usage) *usage {
 	if !u.Known {
 		return nil
 	}
-	return &usage{Prompt: u.Input, Cached: u.CacheRead, Answer: u.Output - u.Reasoning, Thoughts: u.Reasoning, TotalSize: u.Total()}
+	answer := u.Output - u.Reasoning
+	return &usage{
+		Prompt: u.Input, Cached: u.CacheRead, Answer: answer, Thoughts: u.Reasoning, TotalSize: u.Total(),
+		PromptDetails: audioOf(u.Input, u.AudioInput), AnswerDetails: audioOf(answer, u.AudioOutput),
+	}
 }
 
 // reason reads a finishReason. called says that the model called a function, of which the

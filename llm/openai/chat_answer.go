@@ -75,9 +75,11 @@ type (
 	}
 	chatPromptDetails struct {
 		CachedTokens int64 `json:"cached_tokens"`
+		AudioTokens  int64 `json:"audio_tokens,omitzero"`
 	}
 	chatOutputDetails struct {
 		ReasoningTokens int64 `json:"reasoning_tokens"`
+		AudioTokens     int64 `json:"audio_tokens,omitzero"`
 	}
 )
 
@@ -87,10 +89,10 @@ func (u *chatUsage) canonical() dialect.Usage {
 	}
 	out := dialect.Usage{Known: true, Input: u.PromptTokens, Output: u.CompletionTokens}
 	if u.PromptDetails != nil {
-		out.CacheRead = u.PromptDetails.CachedTokens
+		out.CacheRead, out.AudioInput = u.PromptDetails.CachedTokens, u.PromptDetails.AudioTokens
 	}
 	if u.OutputDetails != nil {
-		out.Reasoning = u.OutputDetails.ReasoningTokens
+		out.Reasoning, out.AudioOutput = u.OutputDetails.ReasoningTokens, u.OutputDetails.AudioTokens
 	}
 	return out
 }
@@ -101,7 +103,7 @@ func chatUsageOf(u dialect.Usage) *chatUsage {
 	}
 	return &chatUsage{
 		PromptTokens: u.Input, CompletionTokens: u.Output, TotalTokens: u.Total(),
-		PromptDetails: &chatPromptDetails{u.CacheRead}, OutputDetails: &chatOutputDetails{u.Reasoning},
+		PromptDetails: &chatPromptDetails{u.CacheRead, u.AudioInput}, OutputDetails: &chatOutputDetails{u.Reasoning, u.AudioOutput},
 	}
 }
 
