@@ -116,7 +116,7 @@ func TestLLMVertex(t *testing.T) {
 	}
 
 	o := newOpenAIServer(t)
-	for model, want := range map[string]string{"gemini-3-pro, compat: true": "google/gemini-3-pro", "meta/llama-4": "meta/llama-4", "llama-4, publisher: meta, apiVersion: v1": "meta/llama-4"} {
+	for model, want := range map[string]string{"gemini-3-pro, compat: true": "google/gemini-3-pro", "meta/llama-4": "meta/llama-4", "publishers/meta/models/llama-4": "meta/llama-4", "llama-4, publisher: meta, apiVersion: v1": "meta/llama-4"} {
 		g.apply(o.provider(fmt.Sprintf(vertex, model)) + secret)
 		if _, err := openAI.Chat.Completions.New(t.Context(), hello("hi")); err != nil {
 			t.Fatal(err)

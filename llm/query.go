@@ -151,7 +151,7 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	var ok bool
 	if a.speaks, ok = a.vendor.speaks(p, q.form, cmp.Or(p.Model, q.model)); !ok {
 		p.Health.unclaim()
-		return &failure{err: fault.New(fault.NotImplemented, "the provider has no operation %s: ask for it where one has", q.form.operation()), unable: true}, nil
+		return &failure{err: fault.New(fault.NotImplemented, "the provider does not serve %s", q.form.operation()), unable: true}, nil
 	}
 	body, err := a.prepare()
 	if err != nil {

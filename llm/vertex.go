@@ -45,6 +45,10 @@ func (vertexAI) host() string { return "" }
 // publisher returns who publishes a model, and its name there: what the name says itself, then
 // the configuration. Claude is Anthropic's wherever it says nothing.
 func (vertexAI) publisher(p *Provider, model string) (publisher, name string) {
+	if rest, ok := strings.CutPrefix(model, "publishers/"); ok { // its whole name
+		publisher, name, _ = strings.Cut(rest, "/models/")
+		return publisher, name
+	}
 	publisher = strings.ToLower(cmp.Or(p.Vertex.Publisher, "google"))
 	if before, after, ok := strings.Cut(model, "/"); ok && before != "models" && before != "endpoints" {
 		return before, after
