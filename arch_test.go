@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"policy":            {"limit", "telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
+	"upstream/sigv4":    {"internal/fault", "internal/secret"},
 	"authn":             {"policy", "telemetry", "internal/fault", "internal/secret"},
 	"mcp/protocol":      {"internal/fault"},
 	"mcp/session":       {"mcp/protocol", "upstream", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
@@ -39,14 +40,15 @@ var allowed = map[string][]string{
 	"llm/openai":        {"llm/dialect", "internal/events"},
 	"llm/anthropic":     {"llm/dialect", "internal/events"},
 	"llm/gemini":        {"llm/dialect", "internal/events"},
+	"llm/bedrock":       {"llm/dialect", "llm/anthropic", "internal/events"},
 	"llm/responses":     {"llm/dialect", "llm/openai", "internal/events"},
 	"llm/price":         {},
-	"llm":               {"llm/price", "llm/dialect", "llm/openai", "llm/anthropic", "llm/gemini", "llm/responses", "upstream", "policy", "guard", "telemetry", "internal/events", "internal/jsonpath", "internal/fault", "internal/secret"},
+	"llm":               {"llm/price", "llm/dialect", "llm/openai", "llm/anthropic", "llm/gemini", "llm/responses", "llm/bedrock", "upstream", "upstream/sigv4", "policy", "guard", "telemetry", "internal/events", "internal/jsonpath", "internal/fault", "internal/secret"},
 	"config/v1alpha1":   {"internal/secret"},
 	"config/configtest": {"config"},
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "internal/fault", "internal/secret"},
-	"gateway":           {"limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "upstream", "upstream/oauth", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
+	"gateway":           {"limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/secret"},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
@@ -54,18 +56,20 @@ var allowed = map[string][]string{
 	"internal/app":      {"gateway", "replica", "kube", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
 	"internal/llmtest":  {},
 	"internal/testkind": {},
+	"internal/testaws":  {},
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
 }
 
 // only says which packages alone may import a module, tests aside.
 var only = map[string][]string{
-	"sigs.k8s.io/controller-runtime":  {"kube"},
-	"github.com/google/cel-go":        {"policy"},
-	"github.com/go-jose/go-jose":      {"authn"},
-	"golang.org/x/oauth2":             {"upstream/oauth"},
-	"github.com/nyaruka/phonenumbers": {"guard"},
-	"github.com/gorilla/websocket":    {"llm", "gateway"},
+	"sigs.k8s.io/controller-runtime":      {"kube"},
+	"github.com/google/cel-go":            {"policy"},
+	"github.com/go-jose/go-jose":          {"authn"},
+	"golang.org/x/oauth2":                 {"upstream/oauth"},
+	"github.com/aws/aws-sdk-go-v2/config": {"upstream/sigv4"},
+	"github.com/nyaruka/phonenumbers":     {"guard"},
+	"github.com/gorilla/websocket":        {"llm", "gateway"},
 }
 
 // A listed is what go list says of a package.
