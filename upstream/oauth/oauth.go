@@ -130,6 +130,9 @@ type Transport struct {
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	token, err := t.Tokens.Token(r.Context())
 	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // as every RoundTripper does
+		}
 		return nil, err
 	}
 	r = r.Clone(r.Context())

@@ -162,6 +162,29 @@ func TestTransport(t *testing.T) {
 	})
 }
 
+// body is a request's body that knows whether it was closed.
+type body struct {
+	io.Reader
+	closed bool
+}
+
+func (b *body) Close() error {
+	b.closed = true
+	return nil
+}
+
+// Without a token nothing is sent, and the body is closed.
+func TestTransportFails(t *testing.T) {
+	tr := &Transport{Tokens: NewTokens(func(context.Context) (Token, error) { return Token{}, errors.New("none") }), Base: roundTripper(func(*http.Request) (*http.Response, error) {
+		t.Error("it is sent")
+		return nil, errors.New("sent")
+	})}
+	b := &body{Reader: strings.NewReader("{}")}
+	if _, err := tr.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", b)); fault.Of(err).Code != fault.UpstreamFailed || !b.closed {
+		t.Error(err, b.closed)
+	}
+}
+
 // serviceAccount returns the key of a service account whose tokens are at uri.
 func serviceAccount(t *testing.T, uri string) (key string, public *rsa.PublicKey) {
 	t.Helper()
