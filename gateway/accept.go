@@ -91,7 +91,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.body.slow {
 		w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
 	}
-	x.writer.modifiers = [2][]headerModifier{}
+	x.writer.modifiers = [3][]headerModifier{2: x.writer.modifiers[2]} // pages may read why
 	if x.render != nil {
 		x.render(&x.writer, r.WithContext(telemetry.NewContext(r.Context(), &x.rec)), err)
 		return
@@ -194,6 +194,13 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		x.life = life
 	}
 	ctx := telemetry.NewContext(life, &x.rec)
+	if c := m.rule.cors; c != nil && len(r.Header["Origin"]) > 0 && !x.peer {
+		if isPreflight(r) {
+			c.preflight(&x.writer, r)
+			return nil
+		}
+		x.writer.modifiers[2] = c.answer(r)
+	}
 	if isPreflight(r) && m.rule.mcp() {
 		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
 	}
@@ -204,6 +211,16 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 	if err != nil {
 		m.rule.crossOrigin(x.writer.Header(), r)
 		return err
+	}
+	if m.rule.csrf != nil {
+		if err := m.rule.csrf.check(&x.request); err != nil {
+			return err
+		}
+	}
+	if m.rule.buffer > 0 {
+		if r, err = held(&x.writer, r, m.rule.buffer); err != nil {
+			return err
+		}
 	}
 	return x.forward(admitted, m, p, r)
 }

@@ -34,6 +34,15 @@ func (c *compiler) compileFilters(o object, path string, specs []gatewayv1.HTTPR
 			if rule.direct = c.compileDirect(o, at+".extensionRef", spec.ExtensionRef); rule.direct == nil {
 				rule.fault = misconfigured
 			}
+		case gatewayv1.HTTPRouteFilterCORS:
+			if rule.cors != nil {
+				c.incompatible(o, at, rule, "a rule has one CORS filter, not two")
+				continue
+			}
+			rule.cors = new(cors)
+			if spec.CORS != nil {
+				rule.cors = corsOf(spec.CORS)
+			}
 		default:
 			if !c.compileFilter(o, at, spec, &rule.filters, cr) {
 				rule.fault = misconfigured

@@ -38,6 +38,8 @@ type attachedPolicy struct {
 	limits map[string][]policy.Limiter
 	// ai is what it changes and checks in requests of language models; nil when it says nothing about it.
 	ai *aiPolicy
+	// web is what it says of HTTP itself.
+	web webPolicy
 	// section is the part of a Backend that it covers, "" for all of it.
 	section string
 	// shows tells apart what clients see by the policy.
@@ -66,7 +68,10 @@ func (c *compiler) compilePolicies() {
 		if a.ai, sound = c.aiPolicy(o, p.Spec.AI); !sound {
 			set.Broken, ok = true, true
 		}
-		if !ok && a.auth == nil && limits == nil && a.ai == nil {
+		if a.web, sound = c.web(o, &p.Spec); !sound {
+			set.Broken, ok = true, true
+		}
+		if !ok && a.auth == nil && limits == nil && a.ai == nil && len(a.web.fields()) == 0 {
 			continue
 		}
 		if ok {
@@ -77,6 +82,10 @@ func (c *compiler) compilePolicies() {
 			if a.limits = c.limiters(limits, t); a.limits != nil && t.kind == v1alpha1.KindBackend {
 				c.add(o, "spec.rateLimit", finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
 					"requests are limited on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", t.name.Name)
+			}
+			if fields := a.web.fields(); len(fields) > 0 && t.kind == v1alpha1.KindBackend {
+				c.add(o, "spec."+fields[0], finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
+					"%s is served on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", fields[0], t.name.Name)
 			}
 			c.attach(t, a)
 		}
@@ -125,7 +134,8 @@ func broken(o object) attachedPolicy {
 func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
 		p.section = t.section
-		late := p.auth != nil || p.limits != nil // it authenticates or limits, which a Backend is too late for
+		// It authenticates, limits or speaks of HTTP, which a Backend is too late for.
+		late := p.auth != nil || p.limits != nil || len(p.web.fields()) > 0
 		if p.rules == nil && late {
 			p.rules = broken(p.object).rules
 		}
@@ -325,6 +335,8 @@ type covering struct {
 	jwt *attachedPolicy
 	// ai is the policy whose spec.ai applies; nil without.
 	ai *attachedPolicy
+	// web is what the policies say of HTTP itself.
+	web webPolicy
 }
 
 // covering returns what covers a rule as attached to a listener: the rule sets of Gateway, listener,
@@ -373,6 +385,11 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 	for _, i := range effective.Fields[aiField] {
 		out.ai = &all[i]
 	}
+	for _, field := range []string{corsField, csrfField, modifiersField, bufferField, timeoutsField} {
+		for _, i := range effective.Fields[field] {
+			out.web.take(field, &all[i].web)
+		}
+	}
 	c.overridden(all, fields, effective)
 	var limiters []policy.Limiter
 	for _, field := range limitFields() {
@@ -404,7 +421,7 @@ func (p *attachedPolicy) fields() []string {
 	if p.ai != nil {
 		out = append(out, aiField)
 	}
-	return out
+	return append(out, p.web.fields()...)
 }
 
 // aiField is the field of a policy that is merged as a whole on routes.

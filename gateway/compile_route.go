@@ -23,6 +23,7 @@ const maxRegex = 4 << 10
 type compiledRule struct {
 	section string // the rule's name, "" without
 	rule    rule
+	timed   bool // it says itself how long requests may take
 	matches []match
 }
 
@@ -62,6 +63,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 			w.to.shownBy(covering.shows)
 		}
 		c.attachAI(&rule, covering.ai)
+		rule.attachWeb(&covering.web, rules[i].timed)
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
 			m.endpoint = endpointAt(a.listener, &m)
@@ -210,6 +212,7 @@ func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compile
 			ok = false
 		}
 		cr.rule.timeout = c.timeout(o, path, spec.Timeouts)
+		cr.timed = spec.Timeouts != nil
 		c.compileFilters(o, path+".filters", spec.Filters, &cr)
 		c.compileBackendRefs(o, path, spec, &cr)
 		if spec.Retry != nil {

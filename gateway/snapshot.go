@@ -78,6 +78,9 @@ type rule struct {
 	fault *fault.Fault
 	// timeout bounds a request from its receipt to the last byte; 0 is no bound.
 	timeout time.Duration
+	cors    *cors // nil leaves it to the backend
+	csrf    *csrf // nil refuses nothing
+	buffer  int64 // the largest body, which is held before it is sent on; 0 holds none
 
 	// metadata, when set, is all that the rule serves, to everybody.
 	metadata *authn.Metadata

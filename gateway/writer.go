@@ -20,7 +20,7 @@ import (
 type responseWriter struct {
 	http.ResponseWriter
 	rec       *telemetry.Record
-	modifiers [2][]headerModifier // of the rule and of the backend reference
+	modifiers [3][]headerModifier // of the rule, of the backend reference, and for pages of other origins
 	wrote     bool
 	detached  *detached // once Detach has taken the answer
 }

@@ -51,6 +51,7 @@ func TestDocs(t *testing.T) {
 	m.CELError("p")
 	m.Limited("p", "l")
 	m.LimitForgotten("p", "l")
+	m.CSRFShadowed("p")
 	m.Authentication("jwt", "accepted")
 	m.KeysFetched("i", true)
 	m.StreamOpened(GetStream)

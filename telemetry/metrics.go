@@ -25,6 +25,7 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	denied   *prometheus.CounterVec
+	csrf     *prometheus.CounterVec
 	limited  *prometheus.CounterVec
 	forgot   *prometheus.CounterVec
 	panics   prometheus.Counter
@@ -94,6 +95,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		requests: counter("mcpgw_http_requests_total", "Requests that were accepted, by what served them and the status sent; code 0 is none.", "gateway", "listener", "route", "backend", "code"),
 		duration: histogram("mcpgw_http_request_duration_seconds", "Time from the head of a request to the end of its answer.", "gateway", "listener", "route", "backend", "code"),
 		inFlight: single("mcpgw_http_requests_in_flight", "Requests that are being served."),
+		csrf:     counter("mcpgw_csrf_shadowed_total", "Requests that a policy would deny for their origin, and only watches.", "policy"),
 		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
 		limited:  counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
 		forgot:   counter("mcpgw_limit_keys_forgotten_total", "Keys of limits that were forgotten while they counted, since there are too many: they begin anew.", "policy", "limit"),
@@ -127,7 +129,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -213,6 +215,14 @@ func (m *Metrics) Limited(policy, limit string) {
 func (m *Metrics) LimitForgotten(policy, limit string) {
 	if m != nil {
 		m.forgot.WithLabelValues(policy, limit).Inc()
+	}
+}
+
+// CSRFShadowed counts a request that a policy would refuse for its origin, if it were not
+// only watching.
+func (m *Metrics) CSRFShadowed(policy string) {
+	if m != nil {
+		m.csrf.WithLabelValues(policy).Inc()
 	}
 }
 

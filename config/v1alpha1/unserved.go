@@ -46,12 +46,8 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
 		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
-		{kind: KindTrafficPolicy, path: "spec.cors", when: isEnabled, effect: "no origin but the own one may read responses"},
-		{kind: KindTrafficPolicy, path: "spec.csrf", protects: true},
-		{kind: KindTrafficPolicy, path: "spec.headerModifiers", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.autoHostRewrite", when: isTrue, effect: "the Host header stays"},
-		{kind: KindTrafficPolicy, path: "spec.buffer", protects: true, when: isEnabled},
-		{kind: KindTrafficPolicy, path: "spec.timeouts", effect: "the timeouts of the HTTPRoute and the defaults apply"},
+		{kind: KindTrafficPolicy, path: "spec.timeouts.streamIdle", effect: "the default applies"},
 		{kind: KindTrafficPolicy, path: "spec.retry", effect: "requests are not tried again"},
 
 		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},

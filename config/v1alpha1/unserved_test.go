@@ -51,9 +51,6 @@ spec:
 			{"spec.transformation", true, "transformation is not served yet: " + stops},
 			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
 			{"spec.extProc", true, "extProc is not served yet: " + stops},
-			{"spec.csrf", true, "csrf is not served yet: " + stops},
-			{"spec.headerModifiers", true, "headerModifiers is not served yet: " + stops},
-			{"spec.buffer", true, "buffer is not served yet: " + stops},
 		}},
 		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, []UnservedField{
 			{"spec.rateLimit.global", true, "rateLimit.global is not served yet: " + stops},
@@ -64,9 +61,7 @@ spec:
 		}},
 		{"what only switches off", KindTrafficPolicy, `spec: {rateLimit: {local: {}}, extAuth: {disable: {}}, extProc: {disable: {}}, cors: {disable: {}}, buffer: {disable: {}}, autoHostRewrite: false}`, nil},
 		{"what is cosmetic", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s}, retry: {}}`, []UnservedField{
-			{"spec.cors", false, "cors is not served yet: no origin but the own one may read responses"},
 			{"spec.autoHostRewrite", false, "autoHostRewrite is not served yet: the Host header stays"},
-			{"spec.timeouts", false, "timeouts is not served yet: the timeouts of the HTTPRoute and the defaults apply"},
 			{"spec.retry", false, "retry is not served yet: requests are not tried again"},
 		}},
 		{"listeners", KindHTTPListenerPolicy, `
