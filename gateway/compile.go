@@ -17,6 +17,7 @@ import (
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/upstream/oauth"
+	"github.com/mcpgw/mcpgw/upstream/sigv4"
 )
 
 // Compile resolves res and returns what the data plane serves from it, with a report
@@ -96,7 +97,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
 		snapshot: &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{},
-			counts: map[string]any{}, tokens: map[string]*oauth.Tokens{}, keys: map[string]*authn.RemoteKeys{}},
+			counts: map[string]any{}, tokens: map[string]*oauth.Tokens{}, aws: map[string]*sigv4.Ambient{}, keys: map[string]*authn.RemoteKeys{}},
 	}
 	for _, s := range res.EndpointSlices {
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}

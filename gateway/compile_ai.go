@@ -19,6 +19,7 @@ import (
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/upstream"
 	"github.com/mcpgw/mcpgw/upstream/oauth"
+	"github.com/mcpgw/mcpgw/upstream/sigv4"
 )
 
 // aiBackend compiles a Backend of type AI. A provider whose credential is missing is passed
@@ -70,7 +71,8 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	}
 	p := &llm.Provider{Name: name, Models: spec.Models}
 	var auth *v1alpha1.AuthToken
-	home := "" // of the vendor's API, where each customer has one
+	home := ""                 // of the vendor's API, where each customer has one
+	var signing *sigv4.Options // of requests to AWS
 	switch {
 	case spec.OpenAI != nil:
 		p.Vendor, p.Model, auth = llm.OpenAI, spec.OpenAI.Model, &spec.OpenAI.AuthToken
@@ -93,10 +95,25 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		home = llm.VertexHost(v.Location)
 		path += ".vertexAI"
 	default:
-		c.add(o, path, unserved, "bedrock is not served yet: routes to this backend answer 500")
-		return nil
+		b := spec.Bedrock
+		p.Vendor, p.Model, auth = llm.Bedrock, b.Model, b.AuthToken
+		if g := b.Guardrail; g != nil {
+			p.Guardrail = llm.BedrockGuardrail{Identifier: g.Identifier, Version: g.Version}
+		}
+		region := cmp.Or(b.Region, defaultRegion)
+		home = llm.BedrockHost(region)
+		path += ".bedrock"
+		if auth == nil {
+			signing = &sigv4.Options{Service: "bedrock", Region: region, Credentials: c.awsCredentials(o, path+".auth", b.Auth, region)}
+		}
 	}
-	tokens := c.providerCredential(o, path+".authToken", auth, p, home)
+	var tokens *oauth.Tokens
+	switch {
+	case signing == nil:
+		tokens = c.providerCredential(o, path+".authToken", auth, p, home)
+	case signing.Credentials == nil:
+		p.Fault = withoutCredential
+	}
 	if h := spec.AuthHeader; h != nil {
 		p.Credential.Header, p.Credential.Prefix = h.HeaderName, h.Prefix
 	}
@@ -112,6 +129,9 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		p.Host = hostPort(host, port)
 	}
 	p.RoundTripper = c.providerPool(c.providerConnection(o, connect), host, port)
+	if signing != nil {
+		p.RoundTripper = sigv4.New(p.RoundTripper, *signing)
+	}
 	if tokens != nil {
 		p.RoundTripper = withTokens(p.RoundTripper, tokens, spec.AuthHeader)
 	}

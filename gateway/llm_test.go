@@ -346,6 +346,8 @@ func TestLLMPlaces(t *testing.T) {
 		"anthropic: {authToken: {kind: Inline, inline: k}}": "LLM/tls/api.anthropic.com:443/0",
 		"gemini: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/generativelanguage.googleapis.com:443/0",
 		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": "LLM/tls/name.openai.azure.com:443/0",
+		"bedrock: {}":                   "LLM/tls/bedrock-runtime.us-east-1.amazonaws.com:443/0",
+		"bedrock: {region: cn-north-1}": "LLM/tls/bedrock-runtime.cn-north-1.amazonaws.com.cn:443/0",
 	} {
 		rt, err := NewRuntime(RuntimeOptions{})
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
 	"github.com/mcpgw/mcpgw/upstream/oauth"
+	"github.com/mcpgw/mcpgw/upstream/sigv4"
 )
 
 // RuntimeOptions configure a [Runtime]. The zero value works.
@@ -63,6 +64,7 @@ type Runtime struct {
 	pools     map[string]*upstream.Pool
 	providers map[string]*llm.Health
 	tokens    map[string]*oauth.Tokens
+	aws       map[string]*sigv4.Ambient
 	tracers   map[string]*telemetry.Tracer
 	ending    sync.WaitGroup                        // tracers that send what they still have
 	checks    map[*upstream.Pool]context.CancelFunc // that ask endpoints whether they work
@@ -98,6 +100,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		providers:   map[string]*llm.Health{},
 		tokens:      map[string]*oauth.Tokens{},
 		checks:      map[*upstream.Pool]context.CancelFunc{},
+		aws:         map[string]*sigv4.Ambient{},
 		keys:        map[string]runningKeys{},
 		counts:      map[string]any{},
 	}
@@ -256,6 +259,7 @@ func (rt *Runtime) prepare(s *Snapshot) {
 	maps.Copy(rt.providers, s.health)
 	maps.Copy(rt.tokens, s.tokens)
 	maps.Copy(rt.counts, s.counts)
+	maps.Copy(rt.aws, s.aws)
 	for _, l := range s.listeners {
 		l.tracer = rt.opts.Tracer
 		if l.traced != nil {
@@ -307,6 +311,7 @@ func (rt *Runtime) commit(s *Snapshot) {
 	maps.DeleteFunc(rt.providers, func(identity string, _ *llm.Health) bool { return s.health[identity] == nil })
 	maps.DeleteFunc(rt.tokens, func(identity string, _ *oauth.Tokens) bool { return s.tokens[identity] == nil })
 	maps.DeleteFunc(rt.counts, func(identity string, _ any) bool { return s.counts[identity] == nil })
+	maps.DeleteFunc(rt.aws, func(region string, _ *sigv4.Ambient) bool { return s.aws[region] == nil })
 	traced := map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/mcpgw/mcpgw/telemetry"
 	"github.com/mcpgw/mcpgw/upstream"
 	"github.com/mcpgw/mcpgw/upstream/oauth"
+	"github.com/mcpgw/mcpgw/upstream/sigv4"
 )
 
 // A Snapshot is a compiled configuration: all that the data plane looks at to
@@ -24,8 +25,9 @@ type Snapshot struct {
 	// What Commit makes live.
 	backends []*federation.Backend
 	pools    map[string]poolPlan
-	health   map[string]*llm.Health   // of LLM providers, by identity
-	tokens   map[string]*oauth.Tokens // for LLM providers, by identity
+	health   map[string]*llm.Health    // of LLM providers, by identity
+	tokens   map[string]*oauth.Tokens  // for LLM providers, by identity
+	aws      map[string]*sigv4.Ambient // AWS credentials, by region
 	keys     map[string]*authn.RemoteKeys
 	counts   map[string]any // what limits count with, by identity
 

@@ -50,7 +50,7 @@ func (a *attempt) prepare() ([]byte, error) {
 	if v, ok := a.vendor.(namer); ok {
 		a.named = v.named(a.provider, a.speaks, a.named)
 	}
-	a.dialect = a.speaks.codec()
+	a.dialect = a.speaks.provider()
 	if a.same = a.speaks == a.form && !a.body.HasForeign(); a.same {
 		return a.patch()
 	}

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/internal/testaws"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -44,7 +45,7 @@ type cell struct {
 // vendors are the providers by the names of folders.
 var vendors = map[string]llm.Vendor{
 	"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI, "chat": llm.OpenAI,
-	"vertex": llm.VertexAI, "claude": llm.VertexAI,
+	"vertex": llm.VertexAI, "claude": llm.VertexAI, "bedrock": llm.Bedrock,
 }
 
 func cells(t *testing.T) []cell {
@@ -64,12 +65,31 @@ func cells(t *testing.T) []cell {
 		if !ok {
 			t.Fatalf("%s: there is no vendor %s", path, provider)
 		}
-		out = append(out, cell{path, client, vendor, a})
+		c := cell{path, client, vendor, a}
+		if err := testaws.CheckFrames(string(c.raw("frames"))); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		out = append(out, c)
 	}
 	return out
 }
 
+// section returns a section; where frames stand for the reply, that is they.
 func (c *cell) section(name string) []byte {
+	if text := c.raw("frames"); name == "reply" && text != nil {
+		return testaws.Frames(string(text))
+	}
+	return c.raw(name)
+}
+
+// streams reports whether the provider replies with events.
+func (c *cell) streams() bool {
+	reply := c.raw("reply")
+	return bytes.HasPrefix(reply, []byte("data:")) || bytes.HasPrefix(reply, []byte("event:")) || c.raw("frames") != nil
+}
+
+// raw returns a section as the file has it.
+func (c *cell) raw(name string) []byte {
 	for _, f := range c.Files {
 		if f.Name == name {
 			return f.Data
@@ -114,7 +134,10 @@ func (s *standIn) RoundTrip(r *http.Request) (*http.Response, error) {
 // provider returns the stand-in of a cell, which replies by way of reply.
 func (c *cell) provider(reply io.Reader) *standIn {
 	s := &standIn{vendor: c.vendor, status: 200, header: http.Header{"Content-Type": {"application/json"}}, reply: reply}
-	if raw := c.section("reply"); bytes.HasPrefix(raw, []byte("data:")) || bytes.HasPrefix(raw, []byte("event:")) {
+	switch {
+	case c.raw("frames") != nil:
+		s.header.Set("Content-Type", "application/vnd.amazon.eventstream")
+	case c.streams():
 		s.header.Set("Content-Type", "text/event-stream; charset=utf-8")
 	}
 	for i, line := range strings.Split(strings.TrimSpace(string(c.section("reply head"))), "\n") {
@@ -125,12 +148,6 @@ func (c *cell) provider(reply io.Reader) *standIn {
 		}
 	}
 	return s
-}
-
-// streams reports whether the provider replies with events.
-func (c *cell) streams() bool {
-	raw := c.section("reply")
-	return bytes.HasPrefix(raw, []byte("data:")) || bytes.HasPrefix(raw, []byte("event:"))
 }
 
 // paths are where the clients of the dialects send their requests.
@@ -167,13 +184,20 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 		provider.Model = "claude-sonnet-4-5-20250929"
 	}
 	path := paths[c.client]
-	if c.client == "gemini" && bytes.HasPrefix(c.section("reply"), []byte("data:")) || strings.Contains(string(c.Comment), "[stream]") {
+	if c.client == "gemini" && c.streams() || strings.Contains(string(c.Comment), "[stream]") {
 		path = paths["geminis"]
 	}
 	if strings.Contains(string(c.Comment), "[array]") {
 		path = strings.TrimSuffix(paths["geminis"], "?alt=sse")
 	}
+	if strings.Contains(string(c.Comment), "[guardrail]") {
+		provider.Guardrail = llm.BedrockGuardrail{Identifier: "gr-1", Version: "3"}
+	}
 	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
+	for line := range strings.Lines(string(c.section("client head"))) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		r.Header.Add(name, value)
+	}
 	return serve(t, b, r)
 }
 
@@ -203,7 +227,7 @@ func answer(w *httptest.ResponseRecorder) []byte {
 	if out.Len() > 0 {
 		out.WriteByte('\n')
 	}
-	out.Write(madeUp.ReplaceAll(times.ReplaceAll(w.Body.Bytes(), []byte(`"created$1":1`)), []byte("call_0")))
+	out.Write(madeUp.ReplaceAll(times.ReplaceAll(w.Body.Bytes(), []byte(`"created$1":1`)), []byte("${1}0")))
 	return ended(out.Bytes())
 }
 
@@ -261,7 +285,7 @@ func TestCells(t *testing.T) {
 func TestCellsSplit(t *testing.T) {
 	for _, c := range cells(t) {
 		reply := c.section("reply")
-		if !bytes.HasPrefix(reply, []byte("data:")) && !bytes.HasPrefix(reply, []byte("event:")) {
+		if !c.streams() {
 			continue
 		}
 		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
@@ -286,8 +310,7 @@ func TestCellsSplit(t *testing.T) {
 func TestCellsCut(t *testing.T) {
 	for _, c := range cells(t) {
 		reply := c.section("reply")
-		stream := bytes.HasPrefix(reply, []byte("data:")) || bytes.HasPrefix(reply, []byte("event:"))
-		if !stream || bytes.Contains(c.section("record"), []byte(`error "u`)) {
+		if !c.streams() || bytes.Contains(c.section("record"), []byte(`error "u`)) {
 			continue
 		}
 		t.Run(strings.TrimSuffix(strings.TrimPrefix(c.path, "testdata/"), ".txtar"), func(t *testing.T) {
@@ -317,7 +340,8 @@ func TestCellsCut(t *testing.T) {
 // harmless reports whether a stream is complete without what stands in rest: the mark of
 // the end, when everything was said, and usage.
 func harmless(rest []byte) bool {
-	return !bytes.Contains(rest, []byte("\"finish_reason\":\"")) && !bytes.Contains(rest, []byte("message_stop")) && !bytes.Contains(rest, []byte("response.completed")) && !bytes.Contains(rest, []byte("finishReason"))
+	return !bytes.Contains(rest, []byte("\"finish_reason\":\"")) && !bytes.Contains(rest, []byte("message_stop")) && !bytes.Contains(rest, []byte("response.completed")) && !bytes.Contains(rest, []byte("finishReason")) &&
+		!bytes.Contains(rest, []byte("messageStop")) && !bytes.Contains(rest, []byte(":event-type\a\x00\x05chunk"))
 }
 
 func pretty(t *testing.T, b []byte) []byte {
@@ -361,11 +385,30 @@ func checkUpstream(t *testing.T, path string, body []byte) {
 			Request *generateContent `json:"generateContentRequest"`
 			generateContent
 		})
+	case strings.HasPrefix(path, "/model/"):
+		checkBedrock(t, path, body)
+		return
 	default:
 		t.Fatalf("no types for %s", path)
 	}
 	if err := json.Unmarshal(body, typed); err != nil {
 		t.Errorf("the vendor's types can't hold what it gets: %v\n%s", err, body)
+	}
+}
+
+// checkBedrock checks what Bedrock gets, by its official schemas, and for Claude by Anthropic's
+// types.
+func checkBedrock(t *testing.T, path string, body []byte) {
+	t.Helper()
+	check := testaws.CheckInvoke
+	switch {
+	case strings.HasSuffix(path, "/converse"), strings.HasSuffix(path, "/converse-stream"):
+		check = testaws.CheckConverse
+	case strings.HasSuffix(path, "/count-tokens"):
+		check = testaws.CheckCountTokens
+	}
+	if err := check(body); err != nil {
+		t.Errorf("%v\n%s", err, body)
 	}
 }
 

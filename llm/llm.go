@@ -5,7 +5,7 @@
 // Its central type is [Backend], which package gateway makes of a Backend resource of
 // type AI and hands requests to. Where client and provider speak the same dialect, bytes
 // are checked, patched and passed; where they don't, the packages llm/openai,
-// llm/responses, llm/anthropic and llm/gemini translate by way of the canonical form of llm/dialect.
+// llm/responses, llm/anthropic, llm/gemini and llm/bedrock translate by way of the canonical form of llm/dialect.
 // Nothing is sent to the client before the first content of an answer, so that until then
 // any failure of a provider is made good by the next one; after it, a stream that breaks
 // ends with an error in the client's dialect, never as if it were whole.
@@ -107,8 +107,9 @@ type Provider struct {
 	Models     []string
 	APIVersion string // see the field of that name
 	// Compat asks Google by the chat completions that it has, too.
-	Compat bool
-	Vertex VertexModel // of Vertex AI
+	Compat    bool
+	Vertex    VertexModel      // of Vertex AI
+	Guardrail BedrockGuardrail // of Amazon Bedrock
 	// Credential is zero when RoundTripper shows one.
 	Credential Credential
 	// Ruled says that rules are attached to it: [policy.Authorize] is asked for the operation

@@ -50,7 +50,7 @@ func leaves(path string, v any, set func(any), out []leaf) []leaf {
 
 // others are other values where any other one means the same.
 var others = map[string]string{
-	"end_turn": "max_tokens", "tool_use": "max_tokens", "stop": "length", "tool_calls": "length", "STOP": "MAX_TOKENS", "completed": "incomplete",
+	"end_turn": "max_tokens", "tool_use": "max_tokens", "stop_sequence": "max_tokens", "stop": "length", "tool_calls": "length", "STOP": "MAX_TOKENS", "completed": "incomplete",
 }
 
 // changed returns another value of the same type.
@@ -120,7 +120,11 @@ func newMatrix(t *testing.T) (m matrix) {
 
 // at returns the case of a client at a provider.
 func at(client, provider string, ask, reply []byte, head string) *cell {
-	a := &txtar.Archive{Files: []txtar.File{{Name: "client", Data: ask}, {Name: "reply", Data: reply}, {Name: "reply head", Data: []byte(head)}}}
+	name := "reply"
+	if !bytes.HasPrefix(reply, []byte("data:")) && !bytes.HasPrefix(reply, []byte("event:")) && vendors[provider] == llm.Bedrock && !json.Valid(reply) {
+		name = "frames"
+	}
+	a := &txtar.Archive{Files: []txtar.File{{Name: "client", Data: ask}, {Name: name, Data: reply}, {Name: "reply head", Data: []byte(head)}}}
 	return &cell{path: "testdata/" + client + "-" + provider + "/x.txtar", client: client, vendor: vendors[provider], Archive: a}
 }
 
@@ -264,7 +268,7 @@ func TestNoEventIsLost(t *testing.T) {
 	for _, c := range cells(t) {
 		provider := filepath.Base(filepath.Dir(c.path))
 		if _, provider, _ = strings.Cut(provider, "-"); c.section("reply head") == nil && c.streams() && !strings.Contains(c.path, "error") {
-			streams[provider+string(c.section("reply"))] = c
+			streams[provider+string(c.wire())] = c
 		}
 	}
 	tested := 0
@@ -282,13 +286,13 @@ func TestNoEventIsLost(t *testing.T) {
 					w, rec := try.run(t, try.provider(bytes.NewReader(reply)), []byte(ask))
 					return string(ids.ReplaceAll(times.ReplaceAll(w.Body.Bytes(), nil), nil)) + string(usageLine(rec)), rec.LLM.Dropped, w.Code
 				}
-				before, dropped, code := get(c.section("reply"))
+				before, dropped, code := get(c.wire())
 				if code != 200 {
 					continue
 				}
-				lines := bytes.Split(c.section("reply"), []byte("\n"))
+				lines := bytes.Split(c.wire(), []byte("\n"))
 				for i, line := range lines {
-					data, ok := bytes.CutPrefix(line, []byte("data: "))
+					typ, data, ok := bytes.Cut(line, []byte(" "))
 					if !ok || !json.Valid(data) {
 						continue
 					}
@@ -297,7 +301,7 @@ func TestNoEventIsLost(t *testing.T) {
 						if noted(l.path) || again(l.path, data) {
 							continue
 						}
-						lines[i] = append([]byte("data: "), l.with(t, event)...)
+						lines[i] = slices.Concat(typ, []byte(" "), l.with(t, event))
 						after, _, _ := get(bytes.Join(lines, []byte("\n")))
 						if tested++; after == before && !names(dropped, l.path) {
 							t.Errorf("%s: %s of event %s is lost in silence", c.path, l.path, data)
@@ -311,6 +315,14 @@ func TestNoEventIsLost(t *testing.T) {
 	if tested < 500 {
 		t.Errorf("%d leaves were tested", tested)
 	}
+}
+
+// wire returns the lines of a stream: of events, or those that stand for frames.
+func (c *cell) wire() []byte {
+	if frames := c.raw("frames"); frames != nil {
+		return frames
+	}
+	return c.raw("reply")
 }
 
 // names reports whether a list of what was dropped names a member of an event: in streams its
@@ -364,9 +376,11 @@ func noted(path string) bool {
 	switch end {
 	case "id", "index", "object", "created", "created_at", "role", "type", "status": // the envelope, which each dialect has in its own way
 		return true
-	case "total_tokens", "totalTokenCount", "bytes": // the sum of others, and the token in other words
+	case "total_tokens", "totalTokenCount", "totalTokens", "bytes", "domain": // the sum of others, the token in other words, and a part of the URL
 		return true
 	case "system_fingerprint", "service_tier", "store", "parallel_tool_calls": // of the provider, or the request again
+		return true
+	case "latencyMs": // of the provider
 		return true
 	case "encrypted_index": // what the provider wants back, and nobody else can read
 		return true

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/mcpgw/mcpgw/llm/anthropic"
+	"github.com/mcpgw/mcpgw/llm/bedrock"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/gemini"
 	"github.com/mcpgw/mcpgw/llm/openai"
@@ -20,6 +21,7 @@ const (
 	Gemini
 	AzureOpenAI
 	VertexAI
+	Bedrock
 )
 
 // String returns the vendor's gen_ai.provider.name.
@@ -85,6 +87,8 @@ func vendorOf(v Vendor) vendor {
 		return azureOpenAI{}
 	case VertexAI:
 		return vertexAI{}
+	case Bedrock:
+		return bedrockAPI{}
 	default:
 		return openAI{}
 	}
@@ -102,10 +106,12 @@ const (
 	count                     // Anthropic's count of the tokens of a message
 	countContents             // Gemini's countTokens
 	countInput                // the count of the tokens of a response's input
+	countConverse             // Bedrock's count of the tokens of a converse
+	converse                  // Bedrock's Converse, which no client speaks
 )
 
 // counts reports whether f asks for a count of tokens instead of an answer.
-func (f form) counts() bool { return f >= count && f <= countInput }
+func (f form) counts() bool { return f >= count && f <= countConverse }
 
 // native returns whose signatures stand in f without saying so.
 func (f form) native() string {
@@ -141,7 +147,19 @@ type codec interface {
 	providerDialect
 }
 
-// codec returns what speaks f.
+// provider returns what speaks f with a provider, for one exchange.
+func (f form) provider() providerDialect {
+	switch f {
+	case converse:
+		return new(bedrock.Converse)
+	case countConverse:
+		return new(bedrock.CountTokens)
+	default:
+		return f.codec()
+	}
+}
+
+// codec returns what speaks f, a dialect that clients speak, too.
 func (f form) codec() codec {
 	switch f {
 	case messages:

@@ -332,14 +332,25 @@ type AzureOpenAIProvider struct {
 	APIVersion string `json:"apiVersion"`
 }
 
-// A BedrockProvider is Amazon Bedrock, by its Converse API.
+// A BedrockProvider is Amazon Bedrock, by its Converse API; what clients of
+// Anthropic's Messages ask of Claude, by InvokeModel.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.auth) && has(self.authToken))",message="set only one of auth and authToken"
 type BedrockProvider struct {
-	// The credentials. Absent: the environment, then web identity (IRSA), then
-	// EKS Pod Identity, whichever first yields an access key.
+	// The credentials that requests are signed with. Absent, and without
+	// authToken: what the AWS SDK finds first of the environment, web identity
+	// (IRSA), the shared files, EKS Pod Identity or the container's role, and
+	// the instance's role.
 	// +optional
 	Auth *AWSAuth `json:"auth,omitempty"`
 
-	// The model to use whatever the request asks for. Default: the request's.
+	// An API key of Amazon Bedrock, which is sent instead of a signature. At
+	// most one of auth and authToken is set.
+	// +optional
+	AuthToken *AuthToken `json:"authToken,omitempty"`
+
+	// The model to use whatever the request asks for: the id of a model or of
+	// an inference profile, or an ARN. Default: the request's.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	Model string `json:"model,omitempty"`

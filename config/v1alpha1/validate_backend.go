@@ -191,6 +191,7 @@ func (l *LLMProvider) rules(p *field.Path) field.ErrorList {
 	}
 	if l.Bedrock != nil {
 		errs = append(errs, l.Bedrock.Auth.rules(p.Child("bedrock", "auth"))...)
+		errs = append(errs, atMostOne(p.Child("bedrock"), choice{"auth", l.Bedrock.Auth != nil}, choice{"authToken", l.Bedrock.AuthToken != nil})...)
 	}
 	slices.SortStableFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
 	return errs
@@ -213,6 +214,9 @@ func (l *LLMProvider) authTokens() map[string]*AuthToken {
 	}
 	if l.AzureOpenAI != nil && l.AzureOpenAI.AuthToken != nil {
 		tokens["azureOpenAI"] = l.AzureOpenAI.AuthToken
+	}
+	if l.Bedrock != nil && l.Bedrock.AuthToken != nil {
+		tokens["bedrock"] = l.Bedrock.AuthToken
 	}
 	return tokens
 }

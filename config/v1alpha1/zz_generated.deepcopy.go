@@ -816,6 +816,11 @@ func (in *BedrockProvider) DeepCopyInto(out *BedrockProvider) {
 		*out = new(AWSAuth)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.AuthToken != nil {
+		in, out := &in.AuthToken, &out.AuthToken
+		*out = new(AuthToken)
+		(*in).DeepCopyInto(*out)
+	}
 	if in.Guardrail != nil {
 		in, out := &in.Guardrail, &out.Guardrail
 		*out = new(BedrockGuardrail)

@@ -45,10 +45,8 @@ func frame(payload string, headers ...string) []byte {
 }
 
 // Frames returns the frames that lines of text stand for: the type of an event and its
-// payload; chunk and the event in it; or ! and the type of an exception and its payload. The
-// payloads of Converse's events are checked.
-func Frames(text string) ([]byte, error) {
-	var out []byte
+// payload; chunk and the event in it; or ! and the type of an exception and its payload.
+func Frames(text string) (out []byte) {
 	for line := range strings.Lines(text) {
 		typ, payload, _ := strings.Cut(strings.TrimSpace(line), " ")
 		name, exception := strings.CutPrefix(typ, "!")
@@ -59,11 +57,22 @@ func Frames(text string) ([]byte, error) {
 		case typ == "chunk":
 			out = append(out, Chunk(payload)...)
 		default:
-			if err := CheckEvent(typ, []byte(payload)); err != nil {
-				return nil, fmt.Errorf("%s: %w", line, err)
-			}
 			out = append(out, Event(typ, payload)...)
 		}
 	}
-	return out, nil
+	return out
+}
+
+// CheckFrames checks the events of Converse in such lines.
+func CheckFrames(text string) error {
+	for line := range strings.Lines(text) {
+		typ, payload, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if typ == "" || typ == "chunk" || strings.HasPrefix(typ, "!") {
+			continue
+		}
+		if err := CheckEvent(typ, []byte(payload)); err != nil {
+			return fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	return nil
 }

@@ -62,6 +62,7 @@ func Rules() []Rule {
 			Rule{"", `bedrock: {}, port: 1`, `spec.ai.llm.host: Required value: set host and port together`, `bedrock: {guardrail: {identifier: g, version: "1"}}`},
 			Rule{"", `bedrock: {}, authHeader: {}`, `spec.ai.llm.authHeader: Required value: set headerName or prefix`, `bedrock: {}, authHeader: {prefix: ""}`},
 			Rule{"", `bedrock: {}, routes: {messages: Messages}`, `spec.ai.llm.routes.messages: Invalid value: "messages": must be the end of a path`, `bedrock: {}, routes: {/v1/messages: Messages, "*": Passthrough}`},
+			Rule{"", `bedrock: {auth: {secretRef: {name: s}}, authToken: {inline: t}}`, `spec.ai.llm.bedrock.authToken: Forbidden: set only one of auth and authToken`, `bedrock: {authToken: {inline: t}}`},
 			Rule{"", `bedrock: {auth: {type: Secret}}`, `spec.ai.llm.bedrock.auth.secretRef: Required value`, `bedrock: {auth: {secretRef: {name: s}}}`},
 			Rule{"", `openai: {authToken: {}}`, `spec.ai.llm.openai.authToken: Required value: set at least one of inline and secretRef, or kind: Passthrough`, `openai: {authToken: {inline: t}}`},
 			Rule{"", `openai: {}`, `spec.ai.llm.openai.authToken: Required value: The API key`, `openai: {authToken: {kind: Passthrough}}`},

@@ -25,10 +25,7 @@ func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 		wire.MaxTokens = dialect.Number(defaultMaxTokens)
 	}
 	var rest dialect.Object
-	if modelOf(c.Model).greedy {
-		c.TakeDefault(dialect.Temperature, "1")
-		c.TakeDefault(dialect.TopP, "1")
-	} else if wire.Thinking == nil || wire.Thinking.Type == "disabled" { // thinking does without
+	if samples(c, wire) {
 		rest.SetFields(c, sampling[:])
 	}
 	rest.SetFields(c, fields[:])
@@ -37,6 +34,16 @@ func (Messages) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 	rest.SetOwn(c, "cache_control", "container", "context_management", "mcp_servers", "inference_geo", "speed", "fallbacks")
 	wire.Rest = rest.Value()
 	return json.Marshal(wire)
+}
+
+// samples reports whether the model takes settings of sampling.
+func samples(c *dialect.Carrier, wire *request) bool {
+	if modelOf(c.Model).greedy {
+		c.TakeDefault(dialect.Temperature, "1")
+		c.TakeDefault(dialect.TopP, "1")
+		return false
+	}
+	return wire.Thinking == nil || wire.Thinking.Type == "disabled" // thinking does without
 }
 
 // encode returns what of a request is the model's input.

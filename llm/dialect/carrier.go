@@ -41,6 +41,17 @@ func (c *Carrier) Take(name string) jsontext.Value {
 	return nil
 }
 
+// Field returns the value of the field of that name, nil when there is none, and does not
+// count it as carried.
+func (c *Carrier) Field(name string) jsontext.Value {
+	for i := range c.Fields {
+		if c.Fields[i].Name == name {
+			return c.Fields[i].Value
+		}
+	}
+	return nil
+}
+
 // TakeDefault counts the field of that name as carried if its value is the one that the
 // provider goes by anyway.
 func (c *Carrier) TakeDefault(name string, value string) {
