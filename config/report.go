@@ -110,6 +110,17 @@ type Related struct {
 // Report can be read, and is empty.
 type Report struct {
 	Problems []Problem `json:"problems"`
+	// Attachments say what is in force where, in no order. They are for status.
+	Attachments []Attachment `json:"-"`
+}
+
+// An Attachment says that an object is in force somewhere: an HTTPRoute at a listener of a
+// Gateway, a policy on what it covers.
+type Attachment struct {
+	Object  ObjectRef // the route or policy
+	Path    string    // the field that attaches it: spec.parentRefs[0], spec.targetRefs[1]
+	To      ObjectRef // the Gateway, or what the policy covers
+	Section string    // the listener, or the section that the policy covers; "" is all
 }
 
 // Add appends p.
@@ -126,10 +137,11 @@ func (r *Report) AddAt(pos *Positions, p Problem) {
 	r.Add(p)
 }
 
-// Merge appends the problems of o, which may be nil.
+// Merge appends the problems and attachments of o, which may be nil.
 func (r *Report) Merge(o *Report) {
 	if o != nil {
 		r.Problems = append(r.Problems, o.Problems...)
+		r.Attachments = append(r.Attachments, o.Attachments...)
 	}
 }
 

@@ -55,6 +55,15 @@ type Resources struct {
 	// targets are allowed, and a Gateway is assumed where none is written.
 	Local bool
 
+	// Broken are the objects above that hold a mistake which their own schema did not keep
+	// out, as a cluster can have them: none of them is served, and what a policy among them
+	// covers answers 500. From files there are none, since a mistake refuses the whole set.
+	Broken map[ObjectRef]bool `json:"-"`
+
+	// Controller is the controllerName of the GatewayClasses that are served; "" is the one
+	// that upstream's manifests name.
+	Controller string
+
 	// Fingerprint identifies the content: equal fingerprints, equal resources.
 	Fingerprint string
 

@@ -220,8 +220,12 @@ func (c *compiler) reportUnserved(o object, obj any) {
 	}
 }
 
-// protects reports whether an object has a field that protects and that nothing serves.
-func protects(obj any) bool {
+// protects reports whether what obj covers must not be served: obj holds a mistake, or has a field that
+// protects and that nothing serves.
+func (c *compiler) protects(o object, obj any) bool {
+	if c.res.Broken[o.ref()] {
+		return true
+	}
 	for _, u := range v1alpha1.Unserved(obj) {
 		if u.Protects {
 			return true

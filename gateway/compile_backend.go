@@ -253,7 +253,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	d.rules = policy.NewBackendRules(info, sets)
 	d.guarded = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target == "" })
 	switch {
-	case protects(b):
+	case c.protects(o, b):
 		d.fault = misconfigured // checkUnserved says why
 	case b.Spec.MCP != nil:
 		d.mcp = true

@@ -98,6 +98,9 @@ func (c *compiler) connection(at attachment, host string, b *v1alpha1.Backend) *
 			conn.opts.Protocol = upstream.HTTP2
 		}
 	}
+	for _, p := range c.connecting[attachment{kind: at.kind, name: at.name}] {
+		conn.broken = conn.broken || c.res.Broken[p.object.ref()]
+	}
 	if c.rt != nil {
 		conn.opts.Logger = c.rt.opts.Logger
 	}

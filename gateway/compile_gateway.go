@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"strings"
@@ -68,7 +69,7 @@ func (c *compiler) compileGateways() {
 func (c *compiler) serves(g *gatewayv1.Gateway) bool {
 	for _, class := range c.res.GatewayClasses {
 		if class.Name == string(g.Spec.GatewayClassName) {
-			return class.Spec.ControllerName == ControllerName
+			return string(class.Spec.ControllerName) == cmp.Or(c.res.Controller, ControllerName)
 		}
 	}
 	return c.res.Local

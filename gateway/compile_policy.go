@@ -94,7 +94,7 @@ func (c *compiler) compilePolicies() {
 		o := objectOf(v1alpha1.KindHTTPListenerPolicy, p)
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
 		c.listening[o] = targets
-		if protects(p) {
+		if c.protects(o, p) {
 			for _, t := range targets {
 				c.attach(t, broken(o))
 			}
@@ -162,7 +162,7 @@ func ruleSets(policies []attachedPolicy) (out []policy.RuleSet) {
 
 // ruleSet compiles what a TrafficPolicy restricts; ok is false when it restricts nothing.
 func (c *compiler) ruleSet(o object, p *v1alpha1.TrafficPolicy) (set policy.RuleSet, ok bool) {
-	set = policy.RuleSet{Source: o.String(), Broken: protects(p)}
+	set = policy.RuleSet{Source: o.String(), Broken: c.protects(o, p)}
 	if p.Spec.RBAC == nil {
 		return set, set.Broken
 	}
@@ -216,8 +216,10 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 	var out []attachment
 	for i, r := range refs {
 		a := attachment{kind: r.Kind, name: types.NamespacedName{Namespace: o.name.Namespace, Name: r.Name}, section: r.SectionName}
-		if c.checkTarget(o, fmt.Sprintf("spec.targetRefs[%d]", i), a) {
+		path := fmt.Sprintf("spec.targetRefs[%d]", i)
+		if c.checkTarget(o, path, a) {
 			out = append(out, a)
+			c.covers(o, path, a)
 		}
 	}
 	for i, s := range selectors {
@@ -229,6 +231,9 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 			}, "no %s has these labels", s.Kind)
 		}
 		out = append(out, found...)
+		for _, a := range found {
+			c.covers(o, fmt.Sprintf("spec.targetSelectors[%d]", i), a)
+		}
 	}
 	if len(refs)+len(selectors) == 0 {
 		c.add(o, "spec", finding{
@@ -237,6 +242,13 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 		}, "the policy covers nothing")
 	}
 	return out
+}
+
+// covers notes in the report what a policy covers.
+func (c *compiler) covers(o object, path string, a attachment) {
+	c.report.Attachments = append(c.report.Attachments, config.Attachment{
+		Object: o.ref(), Path: path, To: object{a.kind, a.name}.ref(), Section: a.section,
+	})
 }
 
 // checkTarget reports whether the target of a policy is there.

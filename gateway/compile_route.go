@@ -167,7 +167,15 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 		}, "no listener of Gateway %q takes HTTPRoutes from namespace %q", name.Name, o.name.Namespace)
 		return nil
 	}
-	return c.intersectHosts(o, r, name, allowing)
+	out := c.intersectHosts(o, r, name, allowing)
+	for i, a := range out {
+		if i == 0 || out[i-1].listener != a.listener {
+			c.report.Attachments = append(c.report.Attachments, config.Attachment{
+				Object: o.ref(), Path: path, To: a.listener.object.ref(), Section: a.listener.name,
+			})
+		}
+	}
+	return out
 }
 
 func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway types.NamespacedName, listeners []*openListener) []attachedHost {

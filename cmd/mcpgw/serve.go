@@ -11,15 +11,56 @@ import (
 func newServe(g *globals) *cobra.Command {
 	opts := app.ServeOptions{Version: version}
 	cmd := &cobra.Command{
-		Use:   "serve -f PATH...",
-		Short: "Serve a gateway from files, which are watched",
+		Use:   "serve {-f PATH... | --kube}",
+		Short: "Serve a gateway from files, or from a Kubernetes API server",
 		Long: `Serve a gateway from YAML files and directories. They are watched: a change is live
-at once, and one with a mistake changes nothing.`,
-		Example: "  mcpgw serve -f gateway.yaml\n  mcpgw serve -f backends/ -f policies.yaml",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd, g, opts) },
+at once, and one with a mistake changes nothing.
+
+With --kube the resources come from a Kubernetes API server, and what became of them
+is written to their status.`,
+		Example: "  mcpgw serve -f gateway.yaml\n  mcpgw serve -f backends/ -f policies.yaml\n  mcpgw serve --kube --publish-address 203.0.113.7",
 	}
 	serveFlags(cmd, &opts)
+	k := new(app.KubeOptions)
+	inCluster := kubeFlags(cmd, k)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *inCluster {
+			opts.Kube = k
+		}
+		return serve(cmd, g, opts)
+	}
 	return cmd
+}
+
+// kubeFlags adds the flags of serving a cluster's resources, and returns whether that is wanted.
+func kubeFlags(cmd *cobra.Command, k *app.KubeOptions) *bool {
+	f := cmd.Flags()
+	inCluster := f.Bool("kube", false, "serve the resources of a Kubernetes API server")
+	f.StringVar(&k.Kubeconfig, "kubeconfig", "", "kubeconfig file (default: as kubectl finds it, else as a Pod does)")
+	f.StringVar(&k.Context, "context", "", "context of the kubeconfig (default: its current one)")
+	f.StringArrayVarP(&k.Namespaces, "namespace", "n", nil, "namespace to watch; can be given several times (default: all)")
+	f.StringVar(&k.Controller, "controller-name", "", "controllerName of the GatewayClasses to serve (default kgateway.dev/agentgateway)")
+	f.StringArrayVar(&k.Addresses, "publish-address", nil, "IP address or host name at which clients reach the Gateways, for their status; can be given several times")
+	f.StringVar(&k.Service, "publish-service", "", "NAMESPACE/NAME of the Service through which clients reach the Gateways, for their status")
+	f.BoolVar(&k.NoStatus, "no-status", false, "don't write status")
+	f.StringVar(&k.LeaseNamespace, "lease-namespace", "", "namespace in which replicas agree on which of them writes status (default: that of this Pod)")
+	return inCluster
+}
+
+func newCRDs() *cobra.Command {
+	return &cobra.Command{
+		Use:     "crds",
+		Short:   "Print the custom resource definitions, for kubectl apply",
+		Example: "  mcpgw crds | kubectl apply --server-side -f -",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := app.CRDs()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
 }
 
 func newRun(g *globals) *cobra.Command {

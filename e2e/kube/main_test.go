@@ -21,8 +21,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 )
@@ -78,6 +80,7 @@ func again() int {
 }
 
 func run(m *testing.M) (code int, err error) {
+	ctrllog.SetLogger(logr.Discard()) // envtest's
 	dir, err := os.MkdirTemp("", "mcpgw-kube-")
 	if err != nil {
 		return 0, err
@@ -172,7 +175,7 @@ func startPlane(dir string) (stop func(), err error) {
 		ErrorIfCRDPathMissing:    true,
 		CRDs:                     v1alpha1.CRDs(),
 		ControlPlaneStartTimeout: 3 * time.Minute,
-		ControlPlaneStopTimeout:  time.Minute,
+		ControlPlaneStopTimeout:  time.Second, // then it is killed
 	}
 	certs := filepath.Join(dir, "apiserver")
 	if err := os.Mkdir(certs, 0o700); err != nil {
@@ -187,9 +190,18 @@ func startPlane(dir string) (stop func(), err error) {
 	if err := os.WriteFile(kubeconfig, plane.KubeConfig, 0o600); err != nil {
 		return nil, err
 	}
-	return func() {
-		if err := plane.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
-		}
-	}, nil
+	return func() { _ = plane.Stop() }, nil // what is left ends with the namespace
+}
+
+// kill ends the API server, with the connections that it has.
+func kill() {
+	_ = plane.ControlPlane.GetAPIServer().Stop() // it says that a second was not enough
+}
+
+// revive starts it again, where it was.
+func revive(t testing.TB) {
+	t.Helper()
+	if err := plane.ControlPlane.GetAPIServer().Start(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -136,7 +136,7 @@ func (in *instance) run(ctx context.Context, source config.Source, serving func(
 func (in *instance) apply(res *config.Resources) *config.Report {
 	in.asked = true
 	report := in.server.Apply(res)
-	if !report.Has(config.Invalid) {
+	if !res.Local || !report.Has(config.Invalid) {
 		in.served.Store(res)
 	}
 	return report

@@ -24,7 +24,9 @@ type ServeOptions struct {
 	// MCPConfig is the file of an MCP client whose servers are served in place of
 	// Paths.
 	MCPConfig string
-	// Demo serves the built-in demo where there is neither: MCP servers, and the LLM
+	// Kube serves the resources of a Kubernetes API server in place of both, unless it is nil.
+	Kube *KubeOptions
+	// Demo serves the built-in demo where there is none of these: MCP servers, and the LLM
 	// providers that variables name, or a mock LLM where none does.
 	Demo bool
 	// LookupEnv reads those variables, as [os.LookupEnv] does; nil: there are none.
@@ -158,8 +160,14 @@ func (o *ServeOptions) check() error {
 	if len(o.Paths) > 0 && o.MCPConfig != "" {
 		return errors.New("give either -f or --mcp-config, not both")
 	}
+	if o.Kube != nil {
+		if len(o.Paths) > 0 || o.MCPConfig != "" {
+			return errors.New("give either -f or --kube, not both")
+		}
+		return o.Kube.check()
+	}
 	if len(o.Paths) == 0 && o.MCPConfig == "" && !o.Demo {
-		return errors.New("nothing to serve: name a file or directory with -f, or try `mcpgw run`")
+		return errors.New("nothing to serve: name a file or directory with -f, or a cluster with --kube, or try `mcpgw run`")
 	}
 	return nil
 }
@@ -181,6 +189,9 @@ func accessLog(w io.Writer, format string) (log *telemetry.AccessLog, closeLog f
 func sourceOf(opts ServeOptions, in *instance) (source config.Source, note string, stop func(), err error) {
 	stop = func() {}
 	switch {
+	case opts.Kube != nil:
+		source, err = kubeSource(opts, in)
+		return source, "", stop, err
 	case len(opts.Paths) > 0:
 		return &config.FileSource{Paths: opts.Paths, Check: check, OnReport: in.tell}, "", stop, nil
 	case opts.MCPConfig != "":

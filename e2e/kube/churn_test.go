@@ -1,0 +1,170 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestChurn has a thousand routes and two hundred Backends, and changes one of each: how long it takes until they are
+// live is told, and not judged.
+func TestChurn(t *testing.T) {
+	namespace := namespaceOf(t)
+	controller, port := class(t, namespace), newPort()
+	host, at := serveText(t, "one")
+	other, otherAt := serveText(t, "two")
+	start(t, controller, "--lease-namespace", namespace, "--namespace", namespace, "--publish-address", "127.0.0.1").isReady(t)
+	var yaml strings.Builder
+	yaml.WriteString(gatewayYAML(namespace, port))
+	for i := range 200 {
+		yaml.WriteString(staticYAML(fmt.Sprintf("b%d", i), host, at))
+	}
+	for i := range 1000 {
+		yaml.WriteString(routeYAML(fmt.Sprintf("r%d", i), fmt.Sprintf("/r%d", i), fmt.Sprintf("b%d", i%200)))
+	}
+	begin := time.Now()
+	apply(t, namespace, yaml.String())
+	applied := time.Since(begin)
+	says := func(path, want string) {
+		t.Helper()
+		eventually(t, path+" answers "+want, func() error {
+			if code, body := answer(t, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), ""); code != 200 || body != want {
+				return fmt.Errorf("it answers %d %s", code, body)
+			}
+			return nil
+		})
+	}
+	says("/r999", "one")
+	has(t, namespace, "gateway/gw", "{.status.listeners[0].attachedRoutes}", "1000")
+	has(t, namespace, "httproute/r999", conditions(".status.parents[0]"), "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs ")
+	t.Logf("1,000 routes and 200 Backends: applied by kubectl in %v, status of all in %v", applied, time.Since(begin))
+	for i := range 5 {
+		want, to, toAt := "two", other, otherAt
+		if i%2 == 1 {
+			want, to, toAt = "one", host, at
+		}
+		patch := fmt.Sprintf(`{"spec":{"static":{"hosts":[{"host":"%s","port":%d}]}}}`, to, toAt)
+		kubectl(t, "patch", "backend", "b7", "-n", namespace, "--type=merge", "-p", patch)
+		begin := time.Now()
+		says("/r7", want)
+		t.Logf("a changed Backend is live %v after kubectl has returned", time.Since(begin))
+	}
+}
+
+// TestOutage stops the API server for a while. The gateway goes on, also one whose watches can't be taken up where they
+// broke, and then serves what changed meanwhile.
+func TestOutage(t *testing.T) {
+	namespace := namespaceOf(t)
+	controller, port := class(t, namespace), newPort()
+	host, at := serveText(t, "one")
+	other, otherAt := serveText(t, "two")
+	g := start(t, controller, "--lease-namespace", namespace).isReady(t)
+	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
+	apply(t, namespace, gatewayYAML(namespace, port)+staticYAML("b", host, at)+routeYAML("r", "/", "b"))
+	says := func(want string) {
+		t.Helper()
+		eventually(t, "the answer is "+want, func() error {
+			if code, body := answer(t, url, ""); code != 200 || body != want {
+				return fmt.Errorf("it is %d %s", code, body)
+			}
+			return nil
+		})
+	}
+	said := func(text string) {
+		t.Helper()
+		eventually(t, "the gateway says: "+text, func() error {
+			if !strings.Contains(g.log.String(), text) {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+	}
+	says("one")
+	kill()
+	said("can't be reached, what is known stays in use")
+	says("one")
+	revive(t)
+	said("can be reached again")
+
+	// While it sleeps the server begins anew, and knows no version as old as those that the gateway has seen.
+	if err := g.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	kill()
+	revive(t)
+	apply(t, namespace, staticYAML("b", other, otherAt))
+	if err := g.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	says("two")
+	apply(t, namespace, staticYAML("b", host, at))
+	says("one")
+	has(t, namespace, "backend/b", "{.status.conditions[0].observedGeneration}", "3")
+
+	// One that begins while there is no API server waits for it.
+	kill()
+	late := start(t, controller+"-late", "--no-status")
+	eventually(t, "the gateway says that it waits", func() error {
+		if !strings.Contains(late.log.String(), "waiting for the API server") {
+			return fmt.Errorf("it does not")
+		}
+		return nil
+	})
+	revive(t)
+	late.isReady(t)
+}
+
+// TestLeader kills the replica that writes status: another goes on.
+func TestLeader(t *testing.T) {
+	namespace := namespaceOf(t)
+	controller, port := class(t, namespace), newPort()
+	host, at := serveText(t, "one")
+	first := start(t, controller, "--lease-namespace", namespace).isReady(t)
+	leads := func(g *gateway) func() error {
+		return func() error {
+			if !strings.Contains(g.log.String(), "this replica writes status") {
+				return fmt.Errorf("it does not say so")
+			}
+			return nil
+		}
+	}
+	eventually(t, "the first replica leads", leads(first))
+	second := start(t, controller, "--lease-namespace", namespace).isReady(t)
+	apply(t, namespace, staticYAML("b", host, at)+gatewayYAML(namespace, port))
+	has(t, namespace, "backend/b", conditions(".status"), "Accepted=True/Accepted ")
+	if leads(second)() == nil {
+		t.Error("two replicas write status")
+	}
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second replica leads", leads(second))
+	apply(t, namespace, staticYAML("b", "a b", 1))
+	has(t, namespace, "backend/b", conditions(".status"), "Accepted=False/Invalid ")
+}
+
+// TestExamples has the API server take every example as it stands.
+func TestExamples(t *testing.T) {
+	namespace := namespaceOf(t)
+	files, err := filepath.Glob("../../examples/*.yaml")
+	more, err2 := filepath.Glob("../../examples/*/*.yaml")
+	if files = append(files, more...); err != nil || err2 != nil || len(files) < 5 {
+		t.Fatal(files, err, err2)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// An API server takes no loopback addresses as endpoints; the examples are for one machine.
+		yaml := strings.ReplaceAll(string(text), "127.0.0.1", network)
+		if out, err := try(t, yaml, "apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", "-"); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}

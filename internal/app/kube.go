@@ -1,0 +1,105 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/gateway"
+	"github.com/mcpgw/mcpgw/kube"
+)
+
+// KubeOptions say which resources of a Kubernetes API server are served.
+type KubeOptions struct {
+	// Kubeconfig is a file, Context an entry of it; both may be empty.
+	Kubeconfig, Context string
+	// Namespaces are those that are watched; none is all.
+	Namespaces []string
+	// Controller is the controllerName of the GatewayClasses that are served; "" is that of upstream.
+	Controller string
+	// Addresses and Service say where clients reach the Gateways, for their status.
+	Addresses []string
+	Service   string
+	// NoStatus leaves status to others. LeaseNamespace is where replicas agree on who writes it; "" is
+	// that of this Pod.
+	NoStatus       bool
+	LeaseNamespace string
+}
+
+// check returns what is wrong with the options.
+func (o *KubeOptions) check() error {
+	if namespace, name, ok := strings.Cut(o.Service, "/"); o.Service != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return fmt.Errorf("--publish-service is NAMESPACE/NAME, not %q", o.Service)
+	}
+	if o.Service != "" && len(o.Addresses) > 0 {
+		return errors.New("give either --publish-address or --publish-service, not both")
+	}
+	return nil
+}
+
+// kubeSource returns the source of a cluster.
+func kubeSource(opts ServeOptions, in *instance) (config.Source, error) {
+	k := opts.Kube
+	cfg, err := kube.LoadConfig(k.Kubeconfig, k.Context)
+	if err != nil {
+		return nil, exit(ExitUsage, err)
+	}
+	lease, identity := k.LeaseNamespace, ""
+	switch {
+	case k.NoStatus:
+		lease = ""
+	case lease == "":
+		lease = kube.PodNamespace()
+	}
+	if lease != "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("naming this replica: %w", err)
+		}
+		identity = fmt.Sprintf("%s_%d", host, os.Getpid())
+	}
+	controller := k.Controller
+	if controller == "" {
+		controller = gateway.ControllerName
+	}
+	known := map[string]bool{}
+	return kube.NewSource(kube.Options{
+		Config: cfg, Controller: controller, Namespaces: k.Namespaces, Addresses: k.Addresses, Service: k.Service,
+		LeaseNamespace: lease, Identity: identity, Logger: opts.Logger,
+		OnReport: func(report *config.Report) { in.tell(news(report, known), nil, true) },
+	})
+}
+
+// news returns the problems of a report that the one before had not, and notes which there are.
+func news(report *config.Report, known map[string]bool) *config.Report {
+	fresh, now := &config.Report{}, map[string]bool{}
+	for _, p := range report.Problems {
+		key := strings.Join([]string{p.Code, p.Object.String(), p.Path, p.Message}, "\x00")
+		now[key] = true
+		if !known[key] {
+			fresh.Add(p)
+		}
+	}
+	clear(known)
+	maps.Copy(known, now)
+	return fresh
+}
+
+// CRDs returns the custom resource definitions of the gateway.kgateway.dev kinds, as YAML.
+func CRDs() ([]byte, error) {
+	var out []byte
+	for _, crd := range v1alpha1.CRDs() {
+		text, err := yaml.Marshal(crd)
+		if err != nil {
+			return nil, fmt.Errorf("writing the definition of kind %s: %w", crd.Spec.Names.Kind, err)
+		}
+		out = append(append(out, "---\n"...), text...)
+	}
+	return out, nil
+}

@@ -1,0 +1,129 @@
+package kube
+
+import (
+	"fmt"
+	"net/netip"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mcpgw/mcpgw/config"
+)
+
+// gateway writes the status of a Gateway (Gateway API, GatewayStatus).
+func (j *judge) gateway(g *gatewayv1.Gateway) {
+	ref := refOf("Gateway", g)
+	problems := j.problems[ref]
+	var listeners []gatewayv1.ListenerStatus
+	var transitions []transition
+	var whole []config.Problem // what is wrong beside the listeners
+	for _, p := range problems {
+		if !within(p.Path, "spec.listeners") {
+			whole = append(whole, p)
+		}
+	}
+	good := 0
+	for i := range g.Spec.Listeners {
+		l := &g.Spec.Listeners[i]
+		s, programmed, told := j.listener(g, l, at(problems, fmt.Sprintf("spec.listeners[%d]", i)))
+		listeners, transitions = append(listeners, s), append(transitions, told...)
+		if programmed {
+			good++
+		}
+	}
+	bad, notes := serious(whole)
+	accepted := finding{"Accepted", true, "Accepted", noted("The Gateway is served", notes)}
+	switch {
+	case len(bad) > 0:
+		accepted = finding{"Accepted", false, "Invalid", text(bad, "")}
+		if len(because(bad, "UnsupportedAddress")) > 0 {
+			accepted.reason = "UnsupportedAddress"
+		}
+	case good == 0:
+		accepted = finding{"Accepted", false, "ListenersNotValid", "no listener can be served: see the conditions of each"}
+	case good < len(g.Spec.Listeners):
+		accepted = finding{"Accepted", true, "ListenersNotValid", "not all listeners can be served: see the conditions of each"}
+	}
+	programmed := finding{"Programmed", true, "Programmed", "The listeners are open"}
+	ready := finding{"Ready", true, "Ready", "The listeners are open"}
+	switch {
+	case !accepted.yes:
+		programmed = finding{"Programmed", false, "Invalid", accepted.message}
+		ready = finding{"Ready", false, "ListenersNotReady", accepted.message}
+	case len(j.addresses) == 0:
+		programmed = finding{"Programmed", false, "AddressNotAssigned", "the listeners are open, but nothing says at which address clients reach them: give the gateway --publish-address, or --publish-service with a Service that has an address"}
+		ready = finding{"Ready", false, "Pending", programmed.message}
+	case good < len(g.Spec.Listeners):
+		ready = finding{"Ready", false, "ListenersNotReady", accepted.message}
+	}
+	after := g.Status.DeepCopy()
+	var told []transition
+	after.Conditions, told = merged(after.Conditions, g.Generation, accepted, programmed, ready)
+	after.Listeners = listeners
+	after.Addresses = nil
+	for _, a := range j.addresses {
+		kind := gatewayv1.HostnameAddressType
+		if _, err := netip.ParseAddr(a); err == nil {
+			kind = gatewayv1.IPAddressType
+		}
+		after.Addresses = append(after.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
+	}
+	fields := func(s *gatewayv1.GatewayStatus) map[string]any {
+		return map[string]any{"conditions": s.Conditions, "listeners": s.Listeners, "addresses": s.Addresses}
+	}
+	j.change(gatewayKind("Gateway"), g, fields(&g.Status), fields(after), append(told, transitions...))
+}
+
+// listener returns the status of a listener, and whether it is open.
+func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems []config.Problem) (s gatewayv1.ListenerStatus, open bool, told []transition) {
+	bad, notes := serious(problems)
+	s = gatewayv1.ListenerStatus{Name: l.Name, SupportedKinds: supported(l), AttachedRoutes: int32(j.taken[refOf("Gateway", g)][string(l.Name)])}
+	for i := range g.Status.Listeners {
+		if g.Status.Listeners[i].Name == l.Name {
+			s.Conditions = g.Status.Listeners[i].Conditions
+		}
+	}
+	accepted := finding{"Accepted", true, "Accepted", noted("The listener is valid", notes)}
+	if p := because(bad, "UnsupportedProtocol", "PortUnavailable"); len(p) > 0 {
+		accepted = finding{"Accepted", false, p[0].Reason, text(p, "")}
+	}
+	refs := finding{"ResolvedRefs", true, "ResolvedRefs", "All references are resolved"}
+	if p := because(bad, "InvalidCertificateRef", "RefNotPermitted", "InvalidRouteKinds"); len(p) > 0 {
+		refs = finding{"ResolvedRefs", false, p[0].Reason, text(p, "")}
+	}
+	conflicted := finding{"Conflicted", false, "NoConflicts", "No other listener is in the way"}
+	if p := because(bad, "HostnameConflict", "ProtocolConflict"); len(p) > 0 {
+		conflicted = finding{"Conflicted", true, p[0].Reason, text(p, "")}
+	}
+	programmed := finding{"Programmed", true, "Programmed", "The listener is open"}
+	fatal := bad[:0:0]
+	for _, p := range bad {
+		if p.Reason != "InvalidRouteKinds" { // it is open for the kinds that are served
+			fatal = append(fatal, p)
+		}
+	}
+	if len(fatal) > 0 {
+		programmed = finding{"Programmed", false, "Invalid", text(fatal, "")}
+	}
+	s.Conditions, told = merged(s.Conditions, g.Generation, accepted, programmed, refs, conflicted)
+	return s, programmed.yes, told
+}
+
+// supported returns the kinds of routes that a listener takes: of those that it allows, those
+// that are served.
+func supported(l *gatewayv1.Listener) []gatewayv1.RouteGroupKind {
+	group := gatewayv1.Group(gatewayv1.GroupName)
+	route := gatewayv1.RouteGroupKind{Group: &group, Kind: "HTTPRoute"}
+	out := []gatewayv1.RouteGroupKind{}
+	if l.Protocol != gatewayv1.HTTPProtocolType && l.Protocol != gatewayv1.HTTPSProtocolType {
+		return out
+	}
+	if l.AllowedRoutes == nil || len(l.AllowedRoutes.Kinds) == 0 {
+		return append(out, route)
+	}
+	for _, k := range l.AllowedRoutes.Kinds {
+		if k.Kind == route.Kind && (k.Group == nil || *k.Group == group) {
+			return append(out, route)
+		}
+	}
+	return out
+}
