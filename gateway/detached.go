@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/internal/lookout"
 	"github.com/mcpgw/mcpgw/policy"
 )
 
@@ -30,7 +31,7 @@ type detached struct {
 	stopPort func() bool
 	expiry   *time.Timer   // of the client's credential; nil when it does not end
 	watched  chan struct{} // closed when the goroutine that waits for the client has ended; nil without
-	token    uint64        // of the lookout, where that waits
+	lookout  lookout.Watch // where that waits for the client
 	left     int           // bytes that the client may still send
 
 	buf    []byte // the head, until it is sent
@@ -73,7 +74,7 @@ func (w *responseWriter) Detach(ctx context.Context, begin func(ctx context.Cont
 // run begins the answer of x.
 func (d *detached) run(s *Server, x *exchange, port context.Context) {
 	d.server, d.exchange = s, x
-	if !s.lookout.watch(d) {
+	if !d.lookOut() {
 		d.watched = make(chan struct{})
 		go d.watch()
 	}
@@ -100,12 +101,26 @@ func (d *detached) done(panicked any) {
 		_, _ = d.send(append(d.buf, "0\r\n\r\n"...)) // the client may be gone
 	}
 	d.life.End(nil)
-	d.server.lookout.forget(d)
-	_ = d.conn.Close() // likewise
+	_ = d.conn.Close()                // likewise
+	d.server.lookout.Stop(&d.lookout) // only now nothing can start it again
 	if d.watched != nil {
 		<-d.watched
 	}
 	d.server.end(d.exchange, panicked)
+}
+
+// lookOut has the lookout wait until the client closes the connection. It reports false where that can't.
+func (d *detached) lookOut() bool {
+	conn := rawConn(d.conn)
+	return conn != nil && d.server.lookout.Start(&d.lookout, conn, d.arrived)
+}
+
+// arrived passes over what has come on the connection.
+func (d *detached) arrived() {
+	if d.skip() && d.lookOut() {
+		return
+	}
+	d.life.End(errClientLeft)
 }
 
 // watch waits until the client closes the connection.

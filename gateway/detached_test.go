@@ -112,9 +112,9 @@ func TestDetachedLeftBefore(t *testing.T) {
 	<-p.ctx.Done()
 	late := &detached{conn: p.conn, left: maxUnasked}
 	late.life.BeginApart(t.Context())
-	if s.lookout.watch(late) { // where there is no lookout, a reader meets the end
+	if late.server = s; late.lookOut() { // where there is no lookout, a reader meets the end
 		<-late.life.Done()
-		s.lookout.forget(late)
+		s.lookout.Stop(&late.lookout)
 	}
 	p.done(nil)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/internal/lookout"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -68,7 +69,7 @@ type Server struct {
 	moments  lifetime.Watchdog // over requests of lean connections
 	fresh    lifetime.Watchdog // over those that have sent nothing yet
 	idle     lifetime.Watchdog // over idle ones
-	lookout  lookout           // over clients of detached answers
+	lookout  lookout.Lookout   // over clients of detached answers
 
 	// base is the context of all requests; it ends when those that are still under
 	// way at the end of the drain are to be cut off.

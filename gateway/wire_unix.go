@@ -52,3 +52,25 @@ func (w *wire) writeAtOnce(b []byte) int {
 	}
 	return max(a.n, 0)
 }
+
+// skip passes over what has come on the connection. It reports false when the client has left, or sent too much.
+func (d *detached) skip() bool {
+	var b [512]byte
+	err := rawConn(d.conn).Read(func(fd uintptr) bool {
+		for d.left > 0 {
+			n, err := syscall.Read(int(fd), b[:])
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+				return true
+			case err != nil, n == 0:
+				d.left = 0
+			default:
+				d.left -= n
+			}
+		}
+		return true
+	})
+	return err == nil && d.left > 0
+}

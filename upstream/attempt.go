@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 )
@@ -156,7 +157,7 @@ func (a *attempt) watch(resp *http.Response) {
 // Read implements io.Reader for the body of the response.
 func (a *attempt) Read(b []byte) (int, error) {
 	n, err := a.answer.Read(b)
-	if err == nil || err == io.EOF {
+	if err == nil || err == io.EOF || err == syscall.EAGAIN {
 		return n, err
 	}
 	f := a.fault(err)
@@ -171,6 +172,25 @@ func (a *attempt) failed(f *fault.Fault) {
 		a.pool.report(a.endpoint, false)
 	}
 }
+
+// A Rester is the body of a response that can be read without a goroutine that waits for it.
+type Rester interface {
+	// NoWait has Read return [syscall.EAGAIN] from now on when it would wait for long. It reports false, and
+	// changes nothing, where that is not possible.
+	NoWait() bool
+	// Rest has resume called, in a goroutine of its own, once Read is worth to be called again: there is something to read, the
+	// body has ended, or the context of the request has. Nobody uses the body until then.
+	Rest(resume func())
+}
+
+// NoWait implements [Rester].
+func (a *attempt) NoWait() bool {
+	r, ok := a.answer.(Rester)
+	return ok && r.NoWait()
+}
+
+// Rest implements [Rester].
+func (a *attempt) Rest(resume func()) { a.answer.(Rester).Rest(resume) } // NoWait has looked
 
 // Close implements io.Closer for the body of the response.
 func (a *attempt) Close() error {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/lookout"
 )
 
 // A lean client sends HTTP/1.1 requests whose body is in memory over connections of
@@ -18,6 +20,8 @@ import (
 // an answer by the rules of net/http, to which its tests compare it; all that is not this simple
 // case goes through http.Transport.
 type lean struct {
+	lookout lookout.Lookout // over responses at rest
+
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	keep time.Duration // how long a connection may be idle
 

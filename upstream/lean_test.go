@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -334,6 +335,112 @@ func TestLeanResponses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A response that is read without waiting brings what it would bring otherwise; its connection is used again after its
+// end, and cancelling or the end of the connection resumes it.
+func TestLeanRests(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	more := make(chan string)
+	var conns atomic.Int64
+	addr := serveRaw(t, func(c net.Conn) {
+		conns.Add(1)
+		defer func() { _ = c.Close() }()
+		r := bufio.NewReader(c)
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			for text := range more {
+				if text == "close" {
+					return
+				}
+				_, _ = io.WriteString(c, text)
+				if strings.HasSuffix(text, "0\r\n\r\n") {
+					break
+				}
+			}
+		}
+	})
+	p := newPool(t, Options{}, addr)
+	var rests atomic.Int64
+	// read reads a body to its end, with rests, and calls rested when it has one.
+	read := func(body io.ReadCloser, rested func()) (string, error) {
+		var got []byte
+		done := make(chan error, 1)
+		var resume func()
+		resume = func() {
+			b := make([]byte, 8)
+			for {
+				n, err := body.Read(b)
+				got = append(got, b[:n]...)
+				switch err {
+				case nil:
+					continue
+				case syscall.EAGAIN:
+					rests.Add(1)
+					rested()
+					body.(Rester).Rest(resume)
+				default:
+					done <- err
+				}
+				return
+			}
+		}
+		resume()
+		err := <-done
+		_ = body.Close()
+		return string(got), err
+	}
+	exchange := func(ctx context.Context, first string) io.ReadCloser {
+		t.Helper()
+		sent := make(chan struct{})
+		go func() { defer close(sent); more <- first }()
+		resp, err := p.RoundTrip(request(t, "GET", "http://x/", nil).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-sent
+		if r, ok := resp.Body.(Rester); !ok || r.NoWait() != canRest {
+			t.Fatal("it can't rest")
+		}
+		return resp.Body
+	}
+	if !canRest {
+		return
+	}
+	pieces := []string{"5\r\nhel", "lo\r\n", "2\r\n, ", "\r\n5\r\nworld\r\n", "0\r\n\r\n"}
+	for range 2 {
+		rest := pieces
+		got, err := read(exchange(t.Context(), head), func() {
+			if len(rest) > 0 {
+				next := rest[0]
+				rest = rest[1:]
+				go func() { more <- next }()
+			}
+		})
+		if got != "hello, world" || err != io.EOF {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if conns.Load() != 1 || rests.Load() < 4 {
+		t.Errorf("%d connections for two responses, %d rests", conns.Load(), rests.Load())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if got, err := read(exchange(ctx, head+"2\r\nok"), cancel); got != "ok" || fault.Of(err).Code != fault.ClientGone {
+		t.Errorf("cancelled: got %q, %v", got, err)
+	}
+	more <- "close"
+	if got, err := read(exchange(t.Context(), head+"2\r\nok"), sync.OnceFunc(func() { go func() { more <- "close" }() })); got != "ok" || fault.Of(err).Code != fault.UpstreamFailed {
+		t.Errorf("broken: got %q, %v", got, err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	body := exchange(ctx, head)
+	cancel()
+	if got, err := read(body, func() {}); got != "" || fault.Of(err).Code != fault.ClientGone {
+		t.Errorf("cancelled before: got %q, %v", got, err)
+	}
+	more <- "close"
 }
 
 // Idle connections are closed in time, also when nobody asks for them any more.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
@@ -82,7 +83,7 @@ func (b *leanBody) Read(p []byte) (n int, err error) {
 	case framedEmpty:
 		err = io.EOF
 	}
-	if err != nil {
+	if err != nil && err != syscall.EAGAIN {
 		b.err = err
 		b.end(err == io.EOF && b.again)
 	}
@@ -209,6 +210,15 @@ func (b *leanBody) trailer() error {
 	}
 }
 
+// NoWait implements [Rester]. Only chunks are read so: other streams of events are rare.
+func (b *leanBody) NoWait() bool {
+	b.conn.noWait = canRest && b.framing == framedChunked && b.conn.raw != nil
+	return b.conn.noWait
+}
+
+// Rest implements [Rester].
+func (b *leanBody) Rest(resume func()) { b.conn.rest(resume) }
+
 // Close implements io.Closer. It may be called while Read waits, which then fails.
 func (b *leanBody) Close() error {
 	b.end(false)
@@ -226,9 +236,12 @@ func (b *leanBody) end(good bool) {
 	c := b.conn
 	aborted := b.unfollow()
 	if good && !aborted && c.pos == c.end {
+		c.noWait = false
+		c.client.lookout.Stop(&c.watch)
 		c.release()
 		c.client.put(c)
 		return
 	}
 	_ = c.Conn.Close() // it is not used any more either way
+	c.client.lookout.Stop(&c.watch)
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/lookout"
 )
 
 // A leanConn is one connection of a lean client. One goroutine at a time uses it. It has a
@@ -27,6 +29,12 @@ type leanConn struct {
 	request []byte                // that it is to send
 	sent    int                   // how much of that it has sent
 	polled  error                 // what it met
+	noWait  bool                  // nothing is waited for: syscall.EAGAIN takes the place of that
+
+	mu      sync.Mutex // guards these
+	aborted bool       // abort was called
+	resume  func()     // is called when there is something to read again
+	watch   lookout.Watch
 }
 
 // readSize is the size of the buffer, until a header is larger.
@@ -36,7 +44,13 @@ var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 func newLeanConn(conn net.Conn, client *lean, address string) (*leanConn, error) {
 	c := &leanConn{Conn: conn, client: client, address: address}
-	c.abort = func() { _ = conn.SetDeadline(time.Unix(1, 0)) } // on a closed connection there is nothing to end
+	c.abort = func() {
+		_ = conn.SetDeadline(time.Unix(1, 0)) // on a closed connection there is nothing to end
+		c.mu.Lock()
+		c.aborted = true
+		c.mu.Unlock()
+		c.wake()
+	}
 	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return c, nil
@@ -44,6 +58,39 @@ func newLeanConn(conn net.Conn, client *lean, address string) (*leanConn, error)
 	var err error
 	c.raw, err = s.SyscallConn()
 	return c, err
+}
+
+// rest has resume called, in a goroutine of its own, when there is something to read, or abort is called.
+func (c *leanConn) rest(resume func()) {
+	c.mu.Lock()
+	c.resume = resume
+	aborted := c.aborted
+	c.mu.Unlock()
+	switch {
+	case aborted:
+		c.wake()
+	case !c.client.lookout.Start(&c.watch, c.raw, c.wake):
+		if resume := c.taken(); resume != nil {
+			c.noWait = false // the next read waits
+			go resume()
+		}
+	}
+}
+
+// wake calls what rest was given, once.
+func (c *leanConn) wake() {
+	if resume := c.taken(); resume != nil {
+		go resume()
+	}
+}
+
+// taken returns what rest was given, to the first who asks.
+func (c *leanConn) taken() func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resume := c.resume
+	c.resume = nil
+	return resume
 }
 
 // buffered returns what was read and is not used yet.

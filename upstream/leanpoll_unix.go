@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// canRest says that there are responses that need no goroutine that waits.
+const canRest = true
+
 // ask sends a request on the connection, whose buffer is empty, and waits for the beginning of what comes back, which it
 // reads into the buffer. It returns how much was sent. On a connection that served before and that the peer has closed
 // since, or said something on that nobody asked for, nothing is sent: errStale.
@@ -81,7 +84,10 @@ func (c *leanConn) arrived(fd uintptr) bool {
 		return true
 	case err == syscall.EAGAIN:
 		c.release()
-		return false
+		if c.noWait {
+			c.polled = err
+		}
+		return c.noWait
 	case err == nil:
 		err = io.EOF
 	}

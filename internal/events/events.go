@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"syscall"
 )
 
 // Keepalive is the comment that keeps idle streams open.
@@ -98,6 +99,8 @@ type Reader struct {
 	pos, end int
 	begun    bool // the byte order mark, if any, is behind us
 	afterCR  bool // the last line ended in CR: an LF that follows belongs to it
+	again    bool // the last read would have waited
+	partly   bool // and an event, or nothing, was read so far when it did
 
 	line     []byte // what earlier reads brought of a line that is collected
 	lineKind lineKind
@@ -141,12 +144,19 @@ func (r *Reader) LastEventID() string { return r.lastID }
 // Next returns the next event that has data, or an id or retry to remember. It
 // returns io.EOF when the stream ends between events, io.ErrUnexpectedEOF when
 // it ends inside one, which is then lost, and ErrTooLarge. After an error it
-// keeps returning it.
+// keeps returning it, but for [syscall.EAGAIN]: where the stream read returns that in place of waiting, so
+// does Next, and goes on from there when it is called again.
 func (r *Reader) Next() (Event, error) {
-	r.event.clear()
+	if !r.partly {
+		r.event.clear()
+	}
+	r.partly = false
 	for {
 		line, ended, err := r.nextPart()
 		switch {
+		case err == syscall.EAGAIN:
+			r.partly = true
+			return Event{}, err
 		case err != nil:
 			return Event{}, err
 		case !ended:
@@ -170,7 +180,7 @@ func (r *Reader) Next() (Event, error) {
 // returned yet, and whether the line ends after them.
 func (r *Reader) nextPart() (part []byte, ended bool, err error) {
 	for {
-		if r.pos == r.end {
+		if r.pos == r.end || !r.begun {
 			if err := r.fill(); err != nil {
 				return nil, false, err
 			}
@@ -200,14 +210,20 @@ func (r *Reader) nextPart() (part []byte, ended bool, err error) {
 
 // fill reads at least one byte into the buffer, which is used up.
 func (r *Reader) fill() error {
-	for r.pos == r.end && r.err == nil {
+	for (r.pos == r.end || !r.begun) && r.err == nil {
 		if r.end == len(r.buf) && len(r.buf) < maxReadSize {
 			r.buf = make([]byte, max(minReadSize, 2*len(r.buf)))
 		}
-		r.pos, r.end = 0, 0
+		if r.begun {
+			r.pos, r.end = 0, 0
+		}
 		r.read()
 		if !r.begun {
 			r.skipMark()
+		}
+		if r.again {
+			r.again = false
+			return syscall.EAGAIN
 		}
 	}
 	if r.pos < r.end {
@@ -224,6 +240,10 @@ func (r *Reader) read() {
 	for range 100 {
 		n, err := r.r.Read(r.buf[r.end:])
 		r.end += n
+		if err == syscall.EAGAIN {
+			r.again = n == 0
+			return
+		}
 		if err != nil {
 			r.err = err
 			return
@@ -240,6 +260,9 @@ func (r *Reader) read() {
 func (r *Reader) skipMark() {
 	const mark = "\uFEFF"
 	for r.end < len(mark) && r.err == nil && string(r.buf[:r.end]) == mark[:r.end] {
+		if r.again {
+			return
+		}
 		r.read()
 	}
 	if bytes.HasPrefix(r.buf[:r.end], []byte(mark)) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -18,9 +19,9 @@ import (
 func readEvents(r io.Reader, max int) (out []events.Event, lastID string, err error) {
 	er := events.NewReader(r, max)
 	for {
-		ev, err := er.Next()
+		ev, err := patient(er)
 		if err != nil {
-			if _, again := er.Next(); again != err {
+			if _, again := patient(er); again != err {
 				panic("another error the second time: " + again.Error())
 			}
 			if err == io.EOF {
@@ -86,6 +87,7 @@ func TestReader(t *testing.T) {
 				{"at once", strings.NewReader(tt.in)},
 				{"byte by byte", iotest.OneByteReader(strings.NewReader(tt.in))},
 				{"halves", iotest.HalfReader(strings.NewReader(tt.in))},
+				{"nothing there between bytes", &shyReader{r: strings.NewReader(tt.in)}},
 				{"EOF with the data", iotest.DataErrReader(strings.NewReader(tt.in))},
 			} {
 				got, lastID, err := readEvents(r, 0)
@@ -158,6 +160,28 @@ func TestReaderDoesNotWait(t *testing.T) {
 }
 
 // stutter is a reader that reads nothing.
+// A shyReader returns a byte at a time, and before each that there is nothing yet.
+type shyReader struct {
+	r   io.Reader
+	shy bool
+}
+
+func (r *shyReader) Read(p []byte) (int, error) {
+	if r.shy = !r.shy; r.shy {
+		return 0, syscall.EAGAIN
+	}
+	return r.r.Read(p[:1])
+}
+
+// patient calls Next again as long as there is nothing yet.
+func patient(r *events.Reader) (events.Event, error) {
+	for {
+		if ev, err := r.Next(); err != syscall.EAGAIN {
+			return ev, err
+		}
+	}
+}
+
 type stutter struct{}
 
 func (stutter) Read([]byte) (int, error) { return 0, nil }

@@ -396,16 +396,14 @@ func (l *listening) follow(b *Backend) {
 		leg := &listener{target: t}
 		leg.life.Begin(l.ctx)
 		l.legs = append(l.legs, leg)
-		l.wg.Go(func() {
-			defer leg.life.End(nil)
-			l.listen(&leg.life, b, v, i, t)
-		})
+		l.wg.Add(1)
+		go l.listen(&leg.life, b, v, i, t)
 	}
 }
 
-// listen passes on what one target says outside of calls. A target that is not there
+// listen passes on what one target says outside of calls, until ctx ends, which it also ends. A target that is not there
 // is tried again.
-func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int, t *session.Target) {
+func (l *listening) listen(ctx *lifetime.Lifetime, b *Backend, v *view, target int, t *session.Target) {
 	var leg *session.Leg
 	for pause := b.hub.relisten; leg == nil; pause = min(2*pause, maxBackoff) {
 		var err error
@@ -417,26 +415,34 @@ func (l *listening) listen(ctx context.Context, b *Backend, v *view, target int,
 		case <-timer.C:
 		case <-l.sess.Done():
 			timer.Stop()
+			l.listened(ctx, b, t, nil)
 			return
 		case <-ctx.Done():
 			timer.Stop()
+			l.listened(ctx, b, t, nil)
 			return
 		}
 	}
 	client := l.sess.Client()
 	heard := &voice{b: b, live: l.stream.live, sess: l.sess, client: &client, view: v, leg: leg, target: target,
 		forward: l.forward, send: l.stream.sse.event}
-	err := leg.Listen(ctx, l.forward, nil, func(m *protocol.Message) error {
+	leg.Follow(ctx, l.forward, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {
 			_, err := heard.request(ctx, m)
 			return err
 		}
 		return heard.notification(ctx, m)
-	})
+	}, func(err error) { l.listened(ctx, b, t, err) })
+}
+
+// listened ends what listen began.
+func (l *listening) listened(ctx *lifetime.Lifetime, b *Backend, t *session.Target, err error) {
 	if err != nil && ctx.Err() == nil {
 		b.hub.opts.Logger.DebugContext(ctx, "listening to a target ended", "backend", b.cfg.Name,
 			"target", t.Config().Name, "error", err)
 	}
+	ctx.End(nil)
+	l.wg.Done()
 }
 
 // wait ends the listening, after its context has ended.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -178,7 +179,17 @@ type intake struct {
 	// connected, when set, is called each time the stream is there, with what a
 	// modern target granted.
 	connected func(granted []byte)
+
+	// resume goes on with a stream at rest, for which listen has returned errResting; nil where whoever listens waits.
+	resume func()
+	begun  time.Time // when the wire began to listen
+	pause  backoff   // of the leg
+	wire   wire      // whose stream is at rest
+	stream *legacyListening
 }
+
+// errResting says that nobody waits for a stream that is silent: resume is called.
+var errResting = errors.New("the stream is at rest")
 
 // take hands over one message that belongs to no call.
 func (in *intake) take(t *Target, m *protocol.Message, asker wire, reply func([]byte)) error {

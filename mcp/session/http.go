@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/events"
@@ -176,10 +177,16 @@ type cursor struct {
 // until handle returns an error, which events returns, or the stream ends
 // (errStreamEnd). What cannot be read as a message goes to broken.
 func (t *Target) events(body io.Reader, at *cursor, handle func(*protocol.Message) error, broken func(error) error) error {
-	r := events.NewReader(body, t.cfg.MaxMessage)
+	return t.eventsOf(events.NewReader(body, t.cfg.MaxMessage), at, handle, broken)
+}
+
+// eventsOf is events for a reader. It returns [syscall.EAGAIN] when that does, and goes on when it is called again.
+func (t *Target) eventsOf(r *events.Reader, at *cursor, handle func(*protocol.Message) error, broken func(error) error) error {
 	for {
 		ev, err := r.Next()
 		switch {
+		case err == syscall.EAGAIN:
+			return err
 		case errors.Is(err, events.ErrTooLarge):
 			return fmt.Errorf("an event is larger than %d bytes", t.cfg.MaxMessage)
 		case err != nil:

@@ -482,20 +482,44 @@ func (l *Leg) Respond(ctx context.Context, id protocol.ID, answer *protocol.Mess
 // called each time a stream is there, with what a modern target says that the
 // stream carries: the notifications of its acknowledgement; nil for others.
 func (l *Leg) Listen(ctx context.Context, f Forward, granted func(notifications []byte), emit func(*protocol.Message) error) error {
+	return l.listen(ctx, l.intake(f, granted, emit))
+}
+
+// Follow is Listen for who does not wait: done is called at the end, with what Listen would return. While a stream is
+// silent there is no goroutine for it, where that is possible.
+func (l *Leg) Follow(ctx context.Context, f Forward, emit func(*protocol.Message) error, done func(error)) {
+	in := l.intake(f, nil, emit)
+	in.resume = func() {
+		if err := l.listen(ctx, in); err != errResting {
+			done(err)
+			return
+		}
+		in.stream.rests.Rest(in.resume) // after which all of it may be going on already
+	}
+	in.resume()
+}
+
+func (l *Leg) intake(f Forward, granted func(notifications []byte), emit func(*protocol.Message) error) *intake {
 	in := &intake{f: f, leg: l, emit: emit, interest: l.interest, connected: granted}
 	if l.lease != nil {
 		in.leg = nil // outside a call nobody answers for a leased leg
 	}
-	return l.listen(ctx, in)
+	return in
 }
 
 func (l *Leg) listen(ctx context.Context, in *intake) error {
-	var pause backoff
 	for {
-		begun := time.Now()
-		w, err := l.wire(ctx, in.f)
+		w, err := in.wire, error(nil)
+		if in.wire = nil; w == nil {
+			in.begun = time.Now()
+			w, err = l.wire(ctx, in.f)
+		}
 		if err == nil {
 			err = w.listen(ctx, in)
+		}
+		if err == errResting {
+			in.wire = w
+			return err
 		}
 		var u *unsent
 		switch {
@@ -504,8 +528,8 @@ func (l *Leg) listen(ctx context.Context, in *intake) error {
 		case isEmit(err), ctx.Err() != nil, l.t.ctx.Err() != nil:
 			return plain(err)
 		case errors.As(err, &u):
-			if time.Since(begun) >= steady {
-				pause.reset()
+			if time.Since(in.begun) >= steady {
+				in.pause.reset()
 			}
 			if errors.Is(err, errUnused) && in.leg == nil {
 				// Nobody but a watcher used the child. It listens again once somebody
@@ -514,15 +538,15 @@ func (l *Leg) listen(ctx context.Context, in *intake) error {
 				l.discard(w)
 				continue
 			}
-			if pause.attempts == 0 {
-				pause.attempts++
+			if in.pause.attempts == 0 {
+				in.pause.attempts++
 				if _, err := l.renew(ctx, w, in.f, u.era); err == nil {
 					continue
 				}
 			}
 			l.discard(w)
 		}
-		if err := sleep(ctx, pause.next()); err != nil {
+		if err := sleep(ctx, in.pause.next()); err != nil {
 			return l.t.fault(ctx, err)
 		}
 	}

@@ -3,9 +3,11 @@ package session
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 )
 
@@ -32,6 +34,61 @@ func TestListenSurvivesLostSession(t *testing.T) {
 	}
 	if n := f.count("initialize"); n != 2 {
 		t.Errorf("initialised %d times", n)
+	}
+}
+
+// Who follows a silent stream has no goroutine for it. What comes after a while is heard, also on the stream that is opened after
+// one that broke, and the end is told once.
+func TestFollowRests(t *testing.T) {
+	say := make(chan string)
+	f := &fake{t: t}
+	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
+		writeEvents(w, m, ": hello\n\n")
+		for {
+			select {
+			case text := <-say:
+				if text == "" {
+					return
+				}
+				writeEvents(w, m, text)
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+	l := open(t, target(t, serve(t, f).URL), client("a"))
+	var life lifetime.Lifetime
+	life.Begin(t.Context())
+	heard, done := make(chan string, 10), make(chan error, 2)
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		l.Follow(&life, Forward{}, func(m *protocol.Message) error { heard <- m.Method; return nil }, func(err error) { done <- err })
+	}()
+	if runtime.GOOS == "linux" {
+		<-begun // where it rests, it has returned
+	}
+	expect := func(method string) {
+		t.Helper()
+		if got := <-heard; got != method {
+			t.Errorf("heard %s, want %s", got, method)
+		}
+	}
+	say <- `data: {"jsonrpc":"2.0","method":"notifications/a"}` + "\n\n: and\n\n"
+	expect("notifications/a")
+	say <- `data: {"jsonrpc":"2.0","method":"notifica`
+	say <- `tions/b"}` + "\n"
+	say <- "\n"
+	expect("notifications/b")
+	say <- "" // the stream ends
+	say <- `data: {"jsonrpc":"2.0","method":"notifications/c"}` + "\n\n"
+	expect("notifications/c")
+	life.End(nil)
+	if err := <-done; err == nil {
+		t.Error("it has ended without a reason")
+	}
+	if len(done) != 0 || f.count("GET") != 2 {
+		t.Errorf("%d GETs, %d more ends", f.count("GET"), len(done))
 	}
 }
 

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/mcpgw/mcpgw/internal/events"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/upstream"
@@ -221,34 +224,64 @@ func (w *legacyHTTP) send(ctx context.Context, _ string, msg []byte, f Forward) 
 	return w.t.fault(ctx, err)
 }
 
+// A legacyListening is what listens to the GET streams of a session, one after the other.
+type legacyListening struct {
+	life    lifetime.Lifetime
+	closing lifetime.Hook // on the target
+	at      cursor
+	pause   backoff
+	begun   time.Time // the stream
+	body    io.ReadCloser
+	rests   upstream.Rester // the body, where nobody need wait for it; else nil
+	reader  *events.Reader  // nil while no stream is open
+}
+
 func (w *legacyHTTP) listen(ctx context.Context, in *intake) error {
-	var life lifetime.Lifetime
-	var closing lifetime.Hook
-	life.Begin(ctx)
-	life.EndWith(&closing, &w.t.life)
-	defer life.End(nil)
-	defer closing.Stop()
-	ctx = &life
-	var at cursor
-	var pause backoff
+	l := in.stream
+	if l == nil {
+		l = new(legacyListening)
+		l.life.Begin(ctx)
+		l.life.EndWith(&l.closing, &w.t.life)
+		in.stream = l
+	}
+	err := w.listenOn(&l.life, in, l)
+	if err == errResting {
+		return err
+	}
+	in.stream = nil
+	l.closing.Stop()
+	l.life.End(nil)
+	return err
+}
+
+// listenOn listens until there is no use in it, or the stream is at rest.
+func (w *legacyHTTP) listenOn(ctx context.Context, in *intake, l *legacyListening) error {
 	for {
-		begun := time.Now()
-		err := w.listenOnce(ctx, in, &at)
+		var err error
+		if l.reader == nil {
+			l.begun = time.Now()
+			err = w.open(ctx, in, l)
+		}
+		if err == nil {
+			err = w.read(ctx, in, l)
+		}
 		var u *unsent
 		switch {
+		case err == errResting:
+			return err
 		case ctx.Err() != nil:
 			return w.t.fault(ctx, ctx.Err())
 		case errors.Is(err, errNoStream), errors.As(err, &u), isEmit(err):
 			return err
 		}
-		if at.any || time.Since(begun) >= steady {
-			pause.reset()
+		if l.at.any || time.Since(l.begun) >= steady {
+			l.pause.reset()
 		}
-		wait := pause.next()
-		if at.any && at.retry > 0 {
-			wait = at.retry
+		wait := l.pause.next()
+		if l.at.any && l.at.retry > 0 {
+			wait = l.at.retry
 		}
-		at.any = false
+		l.at.any = false
 		w.t.log.Debug("the stream of the target ended", "error", err, "again", wait)
 		if err := sleep(ctx, wait); err != nil {
 			return w.t.fault(ctx, err)
@@ -256,11 +289,11 @@ func (w *legacyHTTP) listen(ctx context.Context, in *intake) error {
 	}
 }
 
-// listenOnce opens the GET stream and reads it to its end.
-func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) error {
+// open opens the GET stream.
+func (w *legacyHTTP) open(ctx context.Context, in *intake, l *legacyListening) error {
 	h := w.header(streamType)
-	if at.id != "" {
-		h[protocol.HeaderLastEventID] = []string{at.id}
+	if l.at.id != "" {
+		h[protocol.HeaderLastEventID] = []string{l.at.id}
 	}
 	resp, err := w.do(ctx, http.MethodGet, nil, in.f, h)
 	if err != nil {
@@ -274,13 +307,21 @@ func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) err
 		ended(resp)
 		return errNoStream
 	}
-	defer resp.Body.Close()
 	resp.Header, resp.Request = nil, nil // nothing of the heads is held while the stream is silent
+	l.body, l.rests, l.reader = resp.Body, nil, events.NewReader(resp.Body, w.t.cfg.MaxMessage)
+	if r, ok := resp.Body.(upstream.Rester); ok && in.resume != nil && r.NoWait() {
+		l.rests = r
+	}
 	if in.connected != nil {
 		in.connected(nil)
 	}
+	return nil
+}
+
+// read reads the stream that is open to its end, or until it is at rest.
+func (w *legacyHTTP) read(ctx context.Context, in *intake, l *legacyListening) error {
 	reply := func(msg []byte) { w.t.reply(ctx, w, msg, in.f) }
-	return w.t.events(resp.Body, at, func(m *protocol.Message) error {
+	err := w.t.eventsOf(l.reader, &l.at, func(m *protocol.Message) error {
 		if m.Method == "notifications/progress" && m.Kind == protocol.Notification {
 			if m = w.progress(m); m == nil {
 				w.t.dropped.Add(1)
@@ -293,6 +334,12 @@ func (w *legacyHTTP) listenOnce(ctx context.Context, in *intake, at *cursor) err
 		w.t.dropped.Add(1)
 		return nil
 	})
+	if err == syscall.EAGAIN {
+		return errResting
+	}
+	_ = l.body.Close() // it is read no more
+	l.body, l.rests, l.reader = nil, nil, nil
+	return err
 }
 
 // noStream says what a status means that refuses the GET stream.
