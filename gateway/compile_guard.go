@@ -280,10 +280,11 @@ func (c *compiler) attachAI(r *rule, route *attachedPolicy) {
 			continue
 		}
 		if d.mcp {
-			if r.guards == nil {
-				r.guards = map[string]*federation.Guard{}
+			for _, p := range holds {
+				if p.guard != nil {
+					r.fault = misconfigured
+				}
 			}
-			r.guards[d.name] = mcpGuard(holds)
 			continue
 		}
 		if r.ai == nil {

@@ -13,6 +13,9 @@ const (
 	phoneLength  = 31 // bytes from its first digit to its last
 	fewestDigits = 7
 	mostDigits   = 15 // ITU-T E.164
+	// mostChecks is how often one text is looked up in the plans of numbers, which is slow. In what comes
+	// then everything that is as long as a number counts as one.
+	mostChecks = 1 << 14
 )
 
 // phoneRegions are the countries in which a number without country code is tried. What is one
@@ -26,11 +29,12 @@ type phoneFinder struct {
 	from int  // behind the number before
 	prev byte // before pos
 	held int  // where a number could begin, -1 for none
+	left int  // how many checks
 
 	run bool // of a loose finder: what it read last can be in a number
 }
 
-func newPhoneFinder() *phoneFinder { return &phoneFinder{held: -1} }
+func newPhoneFinder() *phoneFinder { return &phoneFinder{held: -1, left: mostChecks} }
 
 func (f *phoneFinder) settled() int {
 	if f.held >= 0 {
@@ -68,7 +72,7 @@ func (f *phoneFinder) advance(spans []span, buf []byte, base int, final bool) []
 			return spans
 		}
 		length := 0
-		if n := longestPhone(buf[start:i+end], i-start); n > 0 {
+		if n := f.longest(buf[start : i+end]); n > 0 {
 			length = n - (i - start)
 			spans = append(spans, span{base + start, base + start + n})
 			f.from = base + start + n
@@ -102,10 +106,10 @@ func runFrom(b []byte) (end int, known bool) {
 	return end, n < len(b) || n > phoneLength
 }
 
-// longestPhone returns the length of the number that b begins with and that ends with a group
+// longest returns the length of the number that b begins with and that ends with a group
 // of digits, 0 if there is none: all of b, or the longest one of the first region that has
-// any, since two numbers may follow each other. lead is what stands before its first digit.
-func longestPhone(b []byte, lead int) int {
+// any, since two numbers may follow each other.
+func (f *phoneFinder) longest(b []byte) int {
 	var ends []int // of groups, longest first, of as many digits as a number has
 	digits := 0
 	for i, c := range b {
@@ -131,12 +135,12 @@ func longestPhone(b []byte, lead int) int {
 	if candidate[0] == '+' {
 		regions = regions[:1] // it names its country
 	}
-	if ends[0] == len(b) && slices.ContainsFunc(regions, func(r string) bool { return isPhone(candidate, r) }) {
+	if ends[0] == len(b) && slices.ContainsFunc(regions, func(r string) bool { return f.isPhone(candidate, r) }) {
 		return len(b)
 	}
 	for _, region := range regions {
 		for _, end := range ends {
-			if end < len(b) && isPhone(candidate[:end], region) {
+			if end < len(b) && f.isPhone(candidate[:end], region) {
 				return end
 			}
 		}
@@ -145,7 +149,11 @@ func longestPhone(b []byte, lead int) int {
 }
 
 // isPhone reports whether a candidate is a valid number in a region.
-func isPhone(candidate, region string) bool {
+func (f *phoneFinder) isPhone(candidate, region string) bool {
+	if f.left == 0 {
+		return true
+	}
+	f.left--
 	n, err := phonenumbers.Parse(candidate, region)
 	return err == nil && phonenumbers.IsValidNumber(n)
 }
@@ -159,7 +167,7 @@ func phonesIn(text string) []span {
 }
 
 func (f *phoneFinder) restart(pos int, prev rune) {
-	*f = phoneFinder{pos: pos, from: pos, held: -1}
+	*f = phoneFinder{pos: pos, from: pos, held: -1, left: f.left}
 	if prev >= 0 && prev < utf8.RuneSelf {
 		f.prev = byte(prev)
 	}

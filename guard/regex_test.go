@@ -227,3 +227,18 @@ func TestOrder(t *testing.T) {
 		checkSplit(t, x, text, rapid.SliceOfN(rapid.IntRange(0, len(text)), 0, 8).Draw(t, "cuts"))
 	})
 }
+
+// A text with very many candidates takes bounded time, and what is not looked up is masked.
+func TestManyPhones(t *testing.T) {
+	x := regexOf(t, nil, PhoneNumber)
+	f := newPhoneFinder()
+	text := strings.Repeat("0000 000 ", mostChecks)
+	f.advance(nil, []byte(text), 0, true)
+	if f.left != 0 {
+		t.Fatalf("%d checks are left", f.left)
+	}
+	masked, _ := x.Mask(text)
+	if !strings.HasPrefix(masked, "0000 000 ") || !strings.HasSuffix(masked, "<PHONE_NUMBER> ") {
+		t.Errorf("it becomes %.30q … %q", masked, masked[len(masked)-30:])
+	}
+}

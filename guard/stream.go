@@ -40,6 +40,16 @@ func (s *Stream) Close() (out string, rejected bool) {
 	return s.run(s.in, true, "")
 }
 
+// Found reports whether something was masked.
+func (s *Stream) Found() bool {
+	for _, g := range s.stages {
+		if g.found {
+			return true
+		}
+	}
+	return false
+}
+
 // Held reports whether something is held.
 func (s *Stream) Held() bool {
 	for _, g := range s.stages {

@@ -307,21 +307,30 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 		}
 		return failed(fmt.Errorf("reading the answer: %w", err)), nil
 	}
-	if !a.same {
-		if body, err = a.codec.EncodeResponse(r, a.writerOptions()); err != nil {
-			return nil, fault.Wrap(fault.Internal, err, "internal error")
-		}
-		for _, path := range r.Lost {
-			a.lose(path)
-		}
-		a.dropped(a.losses)
-	}
 	if !a.form.counts() { // which costs nothing
 		a.note(r.Model, r.Usage)
 		a.price()
 	}
 	if len(r.Choices) > 0 {
 		a.rec.LLM.FinishReason = r.Choices[0].Reason.String()
+	}
+	if a.same {
+		if body, err = a.guardBody(body); err != nil {
+			return nil, a.unfit(err)
+		}
+	} else {
+		if err = a.guardResponse(r); err != nil {
+			return nil, a.unfit(err)
+		}
+		if body, err = a.codec.EncodeResponse(r, a.writerOptions()); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "internal error")
+		}
+		for _, path := range r.Lost {
+			a.lose(path)
+		}
+	}
+	if !a.same || len(a.losses) > 0 {
+		a.dropped(a.losses)
 	}
 	return nil, a.respond(resp.Header, body)
 }

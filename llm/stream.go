@@ -50,7 +50,13 @@ type stream struct {
 	total   int                  // bytes of events
 	buf     []byte
 	content bool // there was some: nobody else can answer any more
-	ended   bool // the answer is complete
+
+	wire      *wireGuard  // checks what is passed as bytes; nil checks nothing
+	guarded   *eventGuard // checks what is translated; nil checks nothing
+	webhook   bool        // the whole answer is collected, and shown to a webhook
+	begun     bool        // there was some content in what was collected
+	collected []collected
+	ended     bool // the answer is complete
 }
 
 // pass passes events on until the answer has ended. Before the first content it returns
@@ -62,6 +68,7 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 	}
 	s.query.writer = s.writer
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })
+	s.checked()
 	wire := s.framing().read(resp.Body)
 	for {
 		ev, err := wire.Next()
@@ -82,11 +89,17 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 		if err != nil {
 			return s.breaks(err)
 		}
-		s.buf = s.encode(s.buf[:0], &ev, said)
-		if f, err := s.forward(said); f != nil || err != nil {
+		if s.webhook {
+			if f, err := s.collect(&ev, said); f != nil || err != nil {
+				return f, err
+			}
+		} else if f, err := s.take(&ev, said); f != nil || err != nil {
 			return f, err
 		}
-		if s.content {
+		if s.refused != nil {
+			return nil, nil
+		}
+		if s.content || s.begun {
 			s.clock.Reset(s.cfg.Clocks.Idle)
 		} else if f := s.await(); f != nil {
 			return f, nil
@@ -104,27 +117,55 @@ func (s *stream) await() *failure {
 	return nil
 }
 
-// encode appends what the client reads of an event.
-func (s *stream) encode(dst []byte, ev *events.Event, said []dialect.Event) []byte {
+// take sends an event of the provider.
+func (s *stream) take(ev *events.Event, said []dialect.Event) (*failure, error) {
+	var err error
+	if s.buf, err = s.encode(s.buf[:0], ev, said); err != nil {
+		return s.unfit(err)
+	}
+	return s.forward(said)
+}
+
+// encode appends what the client reads of an event. Its error is that of a guard.
+func (s *stream) encode(dst []byte, ev *events.Event, said []dialect.Event) ([]byte, error) {
 	if s.writer == nil {
 		if s.hide && len(said) == 1 && said[0].Kind == dialect.UsageKnown {
-			return dst
+			return dst, nil
 		}
-		if s.out.array {
-			return gemini.AppendElement(dst, ev.Data)
+		if s.wire == nil {
+			return s.write(dst, ev), nil
 		}
-		return events.Append(dst, *ev)
+		err := s.wire.pass(ev, func(ev events.Event) { dst = s.write(dst, &ev) })
+		return dst, err
+	}
+	if s.guarded != nil {
+		var err error
+		if said, err = s.guarded.pass(said); err != nil {
+			return dst, err
+		}
 	}
 	for i := range said {
 		dst = s.writer.Write(dst, &said[i])
 	}
-	return dst
+	return dst, nil
+}
+
+// write appends an event of the provider's dialect.
+func (s *stream) write(dst []byte, ev *events.Event) []byte {
+	if s.out.array {
+		return gemini.AppendElement(dst, ev.Data)
+	}
+	return events.Append(dst, *ev)
 }
 
 // forward sends what was encoded, or holds it back while there is no content.
 func (s *stream) forward(said []dialect.Event) (*failure, error) {
 	for i := range said {
 		s.keep(&said[i])
+	}
+	if s.content && s.silent() && len(s.held)+len(s.buf) <= maxHeld {
+		s.held = append(s.held, s.buf...)
+		return nil, nil
 	}
 	if !s.content {
 		if len(s.held)+len(s.buf) > maxHeld {
@@ -175,10 +216,27 @@ func (s *stream) closed() (*failure, error) {
 	if err != nil {
 		return s.breaks(err)
 	}
-	if s.writer == nil { // the provider left out how its dialect ends
+	if s.webhook {
+		return s.collect(nil, said)
+	}
+	return s.finish(said)
+}
+
+// finish sends how a stream ends whose provider left that out.
+func (s *stream) finish(said []dialect.Event) (*failure, error) {
+	var rest []byte
+	if s.wire != nil {
+		if err := s.wire.finish(func(ev events.Event) { rest = s.write(rest, &ev) }); err != nil {
+			return s.unfit(err)
+		}
+	}
+	if s.writer == nil {
 		s.writer = s.codec.NewWriter(dialect.WriterOptions{})
 	}
-	s.buf = s.encode(s.buf[:0], nil, said)
+	var err error
+	if s.buf, err = s.encode(append(s.buf[:0], rest...), nil, said); err != nil {
+		return s.unfit(err)
+	}
 	return s.forward(said)
 }
 

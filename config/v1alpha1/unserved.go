@@ -40,7 +40,6 @@ func unservedFields() []unserved {
 		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
 
-		{kind: KindTrafficPolicy, path: "spec.ai.promptGuard", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
 		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},

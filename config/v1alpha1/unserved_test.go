@@ -47,7 +47,6 @@ spec:
   csrf: {}
   headerModifiers: {request: {remove: [a]}}
   buffer: {maxRequestSize: 1Ki}`, []UnservedField{
-			{"spec.ai.promptGuard", true, "ai.promptGuard is not served yet: " + stops},
 			{"spec.transformation", true, "transformation is not served yet: " + stops},
 			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
 			{"spec.extProc", true, "extProc is not served yet: " + stops},
