@@ -83,6 +83,30 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// TestModels asks the mock for each kind of answer, and one that answers something else.
+func TestModels(t *testing.T) {
+	srv := httptest.NewServer(newMock())
+	t.Cleanup(srv.Close)
+	b := &bench{options: &options{rounds: 1, seconds: 0.2, conns: 2, rate: 500, retries: 1, modelRows: true}}
+	s := &subject{name: "direct", start: func(context.Context) (*running, error) { return &running{url: srv.URL + "/mcp"}, nil }}
+	if err := b.models(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range modelCases {
+		if u := s.modelUses[i]; len(u.rps) != 1 || u.rps[0] <= 0 || (len(u.first) == 1 && u.first[0] > 0) != c.stream {
+			t.Errorf("%s: %+v", c.name, u)
+		}
+	}
+	if rows := b.modelMeasures([]*subject{s}); len(rows) != 14 {
+		t.Errorf("%d rows", len(rows))
+	}
+	s.start = func(context.Context) (*running, error) { return &running{url: srv.URL + "/other/mcp"}, nil }
+	s.name = "gateway" // whose paths the mock does not have
+	if err := b.models(t.Context(), s); err == nil {
+		t.Error("another answer is one")
+	}
+}
+
 // TestHold opens sessions and streams at the mock and closes them.
 func TestHold(t *testing.T) {
 	srv := httptest.NewServer(newMock())

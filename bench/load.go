@@ -36,7 +36,7 @@ func (b *bench) loads(ctx context.Context, s *subject, round int) error {
 		return err
 	}
 	if b.profile != "" && s.name == "gateway" && round == b.rounds-1 {
-		if err := b.profileLoad(ctx, run); err != nil {
+		if err := b.profileLoad(ctx, run, ""); err != nil {
 			return err
 		}
 	}
@@ -83,6 +83,7 @@ type worker struct {
 	conn    *h1.Conn
 	request []byte
 	check   func(h1.Response) error
+	first   bool
 	took    []time.Duration
 	err     error
 }
@@ -107,7 +108,7 @@ func (b *bench) load(ctx context.Context, run *running, rate float64) (result, e
 		defer w.conn.Close()
 		w.conn.Blocking = rate > 0
 		prepare := callRequest
-		w.check = checkCall
+		w.check, w.first = checkCall, run.first
 		if run.request != nil {
 			prepare, w.check = run.request, run.check
 		}
@@ -192,7 +193,7 @@ func (b *bench) sample(ctx context.Context, run *running, when time.Time) (s sam
 // since it was due, unless that was before recording begins.
 func (w *worker) once(due, record time.Time) {
 	r, err := w.conn.Do(w.request)
-	now := time.Now()
+	now := w.timed(r)
 	if err == nil {
 		err = w.check(r)
 	}

@@ -16,19 +16,20 @@ import (
 
 // options say how much to measure. Each has a flag and an environment variable.
 type options struct {
-	rounds   int
-	seconds  float64
-	conns    int
-	rate     float64
-	sessions int
-	streams  int
-	fanout   int
-	targets  []int
-	retries  int
-	foreign  float64
-	only     string
-	binary   string
-	profile  string
+	rounds    int
+	seconds   float64
+	conns     int
+	rate      float64
+	sessions  int
+	streams   int
+	fanout    int
+	modelRows bool
+	targets   []int
+	retries   int
+	foreign   float64
+	only      string
+	binary    string
+	profile   string
 }
 
 func main() {
@@ -61,12 +62,13 @@ func parse(args []string) (*options, error) {
 	fs.IntVar(&o.sessions, "sessions", 10_000, "idle sessions whose memory is measured (0: none)")
 	fs.IntVar(&o.streams, "streams", 2_000, "open GET streams whose memory is measured (0: none)")
 	fs.IntVar(&o.fanout, "fanout", 5_000, "listeners that one change is told to (0: none)")
+	fs.BoolVar(&o.modelRows, "models", true, "measure requests to language models, too")
 	lists := fs.String("lists", "1,10,100", "comma-separated numbers of targets whose tools are listed (empty: none)")
 	fs.IntVar(&o.retries, "retries", 3, "how often a disturbed run is tried")
 	fs.Float64Var(&o.foreign, "foreign", 0.1, "processors that other work may hold before a run counts as disturbed")
 	fs.StringVar(&o.only, "only", "", "comma-separated names of the subjects to measure (direct, nginx, proxy, proxy-again, gateway)")
 	fs.StringVar(&o.binary, "gateway", "", "the gateway's binary (default: built from ./cmd/mcpgw)")
-	fs.StringVar(&o.profile, "profile", "", "file for a CPU profile of the gateway, taken after its last round; FILE.allocs gets its allocations, FILE.sessions and FILE.streams what those hold")
+	fs.StringVar(&o.profile, "profile", "", "file for a CPU profile of the gateway, taken after its last round; FILE.allocs gets its allocations, FILE.sessions and FILE.streams what those hold, FILE.CASE is of each kind of request to language models")
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
 		if v, ok := os.LookupEnv("BENCH_" + strings.ToUpper(f.Name)); ok {
@@ -127,6 +129,13 @@ func compare(ctx context.Context, args []string) error {
 	}
 	for range o.rounds {
 		for _, s := range subjects {
+			if err := b.models(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	for range o.rounds {
+		for _, s := range subjects {
 			if err := b.lists(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -142,6 +151,9 @@ func compare(ctx context.Context, args []string) error {
 	}
 	for _, s := range subjects {
 		if err := b.memory(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := b.modelMemory(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}

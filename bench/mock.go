@@ -20,11 +20,13 @@ import (
 // tools that answer at once with some 250 bytes, GET streams that stay silent. At
 // /lists/N/mcp it lists what a gateway would over N such servers. At /fan/mcp it also has
 // subscriptions/listen, and a POST to /announce changes its tools, which its streams say.
+// At /v1/ it is a language model.
 type mock struct {
 	sessions atomic.Int64
 	buffers  sync.Pool // of *bytes.Buffer
 	list     []byte
 	call     []byte
+	model    *model // at /v1/
 
 	mu      sync.Mutex
 	lists   map[string][]byte // by path
@@ -55,6 +57,7 @@ func serve(ctx context.Context, addr string, h http.Handler) error {
 
 func newMock() *mock {
 	m := &mock{
+		model:   newModel(),
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		call:    []byte(`{"content":[{"type":"text","text":"` + strings.Repeat("result ", 30) + `"}],"isError":false}`),
 	}
@@ -128,6 +131,9 @@ func event(method, params string) string {
 
 func (m *mock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case strings.HasPrefix(r.URL.Path, "/v1/"):
+		m.model.ServeHTTP(w, r)
+		return
 	case r.URL.Path == "/announce":
 		m.announce()
 		return

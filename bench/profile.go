@@ -10,14 +10,14 @@ import (
 )
 
 // profileLoad runs the closed loop once more and saves a CPU profile of the
-// subject, and one of its allocations beside it.
-func (b *bench) profileLoad(ctx context.Context, run *running) error {
+// subject, and one of its allocations beside it, in files whose names go on with suffix.
+func (b *bench) profileLoad(ctx context.Context, run *running, suffix string) error {
 	cpu := make(chan error, 1)
 	go func() {
-		cpu <- download(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", run.debug, max(1, int(b.seconds))), b.profile)
+		cpu <- download(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", run.debug, max(1, int(b.seconds))), b.profile+suffix)
 	}()
 	_, err := b.load(ctx, run, 0)
-	return errors.Join(err, <-cpu, download(ctx, run.debug+"/debug/pprof/allocs", b.profile+".allocs"))
+	return errors.Join(err, <-cpu, download(ctx, run.debug+"/debug/pprof/allocs", b.profile+suffix+".allocs"))
 }
 
 // download saves what url answers in a file.

@@ -33,6 +33,8 @@ type subject struct {
 	cpu, allocs, p50, p99, foreign, rps []float64 // a run each
 	session, stream                     memoryUse
 	listings                            map[int]*listing // by number of targets
+	modelUses                           []modelUse       // of modelCases
+	afterStreams, largePeak             float64          // bytes
 	fanWall, fanCPU                     []float64        // a change each: milliseconds, and microseconds a listener
 }
 
@@ -45,6 +47,7 @@ type running struct {
 	// request and check are what a load sends and what an answer has to be; nil calls a tool.
 	request func(*h1.Conn, h1.Target) ([]byte, error)
 	check   func(h1.Response) error
+	first   bool // what is timed is the first piece of a stream
 }
 
 // A memoryUse is what one idle session or stream costs a subject, in bytes.
@@ -136,6 +139,7 @@ error_log %[1]s/nginx.log error;
 events { worker_connections 32768; }
 http {
 	access_log off;
+	client_max_body_size 0;
 	client_body_temp_path %[1]s;
 	proxy_temp_path %[1]s;
 	fastcgi_temp_path %[1]s;
@@ -239,6 +243,9 @@ spec:
 	text := fmt.Appendf(nil, config, port, host, mockPort)
 	for _, n := range b.targets {
 		text = b.appendBackend(text, fmt.Sprintf("lists-%d", n), strings.TrimSuffix(listPath(n), "/mcp"), n)
+	}
+	if b.modelRows {
+		text = appendModels(text, host, mockPort)
 	}
 	if b.fanout > 0 {
 		text = b.appendBackend(text, "fan", "/fan", 0)

@@ -170,7 +170,11 @@ func (a *attempt) send(body []byte) (*failure, error) {
 		return failed(fmt.Errorf("the answer has Content-Type %q, not %s", resp.Header.Get("Content-Type"), a.framing().mediaType)), nil
 	}
 	s := stream{attempt: a, clock: clock, cancel: cancel}
-	return s.pass(resp)
+	f, err := s.pass(resp)
+	if err == nil {
+		err = s.out.flush()
+	}
+	return f, err
 }
 
 // request returns the request to the provider.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -273,6 +274,46 @@ func TestBreakAfterContent(t *testing.T) {
 					t.Errorf("error %q, the second was asked %d times", rec.ErrorType, p.second.asked)
 				}
 			})
+		})
+	}
+}
+
+// A flushed counts what is flushed.
+type flushed struct {
+	*httptest.ResponseRecorder
+	flushes int
+}
+
+func (c *flushed) Flush() { c.flushes++ }
+
+// Events that come together go on together, and one that comes alone goes on alone; what
+// came before a break is read before the error.
+func TestBatch(t *testing.T) {
+	for name, tt := range map[string]struct {
+		body io.Reader
+		want int
+	}{
+		"together":           {strings.NewReader(goodStream), 1},
+		"one by one":         {iotest.OneByteReader(strings.NewReader(goodStream)), 3},
+		"more than a batch":  {strings.NewReader(role + strings.Repeat(hello, 400) + stop + done), 8}, // as the buffer of its reader grows
+		"with what is wrong": {strings.NewReader(role + hello + hello + "data: {\n\n"), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(replies(200, tt.body, eventStream), nil)
+			r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(askStream))
+			rec := &telemetry.Record{Request: r}
+			w := &flushed{ResponseRecorder: httptest.NewRecorder()}
+			if err := p.backend.Serve(w, r.WithContext(telemetry.NewContext(r.Context(), rec))); err != nil {
+				t.Fatal(err)
+			}
+			if w.flushes != tt.want {
+				t.Errorf("%d flushes, not %d", w.flushes, tt.want)
+			}
+			if name == "with what is wrong" {
+				if rest, ok := strings.CutPrefix(w.Body.String(), role+hello+hello); !ok || !strings.HasPrefix(rest, `data: {"error":{`) {
+					t.Errorf("the client reads %s", w.Body)
+				}
+			}
 		})
 	}
 }

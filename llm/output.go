@@ -26,7 +26,11 @@ type output struct {
 	first bool        // and a part of it: an array has begun
 	ended bool
 	last  time.Time // when something was sent last
+	batch []byte    // goes before anything else
 }
+
+// maxBatch is from how many bytes on a batch is sent before what comes with it was read.
+const maxBatch = 16 << 10
 
 // watch begins to watch the silence of a stream.
 func (o *output) watch() {
@@ -56,8 +60,12 @@ func (o *output) comment() {
 	}
 }
 
-// write sends a part of a stream; mu is held.
+// write sends a part of a stream, after what waits; mu is held.
 func (o *output) write(b []byte) error {
+	if len(o.batch) > 0 {
+		b = append(o.batch, b...)
+		o.batch = b[:0]
+	}
 	if !o.began {
 		o.began = true
 		o.w.Header()["Content-Type"] = []string{"text/event-stream"}
@@ -77,27 +85,49 @@ func (o *output) write(b []byte) error {
 	return nil
 }
 
-// send sends a part of a stream.
+// send sends a part of a stream, with the next flush at the latest.
 func (o *output) send(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.part(b)
+	if len(o.batch)+len(b) >= maxBatch {
+		return o.part(b)
+	}
+	o.batch = append(o.batch, o.begin(b)...)
+	return nil
+}
+
+// flush sends what waits.
+func (o *output) flush() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.drain()
+}
+
+// drain is flush for who holds mu.
+func (o *output) drain() error {
+	if len(o.batch) == 0 {
+		return nil
+	}
+	return o.write(nil)
 }
 
 // part sends a part of a stream; mu is held.
-func (o *output) part(b []byte) error {
+func (o *output) part(b []byte) error { return o.write(o.begin(b)) }
+
+// begin returns b as a part of a stream, of which it may be the first; mu is held.
+func (o *output) begin(b []byte) []byte {
 	if o.array && !o.first && len(b) > 0 {
 		b[0] = '[' // in place of the comma before the first element
 	}
 	o.first = true
-	return o.write(b)
+	return b
 }
 
-// open reports whether the head of a stream was sent.
+// open reports whether the head of a stream was sent, or is about to be.
 func (o *output) open() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.began
+	return o.began || len(o.batch) > 0
 }
 
 // head calls f with the header of the answer, if it was not sent yet.
@@ -124,6 +154,9 @@ func (o *output) end() {
 func (o *output) fail(q *query, f *failure) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := o.drain(); err != nil {
+		return err
+	}
 	e, h := f.says, http.Header(nil)
 	if e == nil {
 		e, h = canonicalError(ofProvider(f.err))

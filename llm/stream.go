@@ -70,7 +70,13 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 	s.out.head(func(h http.Header) { answerHeaders(h, resp.Header) })
 	s.checked()
 	wire := s.framing().read(resp.Body)
+	ready, _ := wire.(interface{ Ready() bool })
 	for {
+		if ready == nil || !ready.Ready() { // what comes together goes on together
+			if err := s.out.flush(); err != nil {
+				return nil, err
+			}
+		}
 		ev, err := wire.Next()
 		s.clock.Stop() // a client that reads slowly is not the provider's fault
 		if err == io.EOF {

@@ -176,6 +176,12 @@ func (r *Reader) Next() (Event, error) {
 	}
 }
 
+// Ready reports whether Next returns, without reading, an event that it has read already.
+func (r *Reader) Ready() bool {
+	rest := r.buf[r.pos:r.end]
+	return bytes.Contains(rest, []byte("\n\n")) || bytes.Contains(rest, []byte("\n\r\n"))
+}
+
 // nextPart returns the bytes of the current line that were read and not
 // returned yet, and whether the line ends after them.
 func (r *Reader) nextPart() (part []byte, ended bool, err error) {

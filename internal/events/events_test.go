@@ -298,3 +298,22 @@ func BenchmarkReader(b *testing.B) {
 		}
 	}
 }
+
+// Ready tells of an event that was read whole with the one before it.
+func TestReady(t *testing.T) {
+	for _, end := range []string{"\n", "\r\n"} {
+		event := "data: a" + end + end
+		r := events.NewReader(strings.NewReader(strings.Repeat(event, 3)+"data: a"+end), 0)
+		for _, want := range []bool{true, true, false} {
+			if _, err := r.Next(); err != nil {
+				t.Fatal(err)
+			}
+			if r.Ready() != want {
+				t.Errorf("line end %q: Ready is %v", end, !want)
+			}
+		}
+	}
+	if events.NewReader(strings.NewReader("data: a\n\n"), 0).Ready() {
+		t.Error("nothing was read yet")
+	}
+}

@@ -61,6 +61,7 @@ type Conn struct {
 	conn    net.Conn
 	r       *bufio.Reader
 	body    []byte
+	first   time.Time
 }
 
 // NewConn returns a connection to t whose requests may take as long as timeout.
@@ -91,9 +92,10 @@ func (c *Conn) dial() error {
 // A Response is what a request got.
 type Response struct {
 	Status  int
-	Session string // Mcp-Session-Id
-	SSE     bool   // the body is an event stream
-	Body    []byte // valid until the next Do
+	Session string    // Mcp-Session-Id
+	SSE     bool      // the body is an event stream
+	First   time.Time // when the first chunk of a chunked body was there
+	Body    []byte    // valid until the next Do
 }
 
 // Do writes req and reads the whole response.
@@ -101,7 +103,7 @@ func (c *Conn) Do(req []byte) (Response, error) {
 	r, f, err := c.start(req)
 	if err == nil {
 		err = c.readBody(f, r.Status)
-		r.Body = c.body
+		r.Body, r.First = c.body, c.first
 	}
 	if err != nil || !f.keep {
 		c.Close()
@@ -208,7 +210,7 @@ func is(b []byte, s string) bool { return len(b) == len(s) && bytes.EqualFold(b,
 
 // readBody reads the body into c.body.
 func (c *Conn) readBody(f framing, status int) (err error) {
-	c.body = c.body[:0]
+	c.body, c.first = c.body[:0], time.Time{}
 	switch {
 	case f.chunked:
 		for {
@@ -222,6 +224,9 @@ func (c *Conn) readBody(f framing, status int) (err error) {
 			}
 			if err := c.take(int(n)); err != nil {
 				return err
+			}
+			if c.first.IsZero() {
+				c.first = time.Now()
 			}
 			if _, err := c.r.Discard(len("\r\n")); err != nil || n == 0 {
 				return err

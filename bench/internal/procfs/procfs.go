@@ -19,6 +19,8 @@ const tick = 10 * time.Millisecond
 type Sample struct {
 	CPU time.Duration // user and system time
 	RSS int64         // resident memory, bytes
+	// Peak is the sum of the most resident memory that each had so far, in bytes.
+	Peak int64
 }
 
 type stat struct {
@@ -74,6 +76,7 @@ func Tree(pids ...int) Sample {
 		if s, ok := readStat(pid); ok {
 			sum.CPU += s.cpu
 			sum.RSS += rss(pid)
+			sum.Peak += peak(pid)
 		}
 		for _, child := range children[pid] {
 			add(child)
@@ -83,6 +86,20 @@ func Tree(pids ...int) Sample {
 		add(pid)
 	}
 	return sum
+}
+
+// peak returns the most resident memory that a process had so far in bytes, 0 when it is gone.
+func peak(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := bytes.Cut(b, []byte("VmHWM:"))
+	var kib int64
+	if _, err := fmt.Sscan(string(rest), &kib); err != nil {
+		return 0
+	}
+	return kib << 10
 }
 
 // rss returns the resident memory of a process in bytes, 0 when it is gone.
