@@ -61,7 +61,7 @@ func (a *attempt) guardResponse(r *dialect.Response) error {
 	}
 	for i, p := range texts {
 		if p.Text != out[i] {
-			p.Text = out[i]
+			p.Rewrite(out[i])
 			a.unsign(p)
 		}
 	}
@@ -84,7 +84,7 @@ func (a *attempt) guardResponse(r *dialect.Response) error {
 				return g.Rejected()
 			}
 			if text != p.Text {
-				p.Text = text
+				p.Rewrite(text)
 				a.unsign(p)
 			}
 		}

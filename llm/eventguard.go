@@ -106,7 +106,9 @@ func (g *eventGuard) say(b *guardedBlock, e *dialect.Event, text string, rejecte
 		return nil
 	}
 	said := *e
-	said.Text = text
+	if text != said.Text {
+		said.Rewrite(text)
+	}
 	g.emit(b, &said)
 	return nil
 }

@@ -462,3 +462,20 @@ func TestWebhookOnAnswers(t *testing.T) {
 
 // quoted is quote without what is written in another way for HTML.
 func quoted(s string) string { return `"` + s + `"` }
+
+// What is said of the tokens of a text that was masked goes with them.
+func TestMaskedTokens(t *testing.T) {
+	g := &guard.Answer{Regex: builtins(t, guard.Mask), Rejection: guard.Rejection{Status: 403, Message: "no"}}
+	reply := `{"candidates":[{"content":{"role":"model","parts":[{"text":"mail bob@example.com"}]},"finishReason":"STOP","index":0,` +
+		`"logprobsResult":{"chosenCandidates":[{"token":"bob@example.com","logProbability":-0.5}]}}],"modelVersion":"m","responseId":"r"}`
+	for _, stream := range []bool{false, true} {
+		body, said := streamAsks["chat"], "data: "+reply+"\n\n"
+		if !stream {
+			body, said = strings.Replace(body, `"stream":true,`, "", 1), reply
+		}
+		_, w, _ := under(t, &llm.Policy{Answer: g}, natives["gemini"], "chat", body, said)
+		if got := w.Body.String(); strings.Contains(got, "bob@") || !strings.Contains(got, "EMAIL_ADDRESS") {
+			t.Errorf("stream %t: %s", stream, got)
+		}
+	}
+}
