@@ -201,29 +201,63 @@ func (s *said) valid() bool {
 	return true
 }
 
-// What a provider streams is read in order or refused, and survives being written in any
-// dialect and read again.
-func FuzzStreams(f *testing.F) {
-	names := []string{"chat", "messages", "gemini", "responses"}
+// streamNames are the dialects by number, as the fuzzers have them.
+var streamNames = []string{"chat", "messages", "gemini", "responses"}
+
+// eachReply calls add with each stream of the fixtures and the number of its dialect.
+func eachReply(t testing.TB, add func(from byte, stream []byte)) {
+	t.Helper()
 	for i, vendor := range []string{"openai", "anthropic", "gemini", "responses"} {
 		paths, err := filepath.Glob("../testdata/*-" + vendor + "/*.txtar")
 		if err != nil || len(paths) == 0 {
-			f.Fatal(paths, err)
+			t.Fatal(paths, err)
 		}
 		for _, path := range paths {
 			a, err := txtar.ParseFile(path)
 			if err != nil {
-				f.Fatal(err)
+				t.Fatal(err)
 			}
 			for _, file := range a.Files {
 				if file.Name == "reply" && bytes.Contains(file.Data, []byte("data:")) {
-					f.Add(byte(i), file.Data)
+					add(byte(i), file.Data)
 				}
 			}
 		}
 	}
+}
+
+// A stream that is cut is not whole, or nothing was lost with the rest of it.
+func FuzzCut(f *testing.F) {
+	eachReply(f, func(from byte, stream []byte) {
+		for _, n := range []int{0, len(stream) / 3, len(stream) / 2, len(stream) - 20} {
+			f.Add(from, stream, max(n, 0))
+		}
+	})
+	f.Fuzz(func(t *testing.T, from byte, stream []byte, n int) {
+		if n < 0 || n > len(stream) {
+			return
+		}
+		d := streamers[streamNames[int(from)%len(streamNames)]]
+		_, want, err := read(t, d, stream)
+		if err != nil {
+			return
+		}
+		_, got, err := read(t, d, stream[:n])
+		if err != nil {
+			return
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("cut at %d of %d it is whole, but (-want +got):\n%s", n, len(stream), diff)
+		}
+	})
+}
+
+// What a provider streams is read in order or refused, and survives being written in any
+// dialect and read again.
+func FuzzStreams(f *testing.F) {
+	eachReply(f, func(from byte, stream []byte) { f.Add(from, stream) })
 	f.Fuzz(func(t *testing.T, from byte, stream []byte) {
-		name := names[int(from)%len(names)]
+		name := streamNames[int(from)%len(streamNames)]
 		all, want, err := read(t, streamers[name], stream)
 		if err != nil || !want.valid() {
 			return
