@@ -31,7 +31,8 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination,
 	if spec.Clocks != nil {
 		clocks = *spec.Clocks
 	}
-	cfg.Clocks = llm.Clocks{FirstContent: clocks.FirstContent.Value(), Idle: clocks.Idle.Value(), Total: clocks.Total.Value()}
+	cfg.AllowedOrigins = spec.AllowedOrigins
+	cfg.Clocks = llm.Clocks{FirstContent: clocks.FirstContent.Value(), Idle: clocks.Idle.Value(), Total: clocks.Total.Value(), RealtimeIdle: clocks.Idle.Value()}
 	if c.rt != nil {
 		cfg.Logger, cfg.Metrics = c.rt.opts.Logger, c.rt.opts.Metrics
 	}
@@ -64,12 +65,7 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination,
 
 // provider compiles one provider, or reports that it is not served and returns nil.
 func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvider, connect time.Duration) *llm.Provider {
-	unserved := finding{class: config.Unresolved, code: config.CodeUnserved, reason: "Pending"}
-	if len(spec.Routes) > 0 {
-		c.add(o, path+".routes", unserved, "routes is not served yet: routes to this backend answer 500")
-		return nil
-	}
-	p := &llm.Provider{Name: name, Models: spec.Models}
+	p := &llm.Provider{Name: name, Models: spec.Models, Routes: llmRoutes(spec.Routes)}
 	var auth *v1alpha1.AuthToken
 	home := ""                 // of the vendor's API, where each customer has one
 	var signing *sigv4.Options // of requests to AWS
@@ -137,6 +133,19 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	}
 	p.Health = c.health(fmt.Sprintf("%s/%s/%d/%s:%d%s%s", o, name, p.Vendor, host, port, p.Path, p.Prefix))
 	return p
+}
+
+// llmRoutes returns the routes of a provider.
+func llmRoutes(spec map[string]v1alpha1.LLMRouteType) (routes []llm.Route) {
+	types := map[v1alpha1.LLMRouteType]llm.RouteType{
+		v1alpha1.LLMCompletions: llm.Completions, v1alpha1.LLMMessages: llm.Messages, v1alpha1.LLMModels: llm.Models, v1alpha1.LLMPassthrough: llm.Passthrough,
+		v1alpha1.LLMEmbeddings: llm.Embeddings, v1alpha1.LLMResponses: llm.Responses, v1alpha1.LLMAnthropicTokenCount: llm.TokenCount,
+		v1alpha1.LLMGenerateContent: llm.GenerateContent, v1alpha1.LLMRealtime: llm.Realtime,
+	}
+	for suffix, t := range spec {
+		routes = append(routes, llm.Route{Suffix: suffix, Type: types[t]})
+	}
+	return routes
 }
 
 // endpointHost returns the host of an endpoint, from which a scheme and a path are taken off.

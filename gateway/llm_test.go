@@ -253,7 +253,7 @@ func TestLLMErrors(t *testing.T) {
 	if !errors.As(err, &e) || e.StatusCode != 400 || e.Message != "not a chat completion" {
 		t.Errorf("refused by the provider: %v", err)
 	}
-	for path, want := range map[string]int{"/v1/embeddings": 501, "/v1/realtime": 501} {
+	for path, want := range map[string]int{"/v1/images/edits": 501, "/v1/realtime": 405} {
 		if r := g.do("POST", g.url("8080", "/llm/model"+path), strings.NewReader(`{}`)); r.Status != want || !strings.HasPrefix(r.Body, `{"error":{`) {
 			t.Errorf("%s: %v", path, r)
 		}

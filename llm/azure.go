@@ -3,6 +3,7 @@ package llm
 import (
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // azureOpenAI is a deployment of Azure OpenAI: OpenAI's dialects at paths of its own. It is
@@ -41,8 +42,43 @@ func (azureOpenAI) target(p *Provider, f form, model string, _ bool) string {
 	return "/openai/deployments/" + url.PathEscape(model) + operation + query
 }
 
+// passed knows the same layouts.
+func (azureOpenAI) passed(p *Provider, path string) string {
+	switch p.APIVersion {
+	case "v1":
+		return "/openai" + path
+	case "preview":
+		return "/openai" + path + "?api-version=preview"
+	}
+	operation := strings.TrimPrefix(path, "/v1")
+	query := "?api-version=" + url.QueryEscape(p.APIVersion)
+	for _, of := range []string{"/images/", "/audio/", "/completions", "/embeddings"} { // of a deployment
+		if p.Model != "" && strings.HasPrefix(operation, of) {
+			return "/openai/deployments/" + url.PathEscape(p.Model) + operation + query
+		}
+	}
+	return "/openai" + operation + query
+}
+
 func (azureOpenAI) credential(*Provider, string) (header, prefix string) { return "Api-Key", "" }
 
 func (azureOpenAI) headers(a *attempt, out http.Header) {
 	pass(out, a.header, "X-Client-Request-Id", "X-Ms-Client-Request-Id")
+}
+
+// realtime: the name of the deployment stands where the layout has it.
+func (azureOpenAI) realtime(p *Provider, model string, query url.Values) string {
+	name, path := "model", "/openai/v1/realtime?"
+	switch p.APIVersion {
+	case "v1":
+	case "preview":
+		query.Set("api-version", "preview")
+	default:
+		name, path = "deployment", "/openai/realtime?"
+		query.Set("api-version", p.APIVersion)
+	}
+	if model != "" {
+		query.Set(name, model)
+	}
+	return path + query.Encode()
 }

@@ -39,18 +39,18 @@ func (b *Backend) choose(model string) (groups [][]*Provider, name string, err e
 			}
 		}
 	}
-	if groups = b.only(func(p *Provider) bool { return p.lists(model) }); len(groups) > 0 {
+	if groups = only(b.cfg.Groups, func(p *Provider) bool { return p.lists(model) }); len(groups) > 0 {
 		return groups, model, nil
 	}
-	if groups = b.only(func(p *Provider) bool { return len(p.Models) == 0 }); len(groups) > 0 {
+	if groups = only(b.cfg.Groups, func(p *Provider) bool { return len(p.Models) == 0 }); len(groups) > 0 {
 		return groups, model, nil
 	}
 	return nil, "", b.noSuchModel(model)
 }
 
 // only returns the groups without the providers that keep refuses.
-func (b *Backend) only(keep func(*Provider) bool) (groups [][]*Provider) {
-	for _, group := range b.cfg.Groups {
+func only(from [][]*Provider, keep func(*Provider) bool) (groups [][]*Provider) {
+	for _, group := range from {
 		group = slices.DeleteFunc(slices.Clone(group), func(p *Provider) bool { return !keep(p) })
 		if len(group) > 0 {
 			groups = append(groups, group)

@@ -153,7 +153,7 @@ func seconds(s float64) time.Duration {
 // WriteError renders err in the dialect of the client.
 func (b *Backend) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e, h := canonicalError(err)
-	op := operationOf(r)
+	op := b.operationOf(r)
 	writeError(w, op.codec(), e, h)
 }
 

@@ -56,6 +56,12 @@ type Clocks struct {
 	// Comment is the time between two comments to the client of a silent stream;
 	// default 15 seconds.
 	Comment time.Duration
+	// RealtimeIdle bounds the time between two messages of a realtime session, whoever
+	// sends them; default 15 minutes.
+	RealtimeIdle time.Duration
+	// Ping is the time between two pings to each side of a realtime session, which is
+	// given up when it leaves three without an answer; default 20 seconds.
+	Ping time.Duration
 }
 
 func (c Clocks) withDefaults() Clocks {
@@ -64,6 +70,8 @@ func (c Clocks) withDefaults() Clocks {
 	c.Total = cmp.Or(c.Total, 10*time.Minute)
 	c.Silence = cmp.Or(c.Silence, 10*time.Second)
 	c.Comment = cmp.Or(c.Comment, 15*time.Second)
+	c.RealtimeIdle = cmp.Or(c.RealtimeIdle, 15*time.Minute)
+	c.Ping = cmp.Or(c.Ping, 20*time.Second)
 	return c
 }
 
@@ -76,6 +84,8 @@ type Config struct {
 	// Strict refuses a request that holds what a provider can't express.
 	Strict bool
 	Clocks Clocks
+	// AllowedOrigins are those of web pages that may open WebSockets beside its own.
+	AllowedOrigins []string
 	// Prices say what answers cost; default is [price.BuiltIn].
 	Prices *price.Table
 	// ShowCost tells clients what an answer costs, in the header x-mcpgw-cost; not in streams.
@@ -104,7 +114,9 @@ type Provider struct {
 	Model string
 	// Models are the models that it is asked for: names, or patterns in which * is any
 	// text. None: those that no other provider lists.
-	Models     []string
+	Models []string
+	// Routes say what requests are where the well-known paths don't; the longest that fits.
+	Routes     []Route
 	APIVersion string // see the field of that name
 	// Compat asks Google by the chat completions that it has, too.
 	Compat    bool
@@ -140,6 +152,7 @@ func (p *Provider) label() string { return cmp.Or(p.Name, p.Vendor.String()) }
 type Backend struct {
 	cfg    Config
 	routed bool // a provider lists models
+	mapped bool // a provider has routes
 
 	unpriced sync.Map // models of whose missing price the log was told
 }
@@ -156,6 +169,7 @@ func New(cfg Config) *Backend {
 	b := &Backend{cfg: cfg}
 	for p := range b.providers() {
 		b.routed = b.routed || len(p.Models) > 0
+		b.mapped = b.mapped || len(p.Routes) > 0
 	}
 	return b
 }

@@ -44,7 +44,7 @@ type cataloguer interface {
 // isModels reports whether r asks for the list of models, or for one of them, which clients
 // of each dialect do at the same paths.
 func (op *operation) isModels(r *http.Request, path string) bool {
-	list, l := "/v1/models", lister(openai.Models{})
+	list, l := "/v1/models", openaiModels
 	for _, version := range []string{"/v1beta", "/v1alpha"} {
 		if strings.Contains(path, version+"/models") {
 			list, l = version+"/models", gemini.Models{}
@@ -62,14 +62,18 @@ func (op *operation) isModels(r *http.Request, path string) bool {
 	case r.Header["Anthropic-Version"] != nil:
 		l = anthropic.Models{}
 	}
-	if _, ok := l.(gemini.Models); ok {
+	op.model, op.list = name, l
+	switch l.(type) {
+	case gemini.Models:
 		op.form = generate
-	} else if _, ok := l.(anthropic.Models); ok {
+	case anthropic.Models:
 		op.form = messages
 	}
-	op.models, op.model, op.list = true, name, l
 	return true
 }
+
+// openaiModels is how clients of OpenAI read the list.
+var openaiModels lister = openai.Models{}
 
 // serveModels answers with the models that clients may ask for, or with one of them.
 func (b *Backend) serveModels(w http.ResponseWriter, r *http.Request, op *operation) error {
@@ -108,6 +112,9 @@ func (b *Backend) models(r *http.Request) (all []dialect.Model, missing []string
 	var answers []*answer
 	var asking sync.WaitGroup
 	for p := range b.providers() {
+		if p.permitted(r.Context()) != nil {
+			continue
+		}
 		a := &answer{provider: p}
 		answers = append(answers, a)
 		asking.Go(func() { a.models, a.err = b.modelsOf(p, r) })

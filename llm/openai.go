@@ -2,6 +2,7 @@ package llm
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/mcpgw/mcpgw/llm/openai"
@@ -53,4 +54,11 @@ func (openAI) headers(a *attempt, out http.Header) {
 // catalogue is one page.
 func (openAI) catalogue(*Provider, string) (target string, l lister) {
 	return "/v1/models", openai.Models{}
+}
+
+func (openAI) realtime(_ *Provider, model string, query url.Values) string {
+	if model != "" {
+		query.Set("model", model)
+	}
+	return "/v1/realtime?" + query.Encode()
 }

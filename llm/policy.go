@@ -101,6 +101,9 @@ func (q *query) apply(p *Policy, s *said) error {
 	if s.groups, s.model, err = q.choose(s.asked); err != nil {
 		return err
 	}
+	if s.groups = q.takers(s.groups, &q.op); len(s.groups) == 0 {
+		return fault.New(fault.NotImplemented, "no provider of this model is routed to for %.200s", q.op.path)
+	}
 	if q.said != nil && s.stream != q.stream {
 		return fault.New(fault.Misconfigured, "fieldDefaults of a provider can't say whether an answer is streamed")
 	}

@@ -39,12 +39,18 @@ type query struct {
 // Serve answers a request. Errors before the first byte are returned and rendered by
 // [Backend.WriteError]; what goes wrong afterwards is said in the answer.
 func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
-	op := operationOf(r)
+	op := b.operationOf(r)
 	if op.fault != nil {
 		return op.fault
 	}
-	if op.models {
+	switch op.kind {
+	case Models:
 		return b.serveModels(w, r, &op)
+	case Passthrough:
+		return b.servePassthrough(w, r, &op)
+	case Realtime:
+		return b.serveRealtime(w, r, &op)
+	default:
 	}
 	rec := telemetry.FromContext(r.Context())
 	rec.LLM.Operation = op.form.operation()
@@ -65,7 +71,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 		q.out.watch()
 	}
 	defer q.out.end()
-	err := q.answer()
+	err := q.answer(q.ask)
 	if err != nil && q.out.open() && fault.Of(err).Code != fault.ClientGone {
 		return q.out.fail(q, failed(err))
 	}
@@ -101,12 +107,12 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request) error {
 var known = [...]string{"model", "messages", "stream", "stream_options", "tools", "contents", "system", "input"}
 
 // answer asks one provider after the other until one answers.
-func (q *query) answer() error {
+func (q *query) answer(ask func(*Provider) (*failure, error)) error {
 	var tried []*Provider
 	var last *failure
 	for p := next(q.groups, nil); p != nil; p = next(q.groups, tried) {
 		tried = append(tried, p)
-		f, err := q.ask(p)
+		f, err := ask(p)
 		if f == nil {
 			return err
 		}
@@ -124,6 +130,14 @@ func (q *query) answer() error {
 	return q.giveUp(last)
 }
 
+// permitted returns an error if the rules for the provider refuse the request.
+func (p *Provider) permitted(ctx context.Context) error {
+	if !p.Ruled {
+		return nil
+	}
+	return policy.Authorize(ctx, policy.Operation{Target: p.Name})
+}
+
 // ask sends the query to one provider and answers the client with what comes. It returns
 // a failure when another provider may be asked, for nothing was sent to the client yet.
 func (q *query) ask(p *Provider) (*failure, error) {
@@ -134,11 +148,9 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	if p.Fault != nil {
 		return &failure{err: p.Fault, unable: true}, nil
 	}
-	if p.Ruled {
-		if err := policy.Authorize(q.ctx, policy.Operation{Target: p.Name}); err != nil {
-			p.Health.unclaim()
-			return &failure{err: err, unable: true}, nil
-		}
+	if err := p.permitted(q.ctx); err != nil {
+		p.Health.unclaim()
+		return &failure{err: err, unable: true}, nil
 	}
 	if err := q.follow(policyOf(q.ctx).at(p.Name)); err != nil {
 		p.Health.unclaim()

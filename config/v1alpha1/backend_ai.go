@@ -133,9 +133,13 @@ type LLMProvider struct {
 	// +kubebuilder:validation:items:MaxLength=512
 	Models []string `json:"models,omitempty"`
 
-	// What a request is, by the end of its path: /v1/messages: Messages. The
-	// longest that fits wins, and * fits all. Default: the well-known paths of
-	// each API, else Completions.
+	// What a request is, by the end of its path, in which * is any text:
+	// /v1/messages: Messages, or /v1/files/*: Passthrough. The longest that
+	// fits wins, and * alone fits all. Of several providers the first with a
+	// fitting entry decides, and those where it is something else are not
+	// asked. Passthrough sends any request as it is with the provider's
+	// credential, uncounted, and is not tried elsewhere. Default: the
+	// well-known paths of each API, else Completions.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	Routes map[string]LLMRouteType `json:"routes,omitempty"`
