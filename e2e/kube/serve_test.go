@@ -61,7 +61,8 @@ type gateway struct {
 	done  chan struct{}
 }
 
-// start runs the gateway for the GatewayClasses of a controller until the test ends.
+// start runs the gateway for the GatewayClasses of a controller until the test ends, as the administrator
+// unless args say otherwise.
 func start(t testing.TB, controller string, args ...string) *gateway {
 	t.Helper()
 	g := &gateway{log: &transcript{}, ready: fmt.Sprintf("127.0.0.1:%d", newPort()), done: make(chan struct{})}
