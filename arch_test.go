@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"internal/lifetime": {},
 	"internal/lookout":  {},
 	"telemetry":         {"internal/fault", "internal/lifetime", "internal/secret"},
-	"limit":             {"internal/fault", "internal/secret"},
+	"limit":             {"internal/secret"},
 	"policy":            {"limit", "telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
@@ -71,6 +71,7 @@ var only = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2/config": {"upstream/sigv4"},
 	"github.com/nyaruka/phonenumbers":     {"guard"},
 	"github.com/gorilla/websocket":        {"llm", "gateway"},
+	"github.com/redis/go-redis":           {"limit"},
 }
 
 // A listed is what go list says of a package.

@@ -168,7 +168,7 @@ func (c *compiler) limiters(l *limiting, t attachment) map[string][]policy.Limit
 	for i, item := range l.items {
 		out[rateLimitsField] = append(out[rateLimitsField], policy.Limiter{
 			Source: l.source, Descriptor: item.descriptor, Most: item.most, Metrics: metrics,
-			Counter: c.counter(fmt.Sprintf("%s rateLimits[%d]", place, i), item.window, l.source, "requests"),
+			Counter: c.memory(fmt.Sprintf("%s rateLimits[%d]", place, i), item.window, l.source, "requests"),
 		})
 	}
 	return out
@@ -182,8 +182,8 @@ func (c *compiler) bucket(place string, spec *v1alpha1.TokenBucket) *limit.Bucke
 	return kept(c, identity, func() *limit.Bucket { return limit.NewBucket(int64(spec.MaxTokens), fill, every) })
 }
 
-// counter returns the counter of that place in this process: the one in use, if it has such windows.
-func (c *compiler) counter(place string, w limit.Window, source, name string) limit.Counter {
+// memory returns the counter of that place in this process: the one in use, if it has such windows.
+func (c *compiler) memory(place string, w limit.Window, source, name string) *limit.Memory {
 	identity := fmt.Sprintf("%s by %s", place, w)
 	metrics := c.rt.metrics()
 	return kept(c, identity, func() *limit.Memory {

@@ -36,6 +36,8 @@ type attachedPolicy struct {
 	auth *authentication
 	// limits are those of requests, by field; of a field that is switched off there are none.
 	limits map[string][]policy.Limiter
+	// budgets are those of language models and tool calls, which add up.
+	budgets []policy.Budget
 	// ai is what it changes and checks in requests of language models; nil when it says nothing about it.
 	ai *aiPolicy
 	// web is what it says of HTTP itself.
@@ -60,7 +62,8 @@ func (c *compiler) compilePolicies() {
 		a := attachedPolicy{object: o, created: p.CreationTimestamp.Time, auth: c.authentication(o, p)}
 		set, ok := c.ruleSet(o, p)
 		limits, served := c.limiting(o, p)
-		if !served {
+		var countable bool
+		if a.budgets, countable = c.budgets(o, p); !served || !countable {
 			set.Broken, ok = true, true
 		}
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
@@ -71,7 +74,7 @@ func (c *compiler) compilePolicies() {
 		if a.web, sound = c.web(o, &p.Spec); !sound {
 			set.Broken, ok = true, true
 		}
-		if !ok && a.auth == nil && limits == nil && a.ai == nil && len(a.web.fields()) == 0 {
+		if !ok && a.auth == nil && limits == nil && a.budgets == nil && a.ai == nil && len(a.web.fields()) == 0 {
 			continue
 		}
 		if ok {
@@ -79,8 +82,12 @@ func (c *compiler) compilePolicies() {
 		}
 		a.shows = fingerprint(p.Spec.RBAC, set.Broken, a.auth.fingerprint())
 		for _, t := range targets {
-			if a.limits = c.limiters(limits, t); a.limits != nil && t.kind == v1alpha1.KindBackend {
-				c.add(o, "spec.rateLimit", finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
+			if a.limits = c.limiters(limits, t); (a.limits != nil || a.budgets != nil) && t.kind == v1alpha1.KindBackend {
+				field := "spec.rateLimit"
+				if a.limits == nil {
+					field = "spec." + budgetsField
+				}
+				c.add(o, field, finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
 					"requests are limited on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", t.name.Name)
 			}
 			if fields := a.web.fields(); len(fields) > 0 && t.kind == v1alpha1.KindBackend {
@@ -135,7 +142,7 @@ func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
 		p.section = t.section
 		// It authenticates, limits or speaks of HTTP, which a Backend is too late for.
-		late := p.auth != nil || p.limits != nil || len(p.web.fields()) > 0
+		late := p.auth != nil || p.limits != nil || p.budgets != nil || len(p.web.fields()) > 0
 		if p.rules == nil && late {
 			p.rules = broken(p.object).rules
 		}
@@ -409,7 +416,15 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 			limiters = append(limiters, all[i].limits[field]...)
 		}
 	}
-	out.policy = policy.New(policy.Options{Checks: checks, Rules: sets, Limiters: limiters})
+	var budgets []policy.Budget
+	counted := map[object]bool{}
+	for _, i := range effective.Fields[budgetsField] {
+		if o := all[i].object; !counted[o] { // it may cover the same twice
+			counted[o] = true
+			budgets = append(budgets, all[i].budgets...)
+		}
+	}
+	out.policy = policy.New(policy.Options{Checks: checks, Rules: sets, Limiters: limiters, Budgets: budgets})
 	c.coverings[key.String()] = out
 	return out
 }
@@ -424,6 +439,9 @@ func (p *attachedPolicy) fields() []string {
 		if p.auth.fields()[field] != nil {
 			out = append(out, field)
 		}
+	}
+	if p.budgets != nil {
+		out = append(out, budgetsField)
 	}
 	for _, field := range limitFields() {
 		if _, ok := p.limits[field]; ok {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -310,8 +311,13 @@ func (rt *Runtime) commit(s *Snapshot) {
 	}
 	maps.DeleteFunc(rt.providers, func(identity string, _ *llm.Health) bool { return s.health[identity] == nil })
 	maps.DeleteFunc(rt.tokens, func(identity string, _ *oauth.Tokens) bool { return s.tokens[identity] == nil })
-	maps.DeleteFunc(rt.counts, func(identity string, _ any) bool { return s.counts[identity] == nil })
 	maps.DeleteFunc(rt.aws, func(region string, _ *sigv4.Ambient) bool { return s.aws[region] == nil })
+	for identity, v := range rt.counts {
+		if s.counts[identity] == nil {
+			delete(rt.counts, identity)
+			endCount(v)
+		}
+	}
 	traced := map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {
@@ -371,6 +377,16 @@ func (rt *Runtime) close() {
 		rt.client.Close()
 	}
 	rt.endTracers(nil)
+	for _, v := range rt.counts {
+		endCount(v)
+	}
 	rt.mu.Unlock()
 	rt.ending.Wait()
+}
+
+// endCount closes the connections of what counted for a limit, if it has some.
+func endCount(v any) {
+	if c, ok := v.(io.Closer); ok {
+		_ = c.Close() // nothing is counted there any more
+	}
 }

@@ -353,6 +353,7 @@ func (a *attempt) lose(path string) {
 
 // respond sends an answer that is not streamed.
 func (a *attempt) respond(h http.Header, body []byte) error {
+	a.delivered = true
 	answerHeaders(a.out.w.Header(), h)
 	if a.cfg.ShowCost && a.rec.LLM.Priced {
 		a.out.w.Header()["X-Mcpgw-Cost"] = []string{price.Nano(a.rec.LLM.Cost).String()}

@@ -32,6 +32,8 @@ type query struct {
 	groups [][]*Provider // that may be asked
 	usage  bool          // the client of a stream asked for the usage
 
+	delivered bool // the client got some of an answer
+
 	out    output
 	writer dialect.StreamWriter // what writes the stream, once it is translated
 }
@@ -71,7 +73,12 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 		q.out.watch()
 	}
 	defer q.out.end()
-	err := q.answer(q.ask)
+	taken, err := q.reserve()
+	if err != nil {
+		return err
+	}
+	defer q.spend(taken)
+	err = q.answer(q.ask)
 	if err != nil && q.out.open() && fault.Of(err).Code != fault.ClientGone {
 		return q.out.fail(q, failed(err))
 	}

@@ -208,6 +208,7 @@ func (s *stream) keep(e *dialect.Event) {
 	}
 	if !s.content && e.IsContent() {
 		s.content = true
+		s.delivered = true
 		s.attempt.content = time.Now()
 		s.rec.LLM.FirstContent = s.attempt.content.Sub(s.rec.Start)
 	}

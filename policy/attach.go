@@ -60,13 +60,13 @@ type Effective struct {
 }
 
 // accumulates reports whether all policies that set a field apply: the rules of rbac are
-// evaluated together.
-func accumulates(field string) bool { return field == "rbac" }
+// evaluated together, and budgets count together.
+func accumulates(field string) bool { return field == "rbac" || field == "budgets" }
 
 // Merge says which of the policies that cover a route rule apply, field by field (Gateway
 // API, GEP-713): the more specific policy wins; of two at the same level the older one, then
-// the one whose name is first. Fields are not merged inside. rbac accumulates: adding a policy to a
-// rule can't take away what another one demands.
+// the one whose name is first. Fields are not merged inside. rbac and budgets accumulate: adding a policy to
+// a rule can't take away what another one demands.
 func Merge(policies []Attachment) Effective {
 	order := make([]int, len(policies))
 	for i := range order {

@@ -99,11 +99,20 @@ func TakeBackend(ctx context.Context, backend string) error {
 }
 
 // TakeOperation counts one operation of the request that was admitted as ctx against the limits
-// that ask about operations, once it is authorized. It returns nil, or [fault.RateLimited].
-func TakeOperation(ctx context.Context, op Operation) error {
+// that ask about operations, once it is authorized, and a tool call against its budgets. The Reservation is released
+// if the operation is not executed. Its errors are [fault.RateLimited] and those of [Reserve].
+func TakeOperation(ctx context.Context, op Operation) (*Reservation, error) {
 	a, ok := ctx.Value(admissionKey{}).(*admission)
-	if !ok || a.policy == nil || len(a.policy.limiters) == 0 {
-		return nil
+	if !ok || a.policy == nil {
+		return nil, nil
 	}
-	return a.policy.takeAll(ctx, AtOperation, &Subject{Request: a.request, Backend: a.destination, Operation: op})
+	if len(a.policy.limiters) > 0 {
+		if err := a.policy.takeAll(ctx, AtOperation, &Subject{Request: a.request, Backend: a.destination, Operation: op}); err != nil {
+			return nil, err
+		}
+	}
+	if op.Kind != Tool || op.Method != "tools/call" {
+		return nil, nil
+	}
+	return reserveCall(ctx)
 }

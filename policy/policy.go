@@ -122,6 +122,7 @@ type Policy struct {
 	checks   []Check
 	rules    group
 	limiters []Limiter
+	budgets  []Budget
 }
 
 // An Options says what a [Policy] consists of. Each of its lists may be empty.
@@ -130,11 +131,13 @@ type Options struct {
 	Rules  []RuleSet // of gateway, listener, route and rule, which accumulate
 	// Limiters count what the rules permit, in this order.
 	Limiters []Limiter
+	// Budgets count what requests to language models and tool calls take.
+	Budgets []Budget
 }
 
 // New returns a policy.
 func New(opts Options) *Policy {
-	return &Policy{checks: opts.Checks, rules: newGroup(opts.Rules), limiters: opts.Limiters}
+	return &Policy{checks: opts.Checks, rules: newGroup(opts.Rules), limiters: opts.Limiters, budgets: opts.Budgets}
 }
 
 // Admit runs the checks and evaluates the rules as far as they don't speak of mcp.* and

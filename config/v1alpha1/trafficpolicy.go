@@ -10,8 +10,8 @@ import (
 // their rules, or Backends.
 //
 // Where several cover a request, the more specific wins, field by field of the
-// spec: rule, route, listener, Gateway; between equals the older. Only rbac adds
-// up: all rules of all levels are asked.
+// spec: rule, route, listener, Gateway; between equals the older. Only rbac and
+// budgets add up: all rules and budgets of all levels count.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -92,6 +92,11 @@ type TrafficPolicySpec struct {
 	// How many requests may be made. Absent: any number.
 	// +optional
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// What requests to language models and MCP tool calls may take together. Budgets
+	// add up: those of all levels count. Absent: any amount.
+	// +optional
+	Budgets *Budgets `json:"budgets,omitempty"`
 
 	// Changes to the headers and body of requests and responses, computed by
 	// expressions. Absent: none.

@@ -33,6 +33,7 @@ func (t *TrafficPolicy) rules() field.ErrorList {
 	if s.RateLimit != nil {
 		errs = append(errs, s.RateLimit.rules(p.Child("rateLimit"))...)
 	}
+	errs = append(errs, s.Budgets.rules(p.Child("budgets"))...)
 	if s.Transformation != nil {
 		errs = append(errs, s.Transformation.rules(p.Child("transformation"))...)
 	}

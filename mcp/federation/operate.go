@@ -415,11 +415,13 @@ func (q *request) relay(ctx context.Context, r *relayed) error {
 			return invalidState()
 		}
 	}
-	if err := policy.TakeOperation(ctx, q.operation(r)); err != nil {
+	taken, err := policy.TakeOperation(ctx, q.operation(r))
+	if err != nil {
 		return err
 	}
 	leg, release, err := q.leg(ctx, target)
 	if err != nil {
+		taken.Release()
 		return q.targetFailed(err)
 	}
 	r.leg = leg
