@@ -72,6 +72,11 @@ func (b *Backend) serveRealtime(w http.ResponseWriter, r *http.Request, op *oper
 		return err
 	}
 	c.readProtocols()
+	taken, err := q.reserve()
+	if err != nil {
+		return err
+	}
+	defer q.spend(taken)
 	return q.answer(c.ask)
 }
 

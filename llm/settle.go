@@ -30,8 +30,12 @@ func (q *query) reserve() (*policy.Reservation, error) {
 }
 
 // estimate returns what the query may take: a token for each three bytes of the request, and the output that it
-// allows, at the highest price of the providers that may answer.
+// allows, at the highest price of the providers that may answer. Nobody knows what a realtime session comes to: it
+// begins while something is left, and is settled when it ends.
 func (q *query) estimate() policy.Amounts {
+	if q.body == nil {
+		return policy.Amounts{Input: 1, Output: 1}
+	}
 	e := policy.Amounts{
 		Input:  min((int64(len(q.body.Raw))+bytesPerToken-1)/bytesPerToken, maxInputTokens),
 		Output: q.allowedOutput(),
