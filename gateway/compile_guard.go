@@ -280,11 +280,10 @@ func (c *compiler) attachAI(r *rule, route *attachedPolicy) {
 			continue
 		}
 		if d.mcp {
-			for _, p := range holds {
-				if p.guard != nil {
-					r.fault = misconfigured
-				}
+			if r.guards == nil {
+				r.guards = map[string]*federation.Guard{}
 			}
+			r.guards[d.name] = mcpGuard(holds)
 			continue
 		}
 		if r.ai == nil {

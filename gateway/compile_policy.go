@@ -67,6 +67,7 @@ func (c *compiler) compilePolicies() {
 			set.Broken, ok = true, true
 		}
 		targets := c.targets(o, p.Spec.TargetRefs, p.Spec.TargetSelectors)
+		c.applied[o] = len(targets) == 0 // which was reported
 		var sound bool
 		if a.ai, sound = c.aiPolicy(o, p.Spec.AI); !sound {
 			set.Broken, ok = true, true

@@ -286,3 +286,54 @@ func TestGuardServices(t *testing.T) {
 		t.Errorf("without the services: %d %s", status, body)
 	}
 }
+
+// Guards on an MCP Backend and on one of its targets, and on the routes that lead to it.
+func TestGuardsOnMCP(t *testing.T) {
+	one, two := newMCPServer(t, "/mcp", true, "echo"), newMCPServer(t, "/mcp", false, "echo")
+	g := start(t, mcpStatic("model", "", map[string]*mcpServer{"one": one, "two": two})+onBackend("target", "two", `
+  ai: {promptGuard: {response: {regex: {matches: [{pattern: echo, name: SAID}]}}}}
+`)+`
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: all}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default}]
+  ai: {promptGuard: {request: {regex: {action: REJECT, builtins: [EMAIL]}, customResponse: {message: "no mail"}}}}
+`)
+	for _, version := range []string{"2025-11-25", "2026-07-28"} {
+		cs := g.connect(t, "/mcp", version, nil)
+		for _, tt := range []struct{ name, text, want string }{
+			{"one_echo", "hi", "echo"},
+			{"one_echo", "bob@example.com", "tool error: no mail"},
+			{"two_echo", "bob@example.com", "<SAID>"}, // whose own guard beats that of the Gateway
+		} {
+			if got := call(t, cs, tt.name, map[string]any{"text": tt.text}); got != tt.want {
+				t.Errorf("%s: %s(%s) is %q, want %q", version, tt.name, tt.text, got, tt.want)
+			}
+		}
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if len(one.calls) != 2 {
+		t.Errorf("the first server got %v", one.calls)
+	}
+}
+
+// A guard that does not compile is reported, and makes what it covers answer 500.
+func TestGuardMistakes(t *testing.T) {
+	s := newOpenAIServer(t)
+	res := load(t, s.provider("openai: {authToken: {inline: k}}")+onBackend("guard", "", `
+  ai: {promptGuard: {request: {regex: {builtins: [EMAIL], matches: [{pattern: good}]}}}}
+`))
+	res.TrafficPolicies[0].Spec.AI.PromptGuard.Request.Regex.Matches[0].Pattern = "a(?=b)" // as it can come from a cluster
+	c := newCompiler(res, nil)
+	c.compilePolicies()
+	attached := c.attached[attachment{kind: "Backend", name: nameOf(res.Backends[0])}]
+	if len(attached) != 1 || attached[0].rules == nil || !attached[0].rules.Broken {
+		t.Errorf("the policy is attached as %+v", attached)
+	}
+	if p := c.report.Problems; len(p) != 1 || p[0].Path != "spec.ai.promptGuard.request.regex" || !strings.Contains(p[0].Message, "matches[0].pattern") {
+		t.Errorf("the report is %+v", p)
+	}
+}

@@ -38,7 +38,8 @@ const (
 	AIRouteChatStreaming AIRouteType = "CHAT_STREAMING"
 )
 
-// A PromptGuard checks prompts and answers.
+// A PromptGuard checks prompts and answers: of language models, and of MCP the
+// arguments of calls and their results.
 type PromptGuard struct {
 	// What is checked in prompts. Absent: nothing.
 	// +optional

@@ -313,6 +313,11 @@ func (l *subscriptions) heard(ctx context.Context, target int, s *subscription, 
 				"target", q.b.cfg.Targets[target].Name, "error", err)
 			return nil
 		}
+		if g := guardOf(ctx, q.b.cfg.Targets[target].Name); g != nil && g.Answer != nil {
+			if params, err = q.guardResult(ctx, g.Answer, task, params); err != nil {
+				return nil // its result does not pass: the client can ask for it, and is told so
+			}
+		}
 	default:
 		return nil
 	}

@@ -41,6 +41,7 @@ type gateway struct {
 	backend *Backend
 	rules   []policy.RuleSet
 	record  func(*telemetry.Record)
+	guard   *Guard
 	client  *http.Client
 }
 
@@ -99,6 +100,9 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		b.WriteError(w, r, err)
 		return
+	}
+	if g.guard != nil {
+		ctx = WithGuard(ctx, g.guard)
 	}
 	r = r.WithContext(policy.WithBackend(ctx, policy.NewRules(rules)))
 	if err := b.Serve(w, r); err != nil {

@@ -180,7 +180,7 @@ func (q *request) callTool(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	r := &relayed{kind: tools, target: p.target, name: name, edits: set(p.own, "name")}
+	r := &relayed{kind: tools, target: p.target, name: name, edits: set(p.own, "name"), params: p.params}
 	q.augment(ctx, r, p.item)
 	r.rewrite = func(result []byte) ([]byte, error) {
 		out, isTask, err := q.called(r, p.own, result)
@@ -352,6 +352,7 @@ type relayed struct {
 	target  int
 	name    string          // what the client asked for, as it wrote it
 	edits   []protocol.Edit // of the params
+	params  []paramHeader   // the headers that mirror arguments
 	rewrite func(result []byte) ([]byte, error)
 	leg     *session.Leg // once there is one
 	waits   bool         // for the task that the target makes of it
@@ -388,6 +389,9 @@ func (q *request) reply(r *relayed, result []byte) error {
 // opened, passes on what precedes the response, and answers with the result as
 // rewritten or with the target's own error.
 func (q *request) relay(ctx context.Context, r *relayed) error {
+	if done, err := q.guarded(ctx, r); done || err != nil {
+		return err
+	}
 	edits, target := r.edits, r.target
 	responses := protocol.Get(q.msg.Params, "inputResponses")
 	raw := protocol.Get(q.msg.Params, "requestState")
