@@ -1,6 +1,8 @@
 package llm
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
@@ -242,7 +244,33 @@ func (a *attempt) guardDocument(g *guard.Answer, t answerTexts, doc []byte) ([]b
 		return doc, nil
 	}
 	changed, now = a.unsignPlaces(t, places, texts, changed, now, unsigned)
-	return jsonpath.Replace(doc, changed, now), nil
+	return a.withoutTokens(jsonpath.Replace(doc, changed, now)), nil
+}
+
+// tokenPaths are where answers say how likely each token was, which tells the tokens.
+var tokenPaths = jsonpath.Compile(
+	"choices[*].logprobs", "candidates[*].logprobsResult",
+	"logprobs", "part.logprobs", "item.content[*].logprobs", "output[*].content[*].logprobs", "response.output[*].content[*].logprobs",
+)
+
+// withoutTokens returns an answer, or an event of one, without what it says of single tokens.
+func (a *attempt) withoutTokens(doc []byte) []byte {
+	if !bytes.Contains(doc, []byte("logprobs")) {
+		return doc
+	}
+	nothing := "null"
+	if a.form == respond {
+		nothing = "[]"
+	}
+	places := slices.DeleteFunc(tokenPaths.FindValues(doc), func(p jsonpath.Place) bool {
+		v := string(doc[p.Start:p.End])
+		return v == "null" || v == "[]"
+	})
+	if len(places) == 0 {
+		return doc
+	}
+	a.lose("logprobs")
+	return jsonpath.Splice(doc, places, nothing)
 }
 
 // thoughts returns the positions of the parts of an answer of Gemini that are thoughts, which look like texts.

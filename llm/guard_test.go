@@ -479,3 +479,57 @@ func TestMaskedTokens(t *testing.T) {
 		}
 	}
 }
+
+// The same where bytes pass, whole and streamed; what nothing was found in keeps them.
+func TestMaskedTokensSame(t *testing.T) {
+	g := &guard.Answer{Regex: builtins(t, guard.Mask), Rejection: guard.Rejection{Status: 403, Message: "no"}}
+	chat := func(member, finish string, tokens ...string) string {
+		var list []string
+		for _, token := range tokens {
+			list = append(list, `{"token":`+quote(token)+`,"logprob":-0.1,"bytes":null,"top_logprobs":[]}`)
+		}
+		return `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,` + member + `:{"role":"assistant","content":` + quote(strings.Join(tokens, "")) + `},"logprobs":{"content":[` + strings.Join(list, ",") + `]},"finish_reason":` + finish + `}]}`
+	}
+	gemini := func(finish string, tokens ...string) string {
+		return `{"candidates":[{"content":{"role":"model","parts":[{"text":` + quote(strings.Join(tokens, "")) + `}]},` + finish + `"index":0,"logprobsResult":{"chosenCandidates":[{"token":` + quote(strings.Join(tokens, "|")) + `}]}}]}`
+	}
+	responses := func(tokens ...string) string {
+		return `{"id":"r","object":"response","created_at":1,"model":"m","status":"completed","output":[{"id":"m","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":` + quote(strings.Join(tokens, "")) + `,"annotations":[],"logprobs":[{"token":` + quote(strings.Join(tokens, "|")) + `}]}]}]}`
+	}
+	delta := func(token string) string {
+		return "event: response.output_text.delta\ndata: " + `{"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":0,"delta":` + quote(token) + `,"logprobs":[{"token":` + quote(token) + `}]}` + "\n\n"
+	}
+	created := "event: response.created\ndata: " + `{"type":"response.created","response":{"id":"r","object":"response","created_at":1,"model":"m","status":"in_progress","output":[]}}` + "\n\n"
+	completed := func(tokens ...string) string {
+		return "event: response.completed\ndata: " + `{"type":"response.completed","response":` + responses(tokens...) + `}` + "\n\n"
+	}
+	for _, tt := range []struct {
+		client string
+		stream bool
+		secret string
+		plain  string
+	}{
+		{"chat", false, chat(`"message"`, `"stop"`, "hunt", "er77"), chat(`"message"`, `"stop"`, "no", "ne")},
+		{"gemini", false, gemini(`"finishReason":"STOP",`, "hunt", "er77"), gemini(`"finishReason":"STOP",`, "no", "ne")},
+		{"responses", false, responses("hunt", "er77"), responses("no", "ne")},
+		{"chat", true, "data: " + chat(`"delta"`, "null", "hunt") + "\n\ndata: " + chat(`"delta"`, `"stop"`, "er77") + "\n\ndata: [DONE]\n\n",
+			"data: " + chat(`"delta"`, "null", "No") + "\n\ndata: " + chat(`"delta"`, `"stop"`, "!") + "\n\ndata: [DONE]\n\n"},
+		{"gemini", true, "data: " + gemini("", "hunt") + "\n\ndata: " + gemini(`"finishReason":"STOP",`, "er77") + "\n\n",
+			"data: " + gemini("", "No") + "\n\ndata: " + gemini(`"finishReason":"STOP",`, "!") + "\n\n"},
+		{"responses", true, created + delta("hunt") + delta("er77") + completed("hunt", "er77"), created + delta("X ") + delta("Y!") + completed("X ", "Y!")},
+	} {
+		body, path := streamAsks[tt.client], tt.client
+		if !tt.stream {
+			body = strings.Replace(body, `"stream":true,`, "", 1)
+		} else if tt.client == "gemini" {
+			path = "geminis"
+		}
+		_, w, rec := under(t, &llm.Policy{Answer: g}, natives[tt.client], path, body, tt.secret)
+		if got := w.Body.String(); w.Code != 200 || strings.Contains(got, "hunt") || strings.Contains(got, "77") || !strings.Contains(got, "PASSWORD") || !strings.Contains(rec.LLM.Dropped, "answer.logprobs") {
+			t.Errorf("%s, streamed %t: %d %s, dropped %q", tt.client, tt.stream, w.Code, got, rec.LLM.Dropped)
+		}
+		if _, w, _ := under(t, &llm.Policy{Answer: g}, natives[tt.client], path, body, tt.plain); !tt.stream && w.Body.String() != tt.plain {
+			t.Errorf("%s, streamed %t: %s", tt.client, tt.stream, w.Body)
+		}
+	}
+}

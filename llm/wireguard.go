@@ -27,6 +27,7 @@ type wireGuard struct {
 	open     map[int]string      // Gemini: the text of a candidate that is open
 	turn     int
 	gave     bool // some text
+	found    bool // something was masked
 }
 
 // A channel is one text that comes in pieces.
@@ -124,8 +125,30 @@ func (g *wireGuard) pass(ev *events.Event, send func(events.Event)) error {
 		}
 		out.Data = jsonpath.Replace(ev.Data, places, now)
 	}
+	// What is said of single tokens tells what is held or was masked.
+	if len(changed) > 0 || g.hides() {
+		out.Data = g.a.withoutTokens(out.Data)
+	}
 	send(out)
 	return nil
+}
+
+// hides reports whether something of the answer was masked or is held.
+func (g *wireGuard) hides() bool {
+	for _, c := range g.channels {
+		g.found = g.found || changedBy(c.filter)
+		switch f := c.filter.(type) {
+		case textFilter:
+			if f.Held() {
+				return true
+			}
+		case *argumentFilter:
+			if f.pending != "" || f.text != nil && f.text.Held() {
+				return true
+			}
+		}
+	}
+	return g.found
 }
 
 // end ends the texts whose keys begin with prefix. What was held of one goes into its last piece in the
@@ -145,6 +168,7 @@ func (g *wireGuard) end(before []wirePart, texts []string, prefix string, send f
 		if !changedBy(c.filter) {
 			delete(g.channels, key)
 		} else {
+			g.found = true
 			g.channels[key] = &channel{filter: c.filter} // for the signature that may come
 		}
 		if text == "" {
@@ -159,7 +183,9 @@ func (g *wireGuard) end(before []wirePart, texts []string, prefix string, send f
 		if into >= 0 {
 			texts[into] += text
 		} else {
-			send(c.carry(text))
+			more := c.carry(text)
+			more.Data = g.a.withoutTokens(more.Data)
+			send(more)
 			g.gave = true
 		}
 	}

@@ -91,6 +91,29 @@ func (p Paths) Find(doc []byte) []Place {
 	return w.found
 }
 
+// FindValues returns the places of the values of any kind that the paths choose, in the order of the
+// document.
+func (p Paths) FindValues(doc []byte) []Place {
+	w := walker{paths: p, doc: doc, values: true}
+	var states []state
+	for i := range p.patterns {
+		states = append(states, state{i, 0})
+	}
+	w.value(skip(doc, 0), states)
+	return w.found
+}
+
+// Splice returns the document with another value in some places, which are in its order.
+func Splice(doc []byte, places []Place, value string) []byte {
+	out := make([]byte, 0, len(doc))
+	at := 0
+	for _, p := range places {
+		out = append(append(out, doc[at:p.Start]...), value...)
+		at = p.End
+	}
+	return append(out, doc[at:]...)
+}
+
 // Replace returns the document with other strings in some places, which are in its order.
 func Replace(doc []byte, places []Place, texts []string) []byte {
 	out := make([]byte, 0, len(doc)+64)
@@ -110,12 +133,22 @@ type state struct{ pattern, at int }
 type walker struct {
 	paths   Paths
 	doc     []byte
+	values  bool // of any kind, not strings alone
 	indexes []int
 	found   []Place
 }
 
 // value goes through the value at i and returns the offset behind it.
 func (w *walker) value(i int, states []state) int {
+	if w.values {
+		for _, s := range states {
+			if s.at == len(w.paths.patterns[s.pattern]) {
+				end := w.value(i, nil)
+				w.note(s.pattern, i, end)
+				return end
+			}
+		}
+	}
 	switch w.doc[i] {
 	case '{':
 		return w.object(i, states)

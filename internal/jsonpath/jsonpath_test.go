@@ -51,6 +51,14 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+func TestFindValues(t *testing.T) {
+	doc := []byte(`{"c":[{"p": {"x":[1,"]"]} ,"t":"a"},{"p":null},{"p":[{"p":1}]}],"p":1}`)
+	places := Compile("c[*].p").FindValues(doc)
+	if got, want := string(Splice(doc, places, "0")), `{"c":[{"p": 0 ,"t":"a"},{"p":0},{"p":0}],"p":1}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // FuzzFind: all strings of any document are found, and replaced by themselves it stays the same.
 func FuzzFind(f *testing.F) {
 	f.Add(`{"a":[{"b":"c\n"},"d",1,true,null,{}]}`)
