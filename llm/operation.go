@@ -18,7 +18,6 @@ const (
 	Messages                         // Anthropic's
 	Models                           // the list of models, and one of them
 	Passthrough                      // anything, as it is
-	Embeddings                       // OpenAI's, and Google's
 	Responses                        // OpenAI's
 	TokenCount                       // a count of tokens, of any dialect
 	GenerateContent                  // Google's
