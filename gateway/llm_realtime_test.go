@@ -73,3 +73,39 @@ routes: {"/v1/audio/*": Passthrough}`))
 		t.Errorf("%s %v", got, err)
 	}
 }
+
+// A session takes what its answers took of a budget when it ends, and none begins where nothing is left.
+func TestRealtimeBudget(t *testing.T) {
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var u websocket.Upgrader
+		c, err := u.Upgrade(w, r, nil)
+		if err != nil {
+			t.Errorf("the handshake: %v", err)
+			return
+		}
+		defer c.Close()
+		_ = c.WriteMessage(websocket.TextMessage, []byte(`{"type":"response.done","response":{"usage":{"input_tokens":60,"output_tokens":40}}}`))
+		_, _, _ = c.ReadMessage() // the client's end
+	}))
+	t.Cleanup(provider.Close)
+	host, port, _ := net.SplitHostPort(provider.Listener.Addr().String())
+	s := &openAIServer{host: host, port: port}
+	g := start(t, s.provider(`openai: {authToken: {inline: k}}`)+budgets("- {name: tokens, totalTokens: 100, window: Month}"))
+	open := func() (*websocket.Conn, *http.Response, error) {
+		return websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(g.url("8080", "/llm/model/v1/realtime?model=m"), "http"), nil)
+	}
+	c, _, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.ended(1)
+	if _, resp, err := open(); err == nil || resp == nil || resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("the second session: %v, %v; want 429", resp, err)
+	}
+}

@@ -172,7 +172,9 @@ func (c *call) ask(p *Provider) (*failure, error) {
 	p.Health.answered()
 	c.cfg.Metrics.LLMAttempt(c.cfg.Name, p.label(), "answered")
 	rec.LLM.ResponseModel = a.named
-	return nil, c.serve(t)
+	err = c.serve(t)
+	a.price()
+	return nil, err
 }
 
 // open opens the session with the provider. The tunnel knows what it answered instead.

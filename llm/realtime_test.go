@@ -148,7 +148,7 @@ func closeCode(err error) int {
 // A session is opened with the gateway's credential and nothing of the client's; messages pass
 // as they are; what responses cost is counted; the end is passed on.
 func TestRealtime(t *testing.T) {
-	done := `{"type":"response.done","event_id":"e","response":{"id":"r","usage":{"total_tokens":10,"input_tokens":7,"output_tokens":3,"input_token_details":{"cached_tokens":2}}}}`
+	done := `{"type":"response.done","event_id":"e","response":{"id":"r","usage":{"total_tokens":10,"input_tokens":7,"output_tokens":3,"input_token_details":{"cached_tokens":2,"audio_tokens":4},"output_token_details":{"audio_tokens":1}}}}`
 	s := newStudio(t, echo)
 	p := s.provider("", llm.OpenAI)
 	p.Model = "gpt-realtime"
@@ -192,7 +192,7 @@ func TestRealtime(t *testing.T) {
 	<-s.gone
 	rec := <-b.ended
 	u := rec.LLM.Usage
-	if !u.Known || u.Input != 14 || u.Output != 6 || u.CacheRead != 4 || rec.Status != 101 || rec.ErrorType != "" || rec.LLM.Operation != "realtime" || rec.LLM.RequestModel != "other" {
+	if !u.Known || u.Input != 14 || u.Output != 6 || u.CacheRead != 4 || u.AudioInput != 8 || u.AudioOutput != 2 || rec.Status != 101 || rec.ErrorType != "" || rec.LLM.Operation != "realtime" || rec.LLM.RequestModel != "other" {
 		t.Errorf("the record: %+v, status %d, error %v", rec.LLM, rec.Status, rec.Err)
 	}
 }

@@ -259,7 +259,11 @@ func (s *relay) account(message []byte) {
 				Output int64 `json:"output_tokens"`
 				Detail struct {
 					Cached int64 `json:"cached_tokens"`
+					Audio  int64 `json:"audio_tokens"`
 				} `json:"input_token_details"`
+				OutputDetail struct {
+					Audio int64 `json:"audio_tokens"`
+				} `json:"output_token_details"`
 			} `json:"usage"`
 		} `json:"response"`
 	}
@@ -272,4 +276,6 @@ func (s *relay) account(message []byte) {
 	total.Input += u.Input
 	total.Output += u.Output
 	total.CacheRead += u.Detail.Cached
+	total.AudioInput += u.Detail.Audio
+	total.AudioOutput += u.OutputDetail.Audio
 }

@@ -33,13 +33,10 @@ func (q *query) reserve() (*policy.Reservation, error) {
 // allows, at the highest price of the providers that may answer. Nobody knows what a realtime session comes to: it
 // begins while something is left, and is settled when it ends.
 func (q *query) estimate() policy.Amounts {
-	if q.body == nil {
-		return policy.Amounts{Input: 1, Output: 1}
-	}
-	e := policy.Amounts{
-		Input:  min((int64(len(q.body.Raw))+bytesPerToken-1)/bytesPerToken, maxInputTokens),
-		Output: q.allowedOutput(),
-		Priced: true,
+	e := policy.Amounts{Input: 1, Output: 1, Priced: true}
+	if q.body != nil {
+		e.Input = min((int64(len(q.body.Raw))+bytesPerToken-1)/bytesPerToken, maxInputTokens)
+		e.Output = q.allowedOutput()
 	}
 	for _, group := range q.cfg.Groups {
 		for _, p := range group {
