@@ -28,7 +28,7 @@ func (s *scripted) Close() error                { s.closed = true; return nil }
 // answerOf returns what the lean client makes of the bytes that r yields.
 func answerOf(t *testing.T, r io.Reader) (resp *http.Response, body []byte, kept bool, err error) {
 	t.Helper()
-	c, err := newLeanConn(&scripted{r: r}, &lean{idle: map[string][]*leanConn{}}, "x:1")
+	c, err := newLeanConn(&scripted{r: r}, &lean{keep: idleConnTimeout, idle: map[string][]*leanConn{}}, "x:1")
 	if err != nil {
 		t.Fatal(err)
 	}
