@@ -104,6 +104,7 @@ func newCORS[O, M, H ~string](origins []O, credentials *bool, methods []M, heade
 	c := &cors{credentials: credentials != nil && *credentials, maxAge: 5}
 	for _, o := range origins {
 		c.origins = append(c.origins, newCORSOrigin(string(o)))
+		c.any = c.any || string(o) == "*" && !c.credentials
 	}
 	for _, m := range methods {
 		c.methods = append(c.methods, string(m))

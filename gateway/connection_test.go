@@ -177,11 +177,11 @@ endpoints: [{addresses: [%s]}]
 		t.Errorf("%v", got)
 	}
 	g.apply(service)
-	wait("it was asked on, without the policy", func() bool {
-		before := a.asked.Load()
-		time.Sleep(100 * time.Millisecond)
-		return a.asked.Load() == before
-	})
+	g.runtime.mu.Lock()
+	defer g.runtime.mu.Unlock()
+	if n := len(g.runtime.checks); n != 0 {
+		t.Errorf("%d pools are checked without a policy", n)
+	}
 }
 
 // indent returns PEM as the value of a key, in YAML.

@@ -11,6 +11,7 @@ import (
 // preflight requests of browsers, which carry no credentials, before anything is admitted.
 type cors struct {
 	origins     []corsOrigin
+	any         bool // pages of all origins may, and nobody is told apart
 	credentials bool
 	methods     []string // "*" is all
 	headers     []string // "*" is all
@@ -49,7 +50,7 @@ func (c *cors) origin(origin string) headerModifier {
 		"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
 		"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Max-Age",
 	}}
-	if any := len(c.origins) == 1 && c.origins[0] == newCORSOrigin("*"); any && !c.credentials {
+	if c.any {
 		m.allow("Access-Control-Allow-Origin", "*")
 	} else {
 		m.add = append(m.add, header{"Vary", "Origin"})

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"math/bits"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -14,47 +15,59 @@ import (
 )
 
 // A hashing is what of a request is hashed, so that those that are alike reach the same endpoint.
-type hashing struct{ values []v1alpha1.HashPolicy }
+type hashing struct{ values []hashed }
+
+// A hashed is one value that is hashed.
+type hashed struct {
+	header   string // its name, canonical; "" is another value
+	cookie   *v1alpha1.HashCookie
+	terminal bool
+}
 
 // hashingOf returns nil when nothing is hashed.
 func hashingOf(values []v1alpha1.HashPolicy) *hashing {
 	if len(values) == 0 {
 		return nil
 	}
-	return &hashing{values}
+	h := new(hashing)
+	for i := range values {
+		p := &values[i]
+		v := hashed{cookie: p.Cookie, terminal: p.Terminal}
+		if p.Header != nil {
+			v.header = http.CanonicalHeaderKey(p.Header.HeaderName)
+		}
+		h.values = append(h.values, v)
+	}
+	return h
 }
 
 // withHash returns ctx with the hash of the client's request, if it has one. It may set a cookie
 // in the answer.
 func (h *hashing) withHash(ctx context.Context, r *http.Request, source string, answer http.Header) context.Context {
 	var hash uint64
-	hashed := false
+	found := false
 	for i := range h.values {
 		p := &h.values[i]
 		value, ok := "", false
 		switch {
-		case p.Header != nil:
+		case p.header != "":
 			var all []string
-			if all, ok = r.Header[http.CanonicalHeaderKey(p.Header.HeaderName)]; ok {
-				value = all[0]
-				for _, v := range all[1:] {
-					value += "," + v
-				}
-			}
-		case p.Cookie != nil:
-			value, ok = cookieOf(p.Cookie, r, answer)
+			all, ok = r.Header[p.header]
+			value = strings.Join(all, ",")
+		case p.cookie != nil:
+			value, ok = cookieOf(p.cookie, r, answer)
 		default:
 			value, ok = source, source != ""
 		}
 		if !ok {
 			continue
 		}
-		hash, hashed = bits.RotateLeft64(hash, 1)^xxhash.Sum64String(value), true // as Envoy combines them
-		if p.Terminal {
+		hash, found = bits.RotateLeft64(hash, 1)^xxhash.Sum64String(value), true // as Envoy combines them
+		if p.terminal {
 			break
 		}
 	}
-	if !hashed {
+	if !found {
 		return ctx
 	}
 	return upstream.WithHash(ctx, hash)

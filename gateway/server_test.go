@@ -56,6 +56,7 @@ type testGateway struct {
 	*Server
 	t       testing.TB
 	mu      sync.Mutex
+	runtime *Runtime
 	addr    map[string]string // by the port of the configuration
 	begun   int
 	records []telemetry.Record
@@ -145,7 +146,7 @@ func startOn(t testing.TB, run RuntimeOptions, opts Options, text string) *testG
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &testGateway{t: t, addr: map[string]string{}}
+	g := &testGateway{t: t, runtime: rt, addr: map[string]string{}}
 	opts.Runtime, opts.Listen = rt, g.listen
 	if opts.Account == nil {
 		opts.Account = g

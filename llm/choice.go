@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/glob"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
 
@@ -84,26 +85,7 @@ func (b *Backend) noSuchModel(model string) error {
 
 // lists reports whether the provider names the model as one that it is asked for.
 func (p *Provider) lists(model string) bool {
-	return slices.ContainsFunc(p.Models, func(pattern string) bool { return fits(pattern, model) })
-}
-
-// fits reports whether s is what pattern says, in which * is any text.
-func fits(pattern, s string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == s
-	}
-	s, ok := strings.CutPrefix(s, first)
-	if !ok {
-		return false
-	}
-	parts := strings.Split(rest, "*")
-	for _, part := range parts[:len(parts)-1] {
-		if _, s, ok = strings.Cut(s, part); !ok {
-			return false
-		}
-	}
-	return strings.HasSuffix(s, parts[len(parts)-1])
+	return slices.ContainsFunc(p.Models, func(pattern string) bool { return glob.Match(pattern, model) })
 }
 
 // next returns the provider to ask next: of the first group that has one which was not

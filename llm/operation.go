@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/glob"
 	"github.com/mcpgw/mcpgw/llm/gemini"
 )
 
@@ -148,7 +149,7 @@ func (op *operation) become(t RouteType) {
 func (p *Provider) route(path string) (t RouteType, ok bool) {
 	longest := -1
 	for _, r := range p.Routes {
-		if len(r.Suffix) > longest && fits("*"+r.Suffix, path) {
+		if len(r.Suffix) > longest && glob.Match("*"+r.Suffix, path) {
 			t, ok, longest = r.Type, true, len(r.Suffix)
 		}
 	}

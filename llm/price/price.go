@@ -17,6 +17,8 @@ import (
 	"sync"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/mcpgw/mcpgw/internal/glob"
 )
 
 // Nano is an amount of money in billionths of a US dollar.
@@ -168,7 +170,7 @@ func (t *Table) Find(provider, model string) *Price {
 		best, most := -1, -1
 		for i := range t.entries {
 			e := &t.entries[i]
-			if e.Provider != "" && e.Provider != provider || !matches(e.Model, model) {
+			if e.Provider != "" && e.Provider != provider || !glob.Match(e.Model, model) {
 				continue
 			}
 			said := 2 * (len(e.Model) - strings.Count(e.Model, "*"))
@@ -184,29 +186,6 @@ func (t *Table) Find(provider, model string) *Price {
 		}
 	}
 	return nil
-}
-
-// matches reports whether pattern, in which * stands for any characters, is all of s.
-func matches(pattern, s string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == s
-	}
-	s, ok := strings.CutPrefix(s, first)
-	if !ok {
-		return false
-	}
-	for {
-		part, more, star := strings.Cut(rest, "*")
-		if !star {
-			return strings.HasSuffix(s, part)
-		}
-		i := strings.Index(s, part)
-		if i < 0 {
-			return false
-		}
-		s, rest = s[i+len(part):], more
-	}
 }
 
 //go:embed prices.yaml

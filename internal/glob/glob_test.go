@@ -1,11 +1,11 @@
-package llm
+package glob
 
 import "testing"
 
-func TestFits(t *testing.T) {
+func TestMatch(t *testing.T) {
 	tests := []struct {
-		pattern, model string
-		want           bool
+		pattern, s string
+		want       bool
 	}{
 		{"gpt-5", "gpt-5", true},
 		{"gpt-5", "gpt-5-mini", false},
@@ -22,8 +22,8 @@ func TestFits(t *testing.T) {
 		{"a*ba*a", "aba", false},
 	}
 	for _, test := range tests {
-		if got := fits(test.pattern, test.model); got != test.want {
-			t.Errorf("fits(%q, %q) = %v", test.pattern, test.model, got)
+		if got := Match(test.pattern, test.s); got != test.want {
+			t.Errorf("Match(%q, %q) = %v", test.pattern, test.s, got)
 		}
 	}
 }
