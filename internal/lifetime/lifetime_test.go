@@ -3,6 +3,7 @@ package lifetime
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -226,4 +227,29 @@ func BenchmarkLifetime(b *testing.B) {
 			time.AfterFunc(time.Minute, func() {}).Stop()
 		}
 	})
+}
+
+// A function that is called late resets its Watch while that is started again, as for the next request of a
+// connection: each has its call, and the race detector has nothing to say.
+func TestWatchdogResetLate(t *testing.T) {
+	d := Watchdog{After: time.Microsecond}
+	var w Watch
+	for i := range 300 {
+		called, again := make(chan struct{}, 1), make(chan struct{})
+		var once sync.Once
+		d.Start(&w, func() {
+			once.Do(func() {
+				called <- struct{}{}
+				for range i { // now before, now after the other
+					runtime.Gosched()
+				}
+				w.Reset()
+				close(again)
+			})
+		})
+		<-called
+		d.Start(&w, func() {})
+		<-again
+	}
+	w.Stop()
 }

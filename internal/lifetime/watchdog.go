@@ -29,12 +29,16 @@ type Watch struct {
 }
 
 // Start has f called, in a goroutine of its own, after the time of the watchdog, unless
-// w is stopped or started again before.
+// w is stopped or started again before. A call of f that is late may reset w while it is started
+// again.
 func (d *Watchdog) Start(w *Watch, f func()) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w.dog, w.f = d, f
+	if w.dog != d { // or it is as it was: who resets w meanwhile reads it without the lock
+		w.dog = d
+	}
+	w.f = f
 	d.watch(w, now, d.After)
 }
 
