@@ -119,7 +119,10 @@ func (s *scripted) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(map[bool]int{true: 405, false: 204}[s.modern])
 		return
 	}
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the gateway has given the request up
+	}
 	var m struct {
 		ID, Params, Result, Error json.RawMessage
 		Method                    string
