@@ -75,7 +75,7 @@ func (c *compiler) compilePolicies() {
 		if a.web, sound = c.web(o, &p.Spec); !sound {
 			set.Broken, ok = true, true
 		}
-		if !ok && a.auth == nil && limits == nil && a.budgets == nil && a.ai == nil && len(a.web.fields()) == 0 {
+		if !ok && a.auth == nil && limits == nil && a.budgets == nil && a.ai == nil && len(a.web) == 0 {
 			continue
 		}
 		if ok {
@@ -143,7 +143,7 @@ func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
 		p.section = t.section
 		// It authenticates, limits or speaks of HTTP, which a Backend is too late for.
-		late := p.auth != nil || p.limits != nil || p.budgets != nil || len(p.web.fields()) > 0
+		late := p.auth != nil || p.limits != nil || p.budgets != nil || len(p.web) > 0
 		if p.rules == nil && late {
 			p.rules = broken(p.object).rules
 		}
@@ -381,7 +381,7 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 	if known, ok := c.coverings[key.String()]; ok {
 		return known
 	}
-	out := &covering{}
+	out := &covering{web: webPolicy{}}
 	sets := ruleSets(all)
 	out.restricted = len(sets) > 0
 	for _, p := range all {
@@ -405,9 +405,14 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 	for _, i := range effective.Fields[aiField] {
 		out.ai = &all[i]
 	}
-	for _, field := range []string{corsField, csrfField, modifiersField, bufferField, timeoutsField} {
-		for _, i := range effective.Fields[field] {
-			out.web.take(field, &all[i].web)
+	for _, f := range webFields() {
+		for _, i := range effective.Fields[f.name] {
+			part := all[i].web[f.name]
+			out.web[f.name] = part
+			if part.check != nil {
+				checks = append(checks, part.check)
+				out.restricted = true
+			}
 		}
 	}
 	c.overridden(all, fields, effective)

@@ -63,7 +63,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 			w.to.shownBy(covering.shows)
 		}
 		c.attachAI(&rule, covering.ai)
-		rule.attachWeb(&covering.web, rules[i].timed)
+		rule.attachWeb(covering.web, &rules[i])
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
 			m.endpoint = endpointAt(a.listener, &m)

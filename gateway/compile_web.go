@@ -7,96 +7,141 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/policy"
 )
 
-// A webPolicy is what a TrafficPolicy says of HTTP itself. A field that it does not have is nil.
-type webPolicy struct {
-	cors      **cors // nil inside: switched off
-	csrf      *csrf
-	modifiers *modifiers
-	buffer    *int64 // 0: switched off
-	timeout   *time.Duration
+// A webPolicy is what a TrafficPolicy says of HTTP itself, by field.
+type webPolicy map[string]webPart
+
+// A webPart is what one field of a webPolicy comes to.
+type webPart struct {
+	// check is asked when a request is admitted, after authentication and before limits; nil asks nothing.
+	check policy.Check
+	// attach has a rule do what the field says, unless the rule says otherwise itself: written is
+	// the rule as it stands in its route. nil leaves the rule as it is.
+	attach func(r *rule, written *compiledRule)
 }
 
-// modifiers are the fixed changes of a policy to headers.
-type modifiers struct{ request, response headerModifier }
+// A webField is a field of TrafficPolicies that speaks of HTTP itself. It is merged as a whole.
+type webField struct {
+	name string
+	// compile returns what the field of a policy comes to, if it is there; ok is false when it can't be used,
+	// and then what the policy covers is broken.
+	compile func(c *compiler, o object, spec *v1alpha1.TrafficPolicySpec) (part *webPart, ok bool)
+}
 
-// The fields of a webPolicy, each merged as a whole.
-const (
-	corsField      = "cors"
-	csrfField      = "csrf"
-	modifiersField = "headerModifiers"
-	bufferField    = "buffer"
-	timeoutsField  = "timeouts"
-)
+// webFields returns the fields of a webPolicy, in the order in which they attach to a rule.
+func webFields() []webField {
+	return []webField{
+		{"cors", (*compiler).corsPart},
+		{"csrf", (*compiler).csrfPart},
+		{"headerModifiers", (*compiler).modifiersPart},
+		{"buffer", (*compiler).bufferPart},
+		{"timeouts", (*compiler).timeoutsPart},
+	}
+}
+
+// web compiles what a TrafficPolicy says of HTTP; ok is false when it can't be used.
+func (c *compiler) web(o object, spec *v1alpha1.TrafficPolicySpec) (w webPolicy, ok bool) {
+	w, ok = webPolicy{}, true
+	for _, f := range webFields() {
+		part, sound := f.compile(c, o, spec)
+		if part != nil {
+			w[f.name] = *part
+		}
+		ok = ok && sound
+	}
+	return w, ok
+}
 
 // fields returns the names of the fields that a policy has.
-func (w *webPolicy) fields() (out []string) {
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{{corsField, w.cors != nil}, {csrfField, w.csrf != nil}, {modifiersField, w.modifiers != nil}, {bufferField, w.buffer != nil}, {timeoutsField, w.timeout != nil}} {
-		if f.set {
+func (w webPolicy) fields() (out []string) {
+	for _, f := range webFields() {
+		if _, ok := w[f.name]; ok {
 			out = append(out, f.name)
 		}
 	}
 	return out
 }
 
-// take sets one field to that of another policy.
-func (w *webPolicy) take(field string, of *webPolicy) {
-	switch field {
-	case corsField:
-		w.cors = of.cors
-	case csrfField:
-		w.csrf = of.csrf
-	case modifiersField:
-		w.modifiers = of.modifiers
-	case bufferField:
-		w.buffer = of.buffer
-	case timeoutsField:
-		w.timeout = of.timeout
+// attachWeb has a rule do what the policies on it say of HTTP.
+func (r *rule) attachWeb(w webPolicy, written *compiledRule) {
+	for _, name := range w.fields() {
+		if part := w[name]; part.attach != nil {
+			part.attach(r, written)
+		}
 	}
 }
 
-// web compiles what a TrafficPolicy says of HTTP; ok is false when it can't be used.
-func (c *compiler) web(o object, spec *v1alpha1.TrafficPolicySpec) (w webPolicy, ok bool) {
-	ok = true
-	if s := spec.CORS; s != nil {
-		w.cors = new(*cors)
-		if s.Disable == nil {
-			*w.cors = newCORS(s.AllowOrigins, s.AllowCredentials, s.AllowMethods, s.AllowHeaders, s.ExposeHeaders, s.MaxAge)
+func (c *compiler) corsPart(_ object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
+	s := spec.CORS
+	if s == nil {
+		return nil, true
+	}
+	var shared *cors // nil: switched off
+	if s.Disable == nil {
+		shared = newCORS(s.AllowOrigins, s.AllowCredentials, s.AllowMethods, s.AllowHeaders, s.ExposeHeaders, s.MaxAge)
+	}
+	return &webPart{attach: func(r *rule, _ *compiledRule) {
+		if r.cors == nil { // else the rule has a CORS filter
+			r.cors = shared
 		}
+	}}, true
+}
+
+func (c *compiler) csrfPart(o object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
+	if spec.CSRF == nil {
+		return nil, true
 	}
-	if s := spec.CSRF; s != nil {
-		w.csrf = newCSRF(o, s)
-		w.csrf.metrics = c.rt.metrics()
+	guard := newCSRF(o, spec.CSRF)
+	guard.metrics = c.rt.metrics()
+	return &webPart{attach: func(r *rule, _ *compiledRule) { r.csrf = guard }}, true
+}
+
+// modifiersPart puts the fixed changes of a policy to headers around those of the rule's filters.
+func (c *compiler) modifiersPart(o object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
+	s := spec.HeaderModifiers
+	if s == nil {
+		return nil, true
 	}
-	if s := spec.HeaderModifiers; s != nil {
-		w.modifiers = new(modifiers)
-		var requests, responses bool
-		w.modifiers.request, requests = c.headerModifier(o, "spec.headerModifiers.request", s.Request)
-		w.modifiers.response, responses = c.headerModifier(o, "spec.headerModifiers.response", s.Response)
-		ok = requests && responses
+	request, requests := c.headerModifier(o, "spec.headerModifiers.request", s.Request)
+	response, responses := c.headerModifier(o, "spec.headerModifiers.response", s.Response)
+	return &webPart{attach: func(r *rule, _ *compiledRule) {
+		r.filters.request = append([]headerModifier{request}, r.filters.request...)
+		r.filters.response = append(r.filters.response[:len(r.filters.response):len(r.filters.response)], response)
+	}}, requests && responses
+}
+
+func (c *compiler) bufferPart(_ object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
+	s := spec.Buffer
+	if s == nil {
+		return nil, true
 	}
-	if s := spec.Buffer; s != nil {
-		w.buffer = new(int64)
-		if s.Disable == nil {
-			size := resource.MustParse(s.MaxRequestSize) // validated
-			*w.buffer = size.Value()
+	var most int64 // 0: switched off
+	if s.Disable == nil {
+		size := resource.MustParse(s.MaxRequestSize) // validated
+		most = size.Value()
+	}
+	return &webPart{attach: func(r *rule, _ *compiledRule) { r.buffer = most }}, true
+}
+
+func (c *compiler) timeoutsPart(_ object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
+	s := spec.Timeouts
+	if s == nil || s.Request == "" {
+		return nil, true
+	}
+	timeout := s.Request.Value()
+	return &webPart{attach: func(r *rule, written *compiledRule) {
+		if !written.timed {
+			r.timeout = timeout
 		}
-	}
-	if s := spec.Timeouts; s != nil && s.Request != "" {
-		w.timeout = new(s.Request.Value())
-	}
-	return w, ok
+	}}, true
 }
 
 // newCORS returns what the fields of a policy or of a CORS filter say; they are the same.
@@ -156,24 +201,6 @@ func newCSRF(o object, s *v1alpha1.CSRFPolicy) *csrf {
 		c.origins = append(c.origins, out)
 	}
 	return c
-}
-
-// attachWeb has a rule do what the policies on it say of HTTP, unless it says otherwise itself.
-func (r *rule) attachWeb(w *webPolicy, timed bool) {
-	if r.cors == nil && w.cors != nil {
-		r.cors = *w.cors
-	}
-	r.csrf = w.csrf
-	if m := w.modifiers; m != nil {
-		r.filters.request = append([]headerModifier{m.request}, r.filters.request...)
-		r.filters.response = append(r.filters.response[:len(r.filters.response):len(r.filters.response)], m.response)
-	}
-	if w.buffer != nil {
-		r.buffer = *w.buffer
-	}
-	if w.timeout != nil && !timed {
-		r.timeout = *w.timeout
-	}
 }
 
 // held returns r with its body in memory, of at most limit bytes. Nothing is sent on before all of it

@@ -14,18 +14,59 @@ import (
 	"github.com/mcpgw/mcpgw/policy"
 )
 
-// forward applies the filters of the rule that matched an admitted request, and
-// hands it to one of the rule's backends.
+// forward chooses one of the backends of the rule that matched an admitted request, asks if the request
+// may go there, and lets it through the rule's interceptors on its way.
 func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Request) error {
 	rule := m.rule
 	if rule.fault != nil {
 		return rule.fault
 	}
-	if rule.direct != nil || rule.redirect != nil {
-		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
-			return err
-		}
+	b := rule.choose()
+	if x.peer {
+		b = rule.backend(x.backend)
 	}
+	ctx, err := x.permit(ctx, rule, b)
+	if err != nil {
+		return err
+	}
+	if ctx != r.Context() {
+		r = r.WithContext(ctx)
+	}
+	if x.peer || len(rule.interceptors) == 0 { // of another replica's: it was intercepted where it was accepted
+		return x.send(&x.writer, r, m, p, b)
+	}
+	return intercept(rule.interceptors, &x.writer, r, func(w http.ResponseWriter, r *http.Request) error { return x.send(w, r, m, p, b) })
+}
+
+// permit asks if an admitted request may go to a backend of a rule, which is nil where the rule answers itself. MCP
+// backends ask for each operation instead.
+func (x *exchange) permit(ctx context.Context, rule *rule, b *weighted) (context.Context, error) {
+	switch {
+	case rule.redirect != nil || rule.direct != nil:
+		return ctx, policy.Authorize(ctx, policy.Operation{})
+	case b == nil:
+		return ctx, fault.New(fault.Misconfigured, "no backend for this route")
+	}
+	x.rec.Backend = b.to.name
+	if b.to.fault != nil {
+		return ctx, b.to.fault
+	}
+	if b.to.rules != nil {
+		ctx = policy.WithBackend(ctx, b.to.rules)
+	}
+	if err := policy.TakeBackend(ctx, b.to.name); err != nil {
+		return ctx, err
+	}
+	x.render = b.to.backend.WriteError
+	if b.to.mcp {
+		return ctx, nil
+	}
+	return ctx, policy.Authorize(ctx, policy.Operation{})
+}
+
+// send applies the filters of the rule and of the backend that was chosen, and has the backend answer.
+func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *port, b *weighted) error {
+	rule := m.rule
 	if !x.peer { // which applies them itself
 		x.writer.modifiers[0] = rule.filters.response
 	}
@@ -33,26 +74,15 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if m.pathType == pathPrefix {
 		matched = len(m.path)
 	}
-	b := rule.choose()
-	if x.peer {
-		b = rule.backend(x.backend)
-	}
 	r = b.withoutCredentials(r, x.request.Consumed)
 	r = modifyRequest(rule.filters.request, r)
 	switch {
 	case rule.redirect != nil:
-		x.writer.Header()["Location"] = []string{rule.redirect.location(r, x.request.Host, x.request.Scheme, p.number, matched)}
-		x.writer.WriteHeader(rule.redirect.status)
+		w.Header()["Location"] = []string{rule.redirect.location(r, x.request.Host, x.request.Scheme, p.number, matched)}
+		w.WriteHeader(rule.redirect.status)
 		return nil
 	case rule.direct != nil:
-		return rule.direct.write(&x.writer)
-	}
-	if b == nil {
-		return fault.New(fault.Misconfigured, "no backend for this route")
-	}
-	x.rec.Backend = b.to.name
-	if b.to.fault != nil {
-		return b.to.fault
+		return rule.direct.write(w)
 	}
 	if !x.peer {
 		x.writer.modifiers[1] = b.filters.response
@@ -64,9 +94,7 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	}
 	r = rewrite.apply(r, matched)
 
-	if b.to.rules != nil {
-		ctx = policy.WithBackend(ctx, b.to.rules)
-	}
+	ctx := r.Context()
 	if p := rule.ai[b.to.name]; p != nil {
 		ctx = llm.WithPolicy(ctx, p)
 	}
@@ -82,22 +110,13 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if at := x.request.Expires; !at.IsZero() && (b.to.mcp && outlives(r) || opensStream(r)) {
 		ctx = x.until(ctx, at)
 	}
-	if err := policy.TakeBackend(ctx, b.to.name); err != nil {
-		return err
-	}
 	if b.to.hash != nil {
-		ctx = b.to.hash.withHash(ctx, r, x.rec.Source.Addr().String(), x.writer.Header())
-	}
-	x.render = b.to.backend.WriteError
-	if !b.to.mcp { // an MCP backend asks for each operation
-		if err := policy.Authorize(ctx, policy.Operation{}); err != nil {
-			return err
-		}
+		ctx = b.to.hash.withHash(ctx, r, x.rec.Source.Addr().String(), w.Header())
 	}
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
 	}
-	return b.to.backend.Serve(&x.writer, r)
+	return b.to.backend.Serve(w, r)
 }
 
 // withoutCredentials returns r without the headers whose credential was for the gateway. Backends that send

@@ -87,6 +87,8 @@ type rule struct {
 	// metadata, when set, is all that the rule serves, to everybody.
 	metadata *authn.Metadata
 
+	interceptors []interceptor // what changes requests and answers before and after the filters, in order
+
 	filters  filters
 	redirect *redirect
 	direct   *directResponse
