@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
 	"upstream/sigv4":    {"internal/fault", "internal/secret"},
+	"extension":         {"internal/fault"},
 	"authn":             {"policy", "telemetry", "internal/fault", "internal/secret"},
 	"mcp/protocol":      {"internal/fault"},
 	"mcp/session":       {"mcp/protocol", "upstream", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
@@ -50,7 +51,7 @@ var allowed = map[string][]string{
 	"config/configtest": {"config"},
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "internal/fault", "internal/secret"},
-	"gateway":           {"limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
+	"gateway":           {"limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
@@ -73,6 +74,8 @@ var only = map[string][]string{
 	"github.com/nyaruka/phonenumbers":     {"guard"},
 	"github.com/gorilla/websocket":        {"llm", "gateway"},
 	"github.com/redis/go-redis":           {"limit"},
+	"github.com/envoyproxy":               {"extension"},
+	"connectrpc.com/connect":              {"extension"},
 }
 
 // A listed is what go list says of a package.

@@ -33,6 +33,7 @@ const (
 	defaultConnectTimeout = 5 * time.Second
 	tlsHandshakeTimeout   = 10 * time.Second
 	idleConnTimeout       = 60 * time.Second
+	pingAfter             = 15 * time.Second // of silence, on connections that carry several requests
 	maxIdlePerHost        = 1024
 	maxIdle               = 4096
 	maxResponseHeader     = 256 << 10
@@ -180,6 +181,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		Protocols:              protocols,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}
 	if p.scheme == "http" && !p.multiplex {
 		p.lean = &lean{dial: dial, keep: idle, idle: map[string][]*leanConn{}}
