@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -24,7 +22,8 @@ type attempt struct {
 	endpoint  *Endpoint
 	multiplex bool
 	ctx       context.Context
-	cancel    context.CancelFunc // nil when the pool does not bound the request
+	cancel    context.CancelFunc // ends what bounds the try; nil until it is answered
+	cancelAll context.CancelFunc // ends what bounds all of them; nil without bounds
 	body      *watchedBody       // the request's, unless it is in memory
 	replay    bool               // the body that is in memory was given away before
 
@@ -196,8 +195,10 @@ func (a *attempt) Rest(resume func()) { a.answer.(Rester).Rest(resume) } // NoWa
 func (a *attempt) Close() error {
 	if !a.done.Swap(true) {
 		a.endpoint.active.Add(-1)
-		if a.cancel != nil {
-			defer a.cancel()
+		for _, cancel := range [...]context.CancelFunc{a.cancel, a.cancelAll} {
+			if cancel != nil {
+				defer cancel()
+			}
 		}
 	}
 	return a.answer.Close()
@@ -210,104 +211,6 @@ type duplex struct {
 }
 
 func (d *duplex) Write(b []byte) (int, error) { return d.w.Write(b) }
-
-// A watchedBody is the body of a request that comes from a client. It remembers
-// the client's mistakes, which the transport cannot tell from the upstream's, and
-// stays open until it is settled, so that a request of which nothing was sent can
-// be offered to another endpoint.
-type watchedBody struct {
-	body io.ReadCloser
-
-	mu      sync.Mutex
-	read    bool
-	closed  bool
-	settled bool
-	err     error
-}
-
-// Read implements io.Reader.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return 0, http.ErrBodyReadAfterClose
-	}
-	b.read = true
-	b.mu.Unlock()
-
-	n, err := b.body.Read(p)
-	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
-		b.mu.Lock()
-		b.err = err
-		b.mu.Unlock()
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *watchedBody) Close() error {
-	b.mu.Lock()
-	closeNow := b.settled && !b.closed
-	b.closed = true
-	b.mu.Unlock()
-	if closeNow {
-		return b.body.Close()
-	}
-	return nil
-}
-
-// settle says that the request is not sent again, so that a close is final.
-func (b *watchedBody) settle() {
-	if b == nil {
-		return
-	}
-	b.mu.Lock()
-	closeNow := b.closed && !b.settled
-	b.settled = true
-	b.mu.Unlock()
-	if closeNow {
-		_ = b.body.Close() // there is nobody to tell
-	}
-}
-
-// failure returns the error that reading met; nil on a nil body.
-func (b *watchedBody) failure() error {
-	if b == nil {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err
-}
-
-// again returns a body for another attempt, or nil when this one was read.
-func (b *watchedBody) again() *watchedBody {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.read {
-		return nil
-	}
-	b.closed = true // the attempt that has it must not start to read now
-	return &watchedBody{body: b.body}
-}
-
-// ofClient returns the fault for an error in reading the body of a client's request.
-func ofClient(err error) *fault.Fault {
-	var f *fault.Fault
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &f):
-		return f
-	case errors.As(err, &tooLarge):
-		return fault.Wrap(fault.TooLarge, err, "the request body is over the limit of %d bytes", tooLarge.Limit)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
-		return fault.Wrap(fault.ClientGone, err, "the client closed the request")
-	default:
-		return fault.Wrap(fault.BadRequest, err, "the request body is malformed")
-	}
-}
 
 // A countingConn knows how many bytes were written to it: the only proof that
 // nothing of a request was sent.

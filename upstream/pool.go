@@ -7,7 +7,8 @@
 // mcp/session, llm and the Proxies, which know them as http.RoundTrippers. A Pool
 // outlives configurations: its endpoints can be exchanged while it is in use.
 // Nothing here knows of MCP, LLM dialects or policies, and nothing here sends a
-// request a second time once a byte of it may have left the process.
+// request a second time once a byte of it may have left the process, unless the context of
+// the request says so with a [Retry].
 package upstream
 
 import (
@@ -108,6 +109,9 @@ type Pool struct {
 	onChange  bool // close connections
 	multiplex bool // connections carry several requests at once
 	log       *slog.Logger
+
+	retryable atomic.Int64 // requests under way that may be tried again
+	retrying  atomic.Int64 // those of them that are, or were
 
 	mu        sync.Mutex // serialises changes of what endpoints there are and which are usable
 	endpoints atomic.Pointer[set]
@@ -255,88 +259,11 @@ func WithPin(ctx context.Context, pin *Pin) context.Context {
 // Its errors are faults: UpstreamUnreachable when nothing was sent,
 // UpstreamFailed or UpstreamTimeout otherwise, and the client's own (ClientGone,
 // TooLarge, BadRequest, …) when it was the request's body that could not be read. A
-// request is sent a second time only when nothing of it was sent before. Reading the body of the
-// response fails with the same faults.
+// request is sent a second time only when nothing of it was sent before, or a [Retry] of the context says
+// so. Reading the body of the response fails with the same faults.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	pin, _ := r.Context().Value(pinKey{}).(*Pin)
-	resp, _, err := p.send(r, pin)
-	return resp, err
-}
-
-// send is RoundTrip with the pin at hand. It also returns the request's body as it was
-// watched; nil if it was not.
-func (p *Pool) send(r *http.Request, pin *Pin) (*http.Response, *watchedBody, error) {
-	var body *watchedBody
-	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
-		body = &watchedBody{body: r.Body}
-	}
-	cancel := context.CancelFunc(nil)
-	if p.bounds.duration > 0 {
-		var ctx context.Context
-		ctx, cancel = context.WithTimeoutCause(r.Context(), p.bounds.duration, errDuration)
-		r = r.WithContext(ctx)
-	}
-	resp, body, err := p.offer(r, pin, body, cancel)
-	if err != nil && cancel != nil {
-		cancel()
-	}
-	if err != nil && body != nil {
-		_ = body.Close() // the caller gave the body away: there is nobody to tell
-	}
-	body.settle()
-	return resp, body, err
-}
-
-// offer sends r to one endpoint after the other until one takes it. It returns the
-// body as the last of them got it. The end of the answer calls cancel, unless it is nil.
-func (p *Pool) offer(r *http.Request, pin *Pin, body *watchedBody, cancel context.CancelFunc) (*http.Response, *watchedBody, error) {
-	var tried []*Endpoint
-	stale := 0
-	for {
-		e, err := p.pick(r, pin, tried)
-		if err != nil {
-			return nil, body, err
-		}
-		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), cancel: cancel, body: body, replay: stale+len(tried) > 0}
-		resp, err := p.attempt(a, r)
-		if err == nil {
-			if pin != nil && pin.Endpoint == "" {
-				pin.Endpoint = e.address
-			}
-			a.watch(resp)
-			if n := p.bounds.headers; n > 0 && fields(resp.Header) > n {
-				_ = resp.Body.Close() // it is not passed on
-				p.report(e, false)
-				return nil, body, fault.New(fault.UpstreamFailed, "the upstream's answer has more than %d headers", n)
-			}
-			p.report(e, resp.StatusCode < 500)
-			return resp, body, nil
-		}
-		f := a.fault(err)
-		if stale := f.Code == fault.UpstreamUnreachable && a.reused; !stale {
-			a.failed(f)
-		}
-		if f.Code != fault.UpstreamUnreachable {
-			return nil, body, f
-		}
-		switch {
-		case a.reused && stale < maxStale: // the server had closed an idle connection: there may be more of those
-			stale++
-		case pin != nil && pin.Endpoint != "":
-			return nil, body, f
-		default:
-			if tried = append(tried, e); len(tried) == maxAttempts || len(tried) >= len(p.Endpoints()) {
-				return nil, body, f
-			}
-		}
-		if body != nil {
-			next := body.again()
-			if next == nil {
-				return nil, body, f
-			}
-			body = next
-		}
-	}
+	return p.send(r, &sending{pin: pin})
 }
 
 // attempt sends r once.

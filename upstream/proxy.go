@@ -52,16 +52,14 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	rec := telemetry.FromContext(r.Context())
-	var pin Pin
-	ctx, call := telemetry.StartCall(r.Context(), r.Method)
-	out := outgoing(r, upgrade).WithContext(ctx)
-	telemetry.Propagate(ctx, out.Header)
-	resp, body, err := p.Pool.send(out, &pin)
+	out := outgoing(r, upgrade)
+	s := sending{spans: true}
+	resp, err := p.Pool.send(out, &s)
+	defer s.body.stop(w)
 	rec.Attempts++
-	rec.UpstreamHost = pin.Endpoint
-	endCall(call, &pin, resp, err)
+	rec.UpstreamHost = s.host()
 	if err != nil {
-		if body.failure() != nil {
+		if s.body.failure() != nil {
 			w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
 		}
 		return err
@@ -77,13 +75,16 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	removeHop(header)
 	announceTrailers(header, resp.Trailer)
+	if r.ProtoMajor == 1 && s.body.unread() {
+		header["Connection"] = []string{"close"} // the answer may end before the request has
+	}
 	w.WriteHeader(resp.StatusCode)
 	if err := copyBody(w, resp); err != nil {
 		f := fault.Of(err)
 		rec.ErrorType, rec.Err = f.Code.String(), err
 		panic(http.ErrAbortHandler)
 	}
-	if err := body.failure(); err != nil {
+	if err := s.body.failure(); err != nil {
 		rec.ErrorType, rec.Err = ofClient(err).Code.String(), err
 		panic(http.ErrAbortHandler) // nobody knows where the next request begins
 	}
@@ -98,12 +99,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 
 // endCall ends the span of an exchange when its answer begins (OpenTelemetry semantic
 // conventions, HTTP client).
-func endCall(call *telemetry.Call, pin *Pin, resp *http.Response, err error) {
-	if call == nil {
-		return
-	}
+func endCall(call *telemetry.Call, host string, resp *http.Response, err error) {
 	errorType := ""
-	call.Set("server.address", pin.Endpoint)
+	call.Set("server.address", host)
 	switch {
 	case err != nil:
 		errorType = fault.Of(err).Code.String()

@@ -1,0 +1,109 @@
+package upstream
+
+import (
+	"bufio"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mcpgw/mcpgw/telemetry"
+)
+
+// A journal is a log that a test looks at.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// TestProxyEarlyAnswer is about an answer that ends before the request has: what is still to come of the request
+// is not taken for another one, by whoever reads it, and nothing panics.
+func TestProxyEarlyAnswer(t *testing.T) {
+	for name, tc := range map[string]struct{ framing, begin, rest string }{
+		"length":  {"Content-Length: 100", strings.Repeat("a", 50), "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n" + strings.Repeat("a", 15)},
+		"chunked": {"Transfer-Encoding: chunked", "32\r\n" + strings.Repeat("a", 50) + "\r\n", "23\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := serveRaw(t, func(c net.Conn) {
+				defer func() { _ = c.Close() }()
+				r := bufio.NewReader(c)
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					if line == "\r\n" {
+						break
+					}
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				_, _ = io.Copy(io.Discard, r)
+			})
+			p := &Proxy{Pool: newPool(t, Options{}, addr)}
+			var mu sync.Mutex
+			var paths []string
+			var said journal
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				paths = append(paths, r.URL.Path)
+				mu.Unlock()
+				if err := p.Serve(w, r.WithContext(telemetry.NewContext(r.Context(), new(telemetry.Record)))); err != nil {
+					p.WriteError(w, r, err)
+				}
+			}))
+			s.Config.ErrorLog = log.New(&said, "", 0)
+			s.Start()
+			t.Cleanup(s.Close)
+
+			for range 5 {
+				c, err := net.Dial("tcp", s.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(c, "POST /first HTTP/1.1\r\nHost: x\r\n"+tc.framing+"\r\n\r\n"+tc.begin); err != nil {
+					t.Fatal(err)
+				}
+				from := bufio.NewReader(c)
+				resp, err := http.ReadResponse(from, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "ok" || !resp.Close {
+					t.Fatalf("answer %q, %v, closes: %v", got, err, resp.Close)
+				}
+				_, _ = io.WriteString(c, tc.rest+"GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") // nobody may be there any more
+				if rest, _ := io.ReadAll(from); len(rest) > 0 {
+					t.Fatalf("after the answer came %q", rest)
+				}
+				_ = c.Close()
+			}
+			s.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			for _, path := range paths {
+				if path != "/first" {
+					t.Errorf("a request for %s was read", path)
+				}
+			}
+			if strings.Contains(said.String(), "panic") {
+				t.Errorf("the server says:\n%s", said.String())
+			}
+		})
+	}
+}
