@@ -65,13 +65,6 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination,
 
 // provider compiles one provider, or reports that it is not served and returns nil.
 func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvider, connect time.Duration) *llm.Provider {
-	for suffix, t := range spec.Routes {
-		if t == v1alpha1.LLMEmbeddings {
-			c.add(o, path+".routes", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "Pending", help: "Passthrough sends such requests on as they are, to providers that have them"},
-				"%s: Embeddings is not served yet: routes to this backend answer 500", suffix)
-			return nil
-		}
-	}
 	p := &llm.Provider{Name: name, Models: spec.Models, Routes: llmRoutes(spec.Routes)}
 	var auth *v1alpha1.AuthToken
 	home := ""                 // of the vendor's API, where each customer has one
@@ -147,7 +140,7 @@ func llmRoutes(spec map[string]v1alpha1.LLMRouteType) (routes []llm.Route) {
 	types := map[v1alpha1.LLMRouteType]llm.RouteType{
 		v1alpha1.LLMCompletions: llm.Completions, v1alpha1.LLMMessages: llm.Messages, v1alpha1.LLMModels: llm.Models, v1alpha1.LLMPassthrough: llm.Passthrough,
 		v1alpha1.LLMResponses: llm.Responses, v1alpha1.LLMAnthropicTokenCount: llm.TokenCount,
-		v1alpha1.LLMGenerateContent: llm.GenerateContent, v1alpha1.LLMRealtime: llm.Realtime,
+		v1alpha1.LLMGenerateContent: llm.GenerateContent, v1alpha1.LLMRealtime: llm.Realtime, v1alpha1.LLMEmbeddings: llm.Embeddings,
 	}
 	for suffix, t := range spec {
 		routes = append(routes, llm.Route{Suffix: suffix, Type: types[t]})

@@ -137,6 +137,7 @@ func answerPaths(f form, prefix string) (out []answerPath) {
 		add("candidates[*].content.parts[*].thoughtSignature", signature, 2)
 	case respond:
 		out = itemPaths(prefix + "output[*].")
+	case embed: // which has no words
 	default:
 		add("choices[*].message.content", spoken, 1)
 		add("choices[*].message.content[*].text", spoken, 1)
@@ -177,7 +178,7 @@ func textsOf(list []answerPath) answerTexts {
 }
 
 // answerTextsOf are the texts of whole answers, by form.
-var answerTextsOf = func() (out [countInput + 1]answerTexts) {
+var answerTextsOf = func() (out [clientForms]answerTexts) {
 	for f := range out {
 		out[f] = textsOf(answerPaths(form(f), ""))
 	}

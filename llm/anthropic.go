@@ -20,7 +20,7 @@ func (anthropicAPI) speaks(_ *Provider, client form, _ string) (form, bool) {
 	if client.counts() {
 		return count, true
 	}
-	return messages, true
+	return messages, !client.embeds() // of which it has none
 }
 
 func (anthropicAPI) target(_ *Provider, f form, _ string, _ bool) string {

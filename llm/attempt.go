@@ -341,7 +341,11 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 
 // writerOptions say how the answer is written.
 func (a *attempt) writerOptions() dialect.WriterOptions {
-	return dialect.WriterOptions{Usage: a.usage, Origin: a.origin(), Lost: a.lose}
+	o := dialect.WriterOptions{Usage: a.usage, Origin: a.origin(), Lost: a.lose}
+	if a.read != nil {
+		o.Base64 = a.read.Base64
+	}
+	return o
 }
 
 // lose notes that what stands at path in the answer does not reach the client.

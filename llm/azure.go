@@ -26,8 +26,11 @@ func (azureOpenAI) speaks(p *Provider, client form, model string) (form, bool) {
 // target knows the two layouts: v1, of which preview is a part, and those that are dated.
 func (azureOpenAI) target(p *Provider, f form, model string, _ bool) string {
 	operation := "/chat/completions"
-	if f == respond {
+	switch f {
+	case respond:
 		operation = "/responses"
+	case embed:
+		operation = "/embeddings"
 	}
 	switch p.APIVersion {
 	case "v1":

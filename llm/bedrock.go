@@ -41,6 +41,8 @@ func BedrockHost(region string) string {
 // speaks: a path of the configuration says what is there.
 func (bedrockAPI) speaks(p *Provider, client form, model string) (form, bool) {
 	switch {
+	case client.embeds():
+		return embed, false
 	case client.counts():
 		return countConverse, p.Path == ""
 	case client == messages && p.Path == "" && bedrock.IsClaude(model), strings.Contains(p.Path, "/invoke"):

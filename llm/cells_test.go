@@ -45,7 +45,7 @@ type cell struct {
 // vendors are the providers by the names of folders.
 var vendors = map[string]llm.Vendor{
 	"openai": llm.OpenAI, "anthropic": llm.Anthropic, "gemini": llm.Gemini, "responses": llm.OpenAI, "chat": llm.OpenAI,
-	"vertex": llm.VertexAI, "claude": llm.VertexAI, "bedrock": llm.Bedrock,
+	"vertex": llm.VertexAI, "claude": llm.VertexAI, "bedrock": llm.Bedrock, "azure": llm.AzureOpenAI,
 }
 
 func cells(t *testing.T) []cell {
@@ -159,6 +159,7 @@ var paths = map[string]string{
 	"count":     "/llm/v1/messages/count_tokens",
 	"tokens":    "/llm/v1beta/models/asked-model:countTokens",
 	"input":     "/llm/v1/responses/input_tokens",
+	"embed":     "/llm/v1/embeddings",
 	"geminis":   "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
 }
 
@@ -178,6 +179,8 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 		provider.Path = "/v1/responses"
 	case strings.HasSuffix(dir, "-chat"):
 		provider.Path = "/v1/chat/completions"
+	case strings.HasSuffix(dir, "-azure"):
+		provider.APIVersion = "2024-10-21"
 	case strings.HasSuffix(dir, "-vertex"):
 		provider.Model = "gemini-3-pro"
 	case strings.HasSuffix(dir, "-claude"):
@@ -366,6 +369,8 @@ func checkUpstream(t *testing.T, path string, body []byte) {
 		typed = new(openai.ChatCompletionNewParams)
 	case strings.HasSuffix(path, "/responses"):
 		typed = new(responses.ResponseNewParams)
+	case strings.HasSuffix(path, "/embeddings"):
+		typed = new(openai.EmbeddingNewParams)
 	case strings.HasSuffix(path, "/responses/input_tokens"):
 		typed = new(responses.InputTokenCountParams)
 	case strings.HasSuffix(path, "/messages"):
@@ -447,6 +452,8 @@ func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
 		typed = new(anthropic.MessageTokensCount)
 	case "tokens":
 		typed = new(genai.CountTokensResponse)
+	case "embed":
+		typed = new(openai.CreateEmbeddingResponse)
 	case "input":
 		typed = new(responses.InputTokenCountResponse)
 	}

@@ -20,6 +20,8 @@ func (geminiAPI) host() string { return "generativelanguage.googleapis.com" }
 
 func (geminiAPI) speaks(p *Provider, client form, _ string) (form, bool) {
 	switch {
+	case client.embeds():
+		return embed, p.Compat
 	case p.Compat:
 		return chat, !client.counts()
 	case client.counts():
@@ -31,13 +33,16 @@ func (geminiAPI) speaks(p *Provider, client form, _ string) (form, bool) {
 
 func (geminiAPI) target(p *Provider, f form, model string, stream bool) string {
 	version := "/" + cmp.Or(p.APIVersion, "v1beta")
-	if f == chat {
+	switch f {
+	case chat:
 		return version + "/openai/chat/completions"
-	}
-	if f == countContents {
+	case embed:
+		return version + "/openai/embeddings"
+	case countContents:
 		return version + "/" + modelPath(model) + ":countTokens"
+	default:
+		return version + "/" + modelPath(model) + method(stream)
 	}
-	return version + "/" + modelPath(model) + method(stream)
 }
 
 // modelPath returns the path of a model, which may be that of a tuned one. Nothing in its

@@ -20,6 +20,8 @@ func (openAI) speaks(p *Provider, client form, _ string) (form, bool) {
 	switch {
 	case client.counts():
 		return countInput, p.Path == ""
+	case client.embeds(), strings.HasSuffix(p.Path, "/embeddings"):
+		return embed, client.embeds() && (p.Path == "" || strings.HasSuffix(p.Path, "/embeddings"))
 	case strings.HasSuffix(p.Path, "/responses"), p.Path == "" && client == respond:
 		return respond, true
 	default:
@@ -33,6 +35,8 @@ func (openAI) target(_ *Provider, f form, _ string, _ bool) string {
 		return "/v1/responses"
 	case countInput:
 		return "/v1/responses/input_tokens"
+	case embed:
+		return "/v1/embeddings"
 	default:
 		return "/v1/chat/completions"
 	}

@@ -23,6 +23,7 @@ const (
 	TokenCount                       // a count of tokens, of any dialect
 	GenerateContent                  // Google's
 	Realtime                         // OpenAI's WebSocket
+	Embeddings                       // of any dialect
 	unserved                         // what is well known, and leads nowhere without a Route
 )
 
@@ -105,6 +106,8 @@ func wellKnown(r *http.Request) operation {
 		is(Responses, respond)
 	case strings.HasSuffix(path, "/v1/realtime"):
 		is(Realtime, chat)
+	case strings.HasSuffix(path, "/embeddings"):
+		is(Embeddings, embed)
 	case strings.HasSuffix(path, ":generateContent"):
 		is(GenerateContent, generate)
 	case strings.HasSuffix(path, ":streamGenerateContent"):
@@ -139,6 +142,8 @@ func (op *operation) become(t RouteType) {
 		if strings.Contains(op.path, ":") {
 			op.model = pathModel(op.path)
 		}
+	case Embeddings:
+		op.form = embed
 	case Models:
 		op.list = openaiModels
 	default:
@@ -189,7 +194,7 @@ func pathModel(path string) string {
 // translated nor a chat completion.
 var others = []string{
 	"images", "audio", "files", "moderations", "completions", "batches", "fine_tuning", "uploads", "vector_stores", "assistants", "threads",
-	"evals", "containers", "videos", "conversations", "embeddings", "responses", "realtime", "messages", "rerank", "complete", "skills",
+	"evals", "containers", "videos", "conversations", "responses", "realtime", "messages", "rerank", "complete", "skills",
 }
 
 // routeFor returns the suffix of the Route that a path needs which is none of those that are

@@ -94,8 +94,11 @@ func (q *query) apply(p *Policy, s *said) error {
 		}
 	}
 	s.asked, s.stream = s.body.String("model"), s.body.True("stream")
-	if q.op.form == generate || q.op.form == countContents {
+	switch {
+	case q.op.form == generate, q.op.form == countContents:
 		s.asked, s.stream = q.op.model, q.op.stream
+	case q.op.form.embeds():
+		s.stream = false
 	}
 	var err error
 	if s.groups, s.model, err = q.choose(s.asked); err != nil {

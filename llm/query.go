@@ -175,6 +175,10 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	body, err := a.prepare()
 	if err != nil {
 		p.Health.unclaim()
+		var e *dialect.Error
+		if errors.As(err, &e) && e.Elsewhere {
+			return &failure{err: err, unable: true}, nil
+		}
 		return nil, err
 	}
 	rec.LLM.SentModel = a.named

@@ -36,7 +36,9 @@ func (q *query) estimate() policy.Amounts {
 	e := policy.Amounts{Input: 1, Output: 1, Priced: true}
 	if q.body != nil {
 		e.Input = min((int64(len(q.body.Raw))+bytesPerToken-1)/bytesPerToken, maxInputTokens)
-		e.Output = q.allowedOutput()
+		if e.Output = q.allowedOutput(); q.form.embeds() {
+			e.Output = 0
+		}
 	}
 	for _, group := range q.cfg.Groups {
 		for _, p := range group {

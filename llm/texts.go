@@ -44,6 +44,8 @@ func promptPaths(f form) []promptPath {
 			{"input[*].output", "tool"}, {"input[*].output[*].text", "tool"}, {"input[*].output[*].stdout", "tool"}, {"input[*].output[*].stderr", "tool"},
 			{"prompt.variables.**", "user"},
 		}
+	case embed:
+		return []promptPath{{"input", "user"}, {"input[*]", "user"}}
 	default:
 		return []promptPath{
 			{"messages[*].content", ""}, {"messages[*].content[*].text", ""}, {"messages[*].content[*].refusal", ""}, {"messages[*].refusal", ""},
@@ -53,7 +55,7 @@ func promptPaths(f form) []promptPath {
 }
 
 // promptTexts are the paths of requests, by form.
-var promptTexts = func() (out [countInput + 1]jsonpath.Paths) {
+var promptTexts = func() (out [clientForms]jsonpath.Paths) {
 	for f := range out {
 		var patterns []string
 		for _, p := range promptPaths(form(f)) {
@@ -68,6 +70,9 @@ var promptTexts = func() (out [countInput + 1]jsonpath.Paths) {
 func (q *query) guardPrompt(p *Policy, b *dialect.Body) ([]byte, error) {
 	if p.Prompt == nil {
 		return nil, nil
+	}
+	if q.op.form == embed && hasTokens(b.Get("input")) {
+		return nil, invalid(dialect.Invalid("input", "input holds the ids of tokens, which can't be checked: send the text"))
 	}
 	places := promptTexts[q.op.form].Find(b.Raw)
 	paths := promptPaths(q.op.form)
@@ -85,6 +90,12 @@ func (q *query) guardPrompt(p *Policy, b *dialect.Body) ([]byte, error) {
 		return nil, err
 	}
 	return masked(b.Raw, places, texts, out), nil
+}
+
+// hasTokens reports whether what is to be embedded is something else than text.
+func hasTokens(input jsontext.Value) (found bool) {
+	dialect.Elements(dialect.Array(input), func(_ int, v jsontext.Value) { found = found || v.Kind() != '"' })
+	return found
 }
 
 // masked returns a document with the texts that have changed; nil when none has.

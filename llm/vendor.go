@@ -106,12 +106,20 @@ const (
 	count                     // Anthropic's count of the tokens of a message
 	countContents             // Gemini's countTokens
 	countInput                // the count of the tokens of a response's input
-	countConverse             // Bedrock's count of the tokens of a converse
-	converse                  // Bedrock's Converse, which no client speaks
+	embed                     // OpenAI's embeddings
+	clientForms               // how many there are that clients speak
+
+	converse      // Bedrock's Converse
+	countConverse // Bedrock's count of the tokens of a converse
 )
 
 // counts reports whether f asks for a count of tokens instead of an answer.
-func (f form) counts() bool { return f >= count && f <= countConverse }
+func (f form) counts() bool {
+	return f == count || f == countContents || f == countInput || f == countConverse
+}
+
+// embeds reports whether f asks for embeddings instead of an answer.
+func (f form) embeds() bool { return f == embed }
 
 // native returns whose signatures stand in f without saying so.
 func (f form) native() string {
@@ -174,6 +182,8 @@ func (f form) codec() codec {
 		return gemini.CountTokens{}
 	case countInput:
 		return responses.InputTokens{}
+	case embed:
+		return openai.Embeddings{}
 	default:
 		return openai.Chat{}
 	}
@@ -184,6 +194,8 @@ func (f form) operation() string {
 	switch {
 	case f.counts():
 		return "count_tokens"
+	case f.embeds():
+		return "embeddings"
 	case f == generate:
 		return "generate_content"
 	default:

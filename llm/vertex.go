@@ -64,6 +64,8 @@ func (vertexAI) publisher(p *Provider, model string) (publisher, name string) {
 func (v vertexAI) speaks(p *Provider, client form, model string) (form, bool) {
 	publisher, _ := v.publisher(p, model)
 	switch {
+	case client.embeds():
+		return embed, publisher != "google" && publisher != "anthropic"
 	case p.Compat || publisher != "google" && publisher != "anthropic":
 		return chat, !client.counts()
 	case publisher == "anthropic" && client.counts():
@@ -82,7 +84,7 @@ func (v vertexAI) speaks(p *Provider, client form, model string) (form, bool) {
 func (v vertexAI) named(p *Provider, f form, model string) string {
 	publisher, name := v.publisher(p, model)
 	switch {
-	case f == chat:
+	case f == chat, f == embed:
 		return publisher + "/" + name
 	case publisher != "anthropic":
 		return name
@@ -109,6 +111,8 @@ func (v vertexAI) target(p *Provider, f form, model string, stream bool) string 
 		behind = ":countTokens"
 	case generate:
 		behind = method(stream)
+	case embed:
+		return at + "/endpoints/openapi/embeddings"
 	default:
 		if p.Vertex.Path == "" {
 			return at + "/endpoints/openapi/chat/completions"

@@ -65,7 +65,10 @@ const clients = {
     return { Whole, Streamed: hear(await client.messages.stream(ask).finalMessage()) };
   },
   async embeddings() {
-    return (await openai().embeddings.create({ model: "asked", input: "a" })).data[0].embedding;
+    const input = scenario === "one" ? "a" : ["a", "b"]; // which this client has in base64, unless it is told otherwise
+    const hear = (list) => ({ Vectors: list.data.map((d) => d.embedding), Input: list.usage.prompt_tokens, Model: list.model });
+    const ask = { model: "asked", input, dimensions: 3 };
+    return { Base64: hear(await openai().embeddings.create(ask)), Float: hear(await openai().embeddings.create({ ...ask, encoding_format: "float" })) };
   },
 };
 

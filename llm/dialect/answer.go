@@ -14,6 +14,7 @@ type Response struct {
 	Model   string // that answered, which need not be the one that was asked for
 	Created int64  // in seconds since 1970; 0 when the dialect does not say
 	Choices []Answer
+	Vectors []Vector // one for each input, of a request for embeddings
 	Usage   Usage
 	// Lost are the places in the provider's answer of what stands in no other field,
 	// and can't reach the client of another dialect.
@@ -179,6 +180,9 @@ type Error struct {
 	Param   string // the field that is wrong, "" when none is named
 	// RetryAfter is how long the provider asks to wait; 0 when it does not say.
 	RetryAfter time.Duration
+	// Elsewhere says that nothing is wrong with the request, but this provider can't be
+	// asked it.
+	Elsewhere bool
 }
 
 // Error implements error.

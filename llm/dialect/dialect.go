@@ -34,6 +34,12 @@ type Request struct {
 	Output    Output    // structured output
 	Reasoning Reasoning // thinking before the answer
 
+	// Inputs are what is to be embedded, in a request for embeddings, which has nothing
+	// of the above.
+	Inputs []Input
+	// Base64 says that the client of embeddings wants them in base64.
+	Base64 bool
+
 	// Fields are the other things that the request says, in its order: those with
 	// one of the names below, and those that its dialect does not understand.
 	Fields []Field
@@ -67,6 +73,7 @@ const (
 	User             = "user"
 	ServiceTier      = "service_tier"
 	ParallelTools    = "parallel_tool_calls"
+	Dimensions       = "dimensions" // of embeddings
 )
 
 // A Field is a member of a request that is not part of its structure.

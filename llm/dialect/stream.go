@@ -27,6 +27,7 @@ type StreamWriter interface {
 type WriterOptions struct {
 	Usage  bool   // the client of a stream asked for the usage
 	Origin string // whose the signatures in the answer are
+	Base64 bool   // the client of embeddings wants them in base64
 	// Lost is told what of the answer the client's dialect has no place for. It may be nil.
 	Lost func(path string)
 }
