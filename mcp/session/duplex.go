@@ -71,6 +71,10 @@ type ear struct {
 	// only.
 	interest   interest
 	told, over bool
+	// asked are the resources that the subscription asks for, served those that an acknowledged one told of; missed says that
+	// there was a time without one.
+	asked, served []string
+	missed        bool
 }
 
 // duplexIdle is how long a connection or a child is kept that nobody uses.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -176,9 +177,13 @@ type intake struct {
 	// interest returns what to listen to, for wires on which listening is how to
 	// subscribe, and a channel that is closed when it changes.
 	interest func() (i interest, changed <-chan struct{})
+	// heard, when set, is called when n more listen to a modern target, and with the resources that it tells them of.
+	heard func(n int, uris []string)
 	// connected, when set, is called each time the stream is there, with what a
 	// modern target granted.
 	connected func(granted []byte)
+
+	uris []string // resources that the stream tells of, or the one before told of
 
 	// resume goes on with a stream at rest, for which listen has returned errResting; nil where whoever listens waits.
 	resume func()
@@ -190,6 +195,41 @@ type intake struct {
 
 // errResting says that nobody waits for a stream that is silent: resume is called.
 var errResting = errors.New("the stream is at rest")
+
+// moved says that a stream is there that tells of these resources, and whether something may have been missed since the one
+// before. Of what both tell of, it is then said that it may have changed.
+func (in *intake) moved(uris []string, missed bool) error {
+	before := in.uris
+	in.uris = uris
+	in.tells(0, uris)
+	if !missed {
+		return nil
+	}
+	for _, m := range updated(before, uris) {
+		if err := in.emit(m); err != nil {
+			return &emitError{err}
+		}
+	}
+	return nil
+}
+
+// tells calls heard.
+func (in *intake) tells(n int, uris []string) {
+	if in.heard != nil {
+		in.heard(n, uris)
+	}
+}
+
+// updated returns a notification that it may have changed for each resource that is in both lists.
+func updated(before, now []string) (out []*protocol.Message) {
+	for _, uri := range now {
+		if slices.Contains(before, uri) {
+			params := protocol.Splice(nil, protocol.Edit{Path: []string{"uri"}, Value: protocol.Quote(uri)})
+			out = append(out, notification("notifications/resources/updated", params))
+		}
+	}
+	return out
+}
 
 // take hands over one message that belongs to no call.
 func (in *intake) take(t *Target, m *protocol.Message, asker wire, reply func([]byte)) error {

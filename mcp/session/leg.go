@@ -35,6 +35,9 @@ type Leg struct {
 	subs     map[string]struct{}  // resources subscribed to
 	tasks    []string             // tasks that are followed
 	subsDone chan struct{}        // closed when subs or tasks change
+	ears     int                  // that listen for the leg
+	heard    []string             // resources that a modern target tells one of them of
+	hears    chan struct{}        // closed when heard changes, or there is nobody to hear
 	closed   bool
 
 	answered atomic.Int64 // when the client last answered a request of the target, UnixNano
@@ -129,7 +132,7 @@ func (l *Leg) Call(ctx context.Context, c *Call) (*protocol.Message, error) {
 		return m, err
 	})
 	if err == nil {
-		l.remember(c, m)
+		l.remember(ctx, c, m)
 	}
 	if bounded || unreachable(err) {
 		l.t.note(err)
@@ -332,7 +335,7 @@ func (l *Leg) local(w wire, c *Call) (m *protocol.Message, done bool) {
 }
 
 // remember notes what a call changed that a new wire would not know.
-func (l *Leg) remember(c *Call, m *protocol.Message) {
+func (l *Leg) remember(ctx context.Context, c *Call, m *protocol.Message) {
 	switch c.Method {
 	case "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
 	default:
@@ -344,6 +347,9 @@ func (l *Leg) remember(c *Call, m *protocol.Message) {
 	l.note(c)
 	if l.changed != nil {
 		l.changed()
+	}
+	if uri, ok := protocol.GetString(c.Params, "uri"); ok && c.Method == "resources/subscribe" {
+		l.subscribed(ctx, uri)
 	}
 }
 
@@ -370,6 +376,48 @@ func (l *Leg) note(c *Call) {
 	if l.subsDone != nil {
 		close(l.subsDone)
 		l.subsDone = nil
+	}
+}
+
+// ackWait bounds how long an answer to resources/subscribe waits for the acknowledgement of the target: one that is away does not
+// keep its client waiting.
+const ackWait = 2 * time.Second
+
+// subscribed waits until a modern target tells of the resource, so that whoever subscribed misses nothing from the
+// answer on. It does not wait while nobody listens.
+func (l *Leg) subscribed(ctx context.Context, uri string) {
+	timer := time.NewTimer(ackWait)
+	defer timer.Stop()
+	for {
+		l.mu.Lock()
+		if l.ears == 0 || slices.Contains(l.heard, uri) {
+			l.mu.Unlock()
+			return
+		}
+		if l.hears == nil {
+			l.hears = make(chan struct{})
+		}
+		hears := l.hears
+		l.mu.Unlock()
+		select {
+		case <-hears:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear notes that n more listen for the leg, and what a modern target tells them of.
+func (l *Leg) hear(n int, uris []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ears += n
+	l.heard = uris
+	if l.hears != nil {
+		close(l.hears)
+		l.hears = nil
 	}
 }
 
@@ -500,7 +548,7 @@ func (l *Leg) Follow(ctx context.Context, f Forward, emit func(*protocol.Message
 }
 
 func (l *Leg) intake(f Forward, granted func(notifications []byte), emit func(*protocol.Message) error) *intake {
-	in := &intake{f: f, leg: l, emit: emit, interest: l.interest, connected: granted}
+	in := &intake{f: f, leg: l, emit: emit, interest: l.interest, heard: l.hear, connected: granted}
 	if l.lease != nil {
 		in.leg = nil // outside a call nobody answers for a leased leg
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -343,4 +344,142 @@ func TestSubscriptionsOfModernChild(t *testing.T) {
 	<-connected
 	hears("test://a")
 	leaveA()
+}
+
+// A listenStream is the answer to a subscriptions/listen that a scripted target gives.
+type listenStream struct {
+	t      *testing.T
+	filter string // that was asked for
+	says   chan string
+	gone   chan struct{} // closed once the gateway has ended it
+}
+
+// say has the target say something; method "" ends the stream.
+func (s *listenStream) say(method, params string) {
+	s.t.Helper()
+	select {
+	case s.says <- method + " " + params:
+	case <-s.gone:
+		s.t.Errorf("the stream of %s has ended", s.filter)
+	}
+}
+
+// acknowledge has it grant all that was asked for.
+func (s *listenStream) acknowledge() { s.say(acknowledged, `,"notifications":`+s.filter) }
+
+// modernListens returns a leg to a modern target that subscribes to resources, and its streams as they are opened.
+func modernListens(t *testing.T) (*Leg, <-chan *listenStream) {
+	streams := make(chan *listenStream, 10)
+	f := &fake{t: t, modern: true}
+	f.before = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) bool {
+		switch m.Method {
+		case "server/discover":
+			result(w, m, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"resources":{"subscribe":true,"listChanged":true}}}`)
+			return true
+		case "subscriptions/listen":
+		default:
+			return false
+		}
+		s := &listenStream{t: t, filter: string(protocol.Get(m.Params, "notifications")), says: make(chan string), gone: make(chan struct{})}
+		streams <- s
+		defer close(s.gone)
+		for {
+			select {
+			case text := <-s.says:
+				method, params, _ := strings.Cut(text, " ")
+				if method == "" {
+					return true
+				}
+				writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"`+method+`","params":{"_meta":{"`+protocol.MetaSubscriptionID+`":ID}`+params+`}}`+"\n\n")
+			case <-r.Context().Done():
+				return true
+			}
+		}
+	}
+	return open(t, target(t, serve(t, f).URL), client("a")), streams
+}
+
+// While subscriptions change, what the target says on the stream that is to end is heard until the next stands, and what it still
+// says on it while that is on its way. Nothing is said twice to make up for it.
+func TestListenWithoutGap(t *testing.T) {
+	l, streams := modernListens(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := make(chan string, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error {
+			uri, _ := protocol.GetString(m.Params, "uri")
+			heard <- m.Method + " " + uri
+			return nil
+		})
+	})
+	expect := func(want string) {
+		t.Helper()
+		if got := <-heard; got != "notifications/resources/"+want {
+			t.Errorf("heard %s, want %s", got, want)
+		}
+	}
+	first := <-streams
+	first.acknowledge()
+	subscribed := make(chan error, 1)
+	subscribe := func(uri string) {
+		_, err := l.Call(ctx, &Call{Method: "resources/subscribe", Params: []byte(`{"uri":"` + uri + `"}`)})
+		subscribed <- err
+	}
+	go subscribe("a://1")
+	second := <-streams
+	if want := `{"resourcesListChanged":true,"resourceSubscriptions":["a://1"]}`; second.filter != want {
+		t.Errorf("asked for %s, want %s", second.filter, want)
+	}
+	first.say("notifications/resources/list_changed", "") // before the next is acknowledged
+	expect("list_changed ")
+	if len(subscribed) != 0 {
+		t.Error("the answer to resources/subscribe came before the acknowledgement")
+	}
+	second.acknowledge()
+	if err := <-subscribed; err != nil {
+		t.Error(err)
+	}
+	second.say("notifications/resources/updated", `,"uri":"a://1"`)
+	expect("updated a://1")
+	first.say("notifications/resources/list_changed", "") // was on its way
+	expect("list_changed ")
+	<-first.gone
+	go subscribe("a://2")
+	third := <-streams
+	third.acknowledge()
+	<-second.gone
+	third.say("notifications/resources/updated", `,"uri":"a://2"`)
+	expect("updated a://2")
+	cancel()
+	wg.Wait()
+	if len(heard) != 0 {
+		t.Errorf("heard %s, too", <-heard)
+	}
+}
+
+// What a stream told of that broke may have changed before the next is there: subscribers are told so.
+func TestListenTellsWhatMayBeMissed(t *testing.T) {
+	l, streams := modernListens(t)
+	l.note(&Call{Method: "resources/subscribe", Params: []byte(`{"uri":"a://1"}`)})
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := make(chan string, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error { heard <- string(m.Raw); return nil })
+	})
+	first := <-streams
+	first.acknowledge()
+	first.say("notifications/resources/list_changed", "")
+	if got := <-heard; got != `{"jsonrpc":"2.0","method":"notifications/resources/list_changed","params":{}}` {
+		t.Errorf("heard %s", got)
+	}
+	first.say("", "")
+	second := <-streams
+	second.acknowledge()
+	if got := <-heard; got != `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a://1"}}` {
+		t.Errorf("heard %s", got)
+	}
+	cancel()
+	wg.Wait()
 }

@@ -34,6 +34,7 @@ func (d *duplex) part(e *ear) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.ears, e)
+	e.in.uris = e.served
 	d.use()
 	poke(d.resubscribe)
 }
@@ -42,8 +43,15 @@ func (d *duplex) part(e *ear) {
 func (d *duplex) want(e *ear, i interest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e.interest = i
+	e.interest, e.told = i, false
 	d.subscribe()
+}
+
+// serves returns the resources that a listener is told of.
+func (d *duplex) serves(e *ear) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return e.served
 }
 
 // subscribe has the subscription looked at. d.mu is held.
@@ -77,7 +85,7 @@ func (d *duplex) wanted() []byte {
 	if listeners == 0 || d.broken != nil {
 		return nil
 	}
-	filter, _ := listenFilter(d.disc.Load().Capabilities, &intake{interest: func() (interest, <-chan struct{}) {
+	filter, _, _ := listenFilter(d.disc.Load().Capabilities, &intake{interest: func() (interest, <-chan struct{}) {
 		return interest{slices.Collect(maps.Keys(uris)), slices.Collect(maps.Keys(tasks))}, nil
 	}})
 	return filter
@@ -95,7 +103,7 @@ func (d *duplex) keepSubscription() {
 			return
 		}
 		for e := range d.ears {
-			e.told = false
+			e.told, e.missed, e.asked = false, true, e.interest.uris
 		}
 		id, c := nextID(), &duplexCall{mailbox: newMailbox(), subscription: true}
 		d.calls[id] = c
@@ -140,8 +148,14 @@ func (d *duplex) subscribeTo(id protocol.ID, c *duplexCall, filter []byte) {
 			case <-d.resubscribe:
 				d.mu.Lock()
 				same := bytes.Equal(d.wanted(), filter)
+				for e := range d.ears {
+					if same {
+						e.asked = e.interest.uris
+					}
+				}
 				d.mu.Unlock()
 				if !same {
+					_ = sleep(d.t.ctx, settle) // others may follow
 					d.unsubscribe(id, c)
 					return
 				}
@@ -160,7 +174,11 @@ func (d *duplex) subscribeTo(id protocol.ID, c *duplexCall, filter []byte) {
 	}
 }
 
-// tell tells the listeners how the subscription stands, each of them once.
+// settle is how long a subscription stays as it is after listeners want another.
+const settle = 10 * time.Millisecond
+
+// tell tells the listeners how the subscription stands, each of them once for each thing that it wants. What an earlier subscription told of may have changed
+// between the two: servers are known whose second subscription ends with the first, so there is a gap.
 func (d *duplex) tell(m *protocol.Message) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -169,10 +187,17 @@ func (d *duplex) tell(m *protocol.Message) {
 			e.over = true
 			e.put(m, true)
 		}
-		if m.Kind == protocol.Notification && !e.told {
-			e.told = true
-			e.put(m, true)
+		if m.Kind != protocol.Notification || e.told {
+			continue
 		}
+		e.told = true
+		e.put(m, true)
+		if e.missed {
+			for _, m := range updated(e.served, e.asked) {
+				e.put(m, true)
+			}
+		}
+		e.missed, e.served = false, e.asked
 	}
 }
 

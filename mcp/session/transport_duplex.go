@@ -138,14 +138,17 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 	modern := w.era() == protocol.Modern
 	var changed <-chan struct{}
 	if modern {
+		in.tells(1, nil)
+		defer in.tells(-1, nil)
 		var filter []byte
-		if filter, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
+		if filter, _, changed = listenFilter(w.disc.Load().Capabilities, in); filter == nil && changed == nil {
 			return errNoStream
 		}
 		if in.interest != nil {
 			e.interest, changed = in.interest()
 		}
 	}
+	e.served = in.uris
 	if err := w.join(e); err != nil {
 		return err
 	}
@@ -163,9 +166,9 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 			select {
 			case <-e.ready:
 			case <-changed:
-				var i interest
-				i, changed = in.interest()
-				w.want(e, i)
+				var wanted interest
+				wanted, changed = in.interest()
+				w.want(e, wanted)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -174,6 +177,7 @@ func (w *duplexWire) listenOnce(ctx context.Context, in *intake) error {
 		case m.Kind == protocol.Response:
 			return &unsent{err: w.t.failed(errStreamEnd)}
 		case m.Method == acknowledged:
+			in.tells(0, w.serves(e))
 			if in.connected != nil {
 				in.connected(protocol.Get(m.Params, "notifications"))
 			}

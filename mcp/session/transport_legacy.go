@@ -315,7 +315,11 @@ func (w *legacyHTTP) open(ctx context.Context, in *intake, l *legacyListening) e
 	if in.connected != nil {
 		in.connected(nil)
 	}
-	return nil
+	if in.interest == nil {
+		return nil
+	}
+	i, _ := in.interest()
+	return in.moved(i.uris, l.at.id == "") // else the target says again what was missed
 }
 
 // read reads the stream that is open to its end, or until it is at rest.

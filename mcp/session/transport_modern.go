@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mcpgw/mcpgw/mcp/protocol"
@@ -120,18 +121,31 @@ func (w *modernHTTP) send(ctx context.Context, method string, msg []byte, f Forw
 	return w.t.fault(ctx, err)
 }
 
+// overlap is how long a stream is still read after another has taken its place: what the target said on it before that
+// may be under way.
+const overlap = time.Second
+
 func (w *modernHTTP) listen(ctx context.Context, in *intake) error {
+	var streams sync.WaitGroup
+	defer streams.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(w.t.ctx, func() { cancel(errClosed) })
 	defer stop()
+	in.tells(1, nil)
+	defer in.tells(-1, nil)
+	var turn sync.Mutex // of the streams, to hand something over
+	var current *modernStream
 	var pause backoff
 	for {
-		filter, changed := listenFilter(w.capabilities, in)
+		filter, uris, changed := listenFilter(w.capabilities, in)
 		if filter == nil && changed == nil {
 			return errNoStream
 		}
 		if filter == nil {
+			current.end()
+			current = nil
+			_ = in.moved(nil, false)
 			select {
 			case <-changed:
 				continue
@@ -139,8 +153,30 @@ func (w *modernHTTP) listen(ctx context.Context, in *intake) error {
 				return w.t.fault(ctx, ctx.Err())
 			}
 		}
+		// The stream that is there goes on until the next has been acknowledged, so that nothing is missed between them.
+		next := newModernStream(ctx)
 		begun := time.Now()
-		err := w.listenOnce(ctx, in, filter, changed)
+		streams.Go(func() { next.done <- w.subscribe(next, in, &turn, filter) })
+		var err error
+		select {
+		case <-next.there:
+			missed := current.over()
+			current.endLater()
+			current = next
+			turn.Lock()
+			err = in.moved(uris, missed)
+			turn.Unlock()
+			if err == nil {
+				select {
+				case <-changed:
+					continue
+				case err = <-next.done:
+					next.done <- err
+				}
+			}
+		case err = <-next.done:
+			next.end()
+		}
 		var u *unsent
 		var r *refusal
 		switch {
@@ -150,8 +186,6 @@ func (w *modernHTTP) listen(ctx context.Context, in *intake) error {
 			return err
 		case errors.As(err, &r) && r.err.Code == protocol.CodeMethodNotFound:
 			return errNoStream
-		case errors.Is(err, errResubscribe):
-			continue
 		}
 		if time.Since(begun) >= steady {
 			pause.reset()
@@ -164,41 +198,46 @@ func (w *modernHTTP) listen(ctx context.Context, in *intake) error {
 	}
 }
 
-var errResubscribe = errors.New("the subscriptions changed")
-
-// listenOnce opens one subscriptions/listen and reads it to its end, or until
-// changed is closed (2026-07-28, Subscriptions).
-func (w *modernHTTP) listenOnce(ctx context.Context, in *intake, filter []byte, changed <-chan struct{}) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if changed != nil {
-		watched := make(chan struct{})
-		defer func() { cancel(nil); <-watched }()
-		go func() {
-			defer close(watched)
-			select {
-			case <-changed:
-				cancel(errResubscribe)
-			case <-ctx.Done():
-			}
-		}()
-	}
-	err := w.subscribe(ctx, in, filter)
-	if errors.Is(context.Cause(ctx), errResubscribe) {
-		return errResubscribe
-	}
-	return err
+// A modernStream is one subscriptions/listen. Its methods that end it may be called on nil.
+type modernStream struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	there  chan struct{} // closed by the acknowledgement
+	done   chan error    // gets why it ended
 }
 
-func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) error {
+func newModernStream(ctx context.Context) *modernStream {
+	s := &modernStream{there: make(chan struct{}), done: make(chan error, 1)}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	return s
+}
+
+// over reports whether the stream has ended, or never began.
+func (s *modernStream) over() bool { return s == nil || len(s.done) > 0 }
+
+func (s *modernStream) end() {
+	if s != nil {
+		s.cancel(nil)
+	}
+}
+
+func (s *modernStream) endLater() {
+	if s != nil {
+		time.AfterFunc(overlap, s.end)
+	}
+}
+
+// subscribe opens a subscriptions/listen and reads it to its end (2026-07-28, Subscriptions). It has the turn
+// whenever it hands something over.
+func (w *modernHTTP) subscribe(s *modernStream, in *intake, turn *sync.Mutex, filter []byte) error {
+	ctx := s.ctx
+	defer s.cancel(nil)
 	id := nextID()
 	params := protocol.Splice(nil, protocol.Edit{Path: []string{"notifications"}, Value: filter})
 	params, _ = modernParams(params, id, w.revision, capabilitiesFor(protocol.Modern, w.client), w.t.clientInfo(*w.client), nil)
 	const method = "subscriptions/listen"
 	// Until the acknowledgement is there, the stream is as slow as a list may be.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	late := time.AfterFunc(w.t.cfg.Timeout, func() { cancel(context.DeadlineExceeded) })
+	late := time.AfterFunc(w.t.cfg.Timeout, func() { s.cancel(context.DeadlineExceeded) })
 	defer late.Stop()
 	resp, err := w.t.do(ctx, http.MethodPost, nil, protocol.AppendRequest(nil, id, method, params), in.f, w.header(method, params))
 	if err != nil {
@@ -227,17 +266,20 @@ func (w *modernHTTP) subscribe(ctx context.Context, in *intake, filter []byte) e
 	}
 	running := false
 	return w.t.events(resp.Body, new(cursor), func(m *protocol.Message) error {
+		turn.Lock()
+		defer turn.Unlock()
 		switch {
 		case m.Kind == protocol.Response && m.ID == id && m.Error != nil:
 			return &refusal{m.Error}
 		case m.Kind == protocol.Response && m.ID == id:
 			return errStreamEnd
-		case m.Kind == protocol.Notification && m.Method == acknowledged:
+		case m.Kind == protocol.Notification && m.Method == acknowledged && !running:
 			running = true
 			late.Stop()
 			if in.connected != nil {
 				in.connected(protocol.Get(m.Params, "notifications"))
 			}
+			close(s.there)
 			return nil
 		case !running:
 			return errors.New("the first message of subscriptions/listen is not the acknowledgement")
@@ -277,9 +319,9 @@ func unsubscribed(m *protocol.Message) *protocol.Message {
 }
 
 // listenFilter returns the notifications that a target of these capabilities is
-// asked for, nil if there are none to ask for, and a channel that is closed
+// asked for, nil if there are none to ask for, the resources in it, and a channel that is closed
 // when that changes, nil if it never does.
-func listenFilter(capabilities []byte, in *intake) (filter []byte, changed <-chan struct{}) {
+func listenFilter(capabilities []byte, in *intake) (filter []byte, uris []string, changed <-chan struct{}) {
 	var edits []protocol.Edit
 	for _, list := range lists {
 		if string(protocol.Get(capabilities, list, "listChanged")) == "true" {
@@ -289,6 +331,7 @@ func listenFilter(capabilities []byte, in *intake) (filter []byte, changed <-cha
 	if in.interest != nil {
 		var i interest
 		i, changed = in.interest()
+		uris = i.uris
 		for _, ids := range []struct {
 			name string
 			ids  []string
@@ -299,9 +342,9 @@ func listenFilter(capabilities []byte, in *intake) (filter []byte, changed <-cha
 		}
 	}
 	if edits == nil {
-		return nil, changed
+		return nil, nil, changed
 	}
-	return protocol.Splice(nil, edits...), changed
+	return protocol.Splice(nil, edits...), uris, changed
 }
 
 // stringList returns a JSON array of strings, sorted.
