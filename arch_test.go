@@ -60,6 +60,7 @@ var allowed = map[string][]string{
 	"internal/llmtest":  {},
 	"internal/testkind": {},
 	"internal/testaws":  {},
+	"internal/testdns":  {},
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
 }

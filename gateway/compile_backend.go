@@ -267,6 +267,8 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 		c.aiBackend(o, b.Spec.AI, d, sets)
 	case b.Spec.Static != nil:
 		c.staticBackend(o, b, d)
+	case b.Spec.AWS != nil:
+		c.lambdaBackend(o, b, d)
 	default:
 		d.fault = misconfigured
 		c.add(o, "spec.type", finding{class: config.Unresolved, code: config.CodeUnserved}, "Backends of type %s are not served yet", d.kind)

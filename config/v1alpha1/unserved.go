@@ -35,7 +35,6 @@ type unserved struct {
 // package gateway begins to serve is taken off the list.
 func unservedFields() []unserved {
 	return []unserved{
-		{kind: KindBackend, path: "spec.aws", protects: true},
 		{kind: KindBackend, path: "spec.dynamicForwardProxy", protects: true},
 		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},

@@ -31,9 +31,7 @@ spec:
 			{"spec.loadBalancer.updateMergeWindow", false, "loadBalancer.updateMergeWindow 2s is not served yet: changes of endpoints apply at once"},
 		}},
 		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, nil}, // package gateway says which providers are served
-		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, []UnservedField{
-			{"spec.aws", true, "aws is not served yet: routes to this backend answer 500"},
-		}},
+		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, nil},
 		{"a dynamic forward proxy", KindBackend, `spec: {type: DynamicForwardProxy}`, []UnservedField{
 			{"spec.dynamicForwardProxy", true, "dynamicForwardProxy is not served yet: routes to this backend answer 500"},
 		}},

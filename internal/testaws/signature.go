@@ -1,6 +1,6 @@
 // Package testaws has what tests hold AWS's side against: the check of signatures, by the
 // official signer, and that of the bodies of Bedrock's APIs, by the official schemas.
-// [Bedrock] is a strict stand-in made of them.
+// [Bedrock] and [Lambda] are strict stand-ins made of them.
 package testaws
 
 import (
