@@ -241,22 +241,7 @@ func readOwn(l *loader, w *written, ref ObjectRef, m map[string]any) {
 	}
 	l.inlineSecrets(w, ref, m, "")
 	l.stamp(o.(metav1.Object))
-	switch o := o.(type) {
-	case *v1alpha1.Backend:
-		l.out.Backends = append(l.out.Backends, o)
-	case *v1alpha1.TrafficPolicy:
-		l.out.TrafficPolicies = append(l.out.TrafficPolicies, o)
-	case *v1alpha1.HTTPListenerPolicy:
-		l.out.HTTPListenerPolicies = append(l.out.HTTPListenerPolicies, o)
-	case *v1alpha1.GatewayParameters:
-		l.out.GatewayParameters = append(l.out.GatewayParameters, o)
-	case *v1alpha1.DirectResponse:
-		l.out.DirectResponses = append(l.out.DirectResponses, o)
-	case *v1alpha1.GatewayExtension:
-		l.out.GatewayExtensions = append(l.out.GatewayExtensions, o)
-	case *v1alpha1.BackendConfigPolicy:
-		l.out.BackendConfigPolicies = append(l.out.BackendConfigPolicies, o)
-	}
+	l.out.Add(o)
 }
 
 // inlineSecrets warns of credentials that stand in the object.

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 )
 
@@ -21,13 +23,20 @@ func ParseObject(obj map[string]any) (v1alpha1.Object, []Problem) {
 		return nil, nil
 	}
 	var problems []Problem
+	written := &unstructured.Unstructured{Object: obj}
 	renames, conflicts := v1alpha1.Normalize(ref.Kind, obj)
 	for _, c := range conflicts {
 		problems = append(problems, Problem{Class: Invalid, Code: CodeConflict, Object: ref, Path: c.Path, Message: c.Message})
 	}
 	o, errs := v1alpha1.Parse(ref.Kind, obj)
-	o.SetName(ref.Name) // also where nothing of it could be read
+	// Its metadata is the API server's, also where nothing else could be read.
+	o.SetName(ref.Name)
 	o.SetNamespace(ref.Namespace)
+	o.SetUID(written.GetUID())
+	o.SetGeneration(written.GetGeneration())
+	o.SetCreationTimestamp(written.GetCreationTimestamp())
+	o.SetLabels(written.GetLabels())
+	o.SetAnnotations(written.GetAnnotations())
 	for _, e := range errs {
 		p := fieldProblem(e).Problem
 		p.Object, p.Path = ref, v1alpha1.Written(renames, p.Path)

@@ -60,6 +60,10 @@ type Resources struct {
 	// covers answers 500. From files there are none, since a mistake refuses the whole set.
 	Broken map[ObjectRef]bool `json:"-"`
 
+	// Separate says that each Gateway is served by processes of its own, so that it shares no port with
+	// another.
+	Separate bool
+
 	// Controller is the controllerName of the GatewayClasses that are served; "" is the one
 	// that upstream's manifests name.
 	Controller string
@@ -69,6 +73,26 @@ type Resources struct {
 
 	// Positions finds where a field was written; nil when unknown.
 	Positions *Positions
+}
+
+// Add appends an object of one of the kinds of package v1alpha1 to the list of its kind.
+func (r *Resources) Add(o v1alpha1.Object) {
+	switch o := o.(type) {
+	case *v1alpha1.Backend:
+		r.Backends = append(r.Backends, o)
+	case *v1alpha1.TrafficPolicy:
+		r.TrafficPolicies = append(r.TrafficPolicies, o)
+	case *v1alpha1.HTTPListenerPolicy:
+		r.HTTPListenerPolicies = append(r.HTTPListenerPolicies, o)
+	case *v1alpha1.GatewayParameters:
+		r.GatewayParameters = append(r.GatewayParameters, o)
+	case *v1alpha1.DirectResponse:
+		r.DirectResponses = append(r.DirectResponses, o)
+	case *v1alpha1.GatewayExtension:
+		r.GatewayExtensions = append(r.GatewayExtensions, o)
+	case *v1alpha1.BackendConfigPolicy:
+		r.BackendConfigPolicies = append(r.BackendConfigPolicies, o)
+	}
 }
 
 // A Source delivers desired state and is told what became of it.

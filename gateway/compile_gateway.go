@@ -137,7 +137,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 
 // conflict reports, as the mistake of l, that it can't be served beside other.
 func (c *compiler) conflict(l, other *openListener) bool {
-	if l.port != other.port {
+	if l.port != other.port || c.res.Separate && l.object != other.object {
 		return false
 	}
 	if l.secure != other.secure {

@@ -31,6 +31,11 @@ type set struct {
 	problems  []config.Problem
 	// own are the objects of our kinds as they are written, with their status.
 	own []*unstructured.Unstructured
+	// referred are the Secrets that each of them refers to.
+	referred []map[reference]bool
+	// keys are what session keys are derived from, ownSecrets the controller's, by name; nil without [Proxies].
+	keys       masterKeys
+	ownSecrets map[string]*corev1.Secret
 	// addresses are where clients reach the Gateways.
 	addresses []string
 }
@@ -73,14 +78,22 @@ func (w *watches) assemble(ctx context.Context) (*set, error) {
 		certificates(g, wanted)
 	}
 	for _, p := range r.BackendTLS {
-		for _, ref := range p.Spec.Validation.CACertificateRefs {
-			wanted[reference{configMap: ref.Kind == "ConfigMap", namespace: p.Namespace, name: string(ref.Name)}] = true
+		authorities(p, wanted)
+	}
+	proxies := w.source.opts.Proxies
+	if proxies != nil {
+		r.Separate = true
+		for _, ref := range proxies.ownSecrets() {
+			wanted[ref] = true
 		}
 	}
 	if !w.references.follow(ctx, wanted) {
 		w.logger.Error("too many Secrets and ConfigMaps are referred to: the last ones by name are not read", slog.Int("most", maxReferences))
 	}
 	w.references.found(r)
+	if proxies != nil {
+		out.ownSecrets = proxies.takeOwn(r)
+	}
 	out.addresses = w.addresses(ctx)
 	r.EndpointSlices = w.mentioned(r, out.own)
 	r.Fingerprint = fingerprint(r)
@@ -174,11 +187,6 @@ func parse(o *unstructured.Unstructured) parsed {
 	text := runtime.DeepCopyJSON(o.Object)
 	p := parsed{version: o.GetResourceVersion(), secrets: map[reference]bool{}}
 	p.object, p.problems = config.ParseObject(text)
-	p.object.SetUID(o.GetUID())
-	p.object.SetGeneration(o.GetGeneration())
-	p.object.SetCreationTimestamp(o.GetCreationTimestamp())
-	p.object.SetLabels(o.GetLabels())
-	p.object.SetAnnotations(o.GetAnnotations())
 	secretsOf(o.GetNamespace(), text["spec"], p.secrets)
 	return p
 }
@@ -186,27 +194,13 @@ func parse(o *unstructured.Unstructured) parsed {
 // add adds an object of our kinds.
 func (s *set) add(o *unstructured.Unstructured, p parsed) {
 	s.own = append(s.own, o)
+	s.referred = append(s.referred, p.secrets)
 	s.problems = append(s.problems, p.problems...)
 	r := s.resources
 	if len(p.problems) > 0 {
 		r.Broken[p.problems[0].Object] = true
 	}
-	switch o := p.object.(type) {
-	case *v1alpha1.Backend:
-		r.Backends = append(r.Backends, o)
-	case *v1alpha1.TrafficPolicy:
-		r.TrafficPolicies = append(r.TrafficPolicies, o)
-	case *v1alpha1.HTTPListenerPolicy:
-		r.HTTPListenerPolicies = append(r.HTTPListenerPolicies, o)
-	case *v1alpha1.GatewayParameters:
-		r.GatewayParameters = append(r.GatewayParameters, o)
-	case *v1alpha1.DirectResponse:
-		r.DirectResponses = append(r.DirectResponses, o)
-	case *v1alpha1.GatewayExtension:
-		r.GatewayExtensions = append(r.GatewayExtensions, o)
-	case *v1alpha1.BackendConfigPolicy:
-		r.BackendConfigPolicies = append(r.BackendConfigPolicies, o)
-	}
+	r.Add(p.object)
 }
 
 // certificates adds the Secrets with the certificates of a Gateway.
@@ -224,6 +218,13 @@ func certificates(g *gatewayv1.Gateway, to map[reference]bool) {
 				to[ref] = true
 			}
 		}
+	}
+}
+
+// authorities adds what holds the authorities that a BackendTLSPolicy trusts.
+func authorities(p *gatewayv1.BackendTLSPolicy, to map[reference]bool) {
+	for _, ref := range p.Spec.Validation.CACertificateRefs {
+		to[reference{configMap: ref.Kind == "ConfigMap", namespace: p.Namespace, name: string(ref.Name)}] = true
 	}
 }
 

@@ -34,6 +34,9 @@ type Options struct {
 	// Identity tells this replica from others.
 	Identity string
 
+	// Proxies, when set, has each Gateway be served by data planes, and not by this process.
+	Proxies *Proxies
+
 	// Logger gets what operators should know.
 	Logger *slog.Logger
 	// OnReport is told what became of each set of resources that differs from the one before. May be
@@ -46,6 +49,7 @@ type Source struct {
 	opts Options
 	// dirty holds a value when something may have changed.
 	dirty chan struct{}
+	said  string // by complain; Run's goroutine alone has it
 }
 
 // NewSource returns a source. Nothing is asked before Run.
@@ -104,7 +108,7 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	s.changed()
-	last := ""
+	last, writer := "", new(writer)
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,6 +134,15 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 			s.opts.OnReport(report)
 		}
 		last = set.resources.Fingerprint
+		if s.opts.Proxies != nil {
+			ready, err := s.prepare(ctx, w, set)
+			if err == nil && ready {
+				err = s.deliver(set, report, writer)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		status.update(outcome{set: set, report: report})
 	}
 }

@@ -95,6 +95,7 @@ func (s *status) run(ctx context.Context) {
 		case <-s.wake:
 		}
 		if o := s.latest.Load(); o != nil && s.leads.Load() {
+			s.rotate(ctx, o)
 			s.write(ctx, o)
 		}
 	}

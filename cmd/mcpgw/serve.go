@@ -11,31 +11,46 @@ import (
 func newServe(g *globals) *cobra.Command {
 	opts := app.ServeOptions{Version: version}
 	cmd := &cobra.Command{
-		Use:   "serve {-f PATH... | --kube}",
-		Short: "Serve a gateway from files, or from a Kubernetes API server",
+		Use:   "serve {-f PATH... | --kube | --controller HOST:PORT}",
+		Short: "Serve a gateway from files, a Kubernetes API server or a controller",
 		Long: `Serve a gateway from YAML files and directories. They are watched: a change is live
 at once, and one with a mistake changes nothing.
 
 With --kube the resources come from a Kubernetes API server, and what became of them
-is written to their status.`,
+is written to their status. With --controller they come from ` + "`mcpgw controller`" + `, which
+has the API server to itself; so do the session keys.`,
 		Example: "  mcpgw serve -f gateway.yaml\n  mcpgw serve -f backends/ -f policies.yaml\n  mcpgw serve --kube --publish-address 203.0.113.7",
 	}
 	serveFlags(cmd, &opts)
-	k := new(app.KubeOptions)
-	inCluster := kubeFlags(cmd, k)
+	k, follow := new(app.KubeOptions), new(app.FollowOptions)
+	inCluster := cmd.Flags().Bool("kube", false, "serve the resources of a Kubernetes API server")
+	clusterFlags(cmd, k)
+	followFlags(cmd, follow)
+	cmd.MarkFlagsMutuallyExclusive("kube", "controller")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *inCluster {
 			opts.Kube = k
+		}
+		if cmd.Flags().Changed("controller") {
+			opts.Follow = follow
 		}
 		return serve(cmd, g, opts)
 	}
 	return cmd
 }
 
-// kubeFlags adds the flags of serving a cluster's resources, and returns whether that is wanted.
-func kubeFlags(cmd *cobra.Command, k *app.KubeOptions) *bool {
+// followFlags adds the flags of following a controller.
+func followFlags(cmd *cobra.Command, o *app.FollowOptions) {
 	f := cmd.Flags()
-	inCluster := f.Bool("kube", false, "serve the resources of a Kubernetes API server")
+	f.StringVar(&o.Address, "controller", "", "HOST:PORT of a controller, to serve what it hands out")
+	f.StringVar(&o.CAFile, "controller-ca-file", "", "file with the authorities that vouch for the controller (default: the system's)")
+	f.StringVar(&o.TokenFile, "controller-token-file", "", "file with a token of the Gateway's ServiceAccount, for the audience mcpgw-controller")
+	f.StringVar(&o.CacheFile, "controller-cache", "", "file that keeps what came last, secrets included, for a start without the controller")
+}
+
+// clusterFlags adds the flags of reading a cluster's resources.
+func clusterFlags(cmd *cobra.Command, k *app.KubeOptions) {
+	f := cmd.Flags()
 	f.StringVar(&k.Kubeconfig, "kubeconfig", "", "kubeconfig file (default: as kubectl finds it, else as a Pod does)")
 	f.StringVar(&k.Context, "context", "", "context of the kubeconfig (default: its current one)")
 	f.StringArrayVarP(&k.Namespaces, "namespace", "n", nil, "namespace to watch; can be given several times (default: all)")
@@ -44,7 +59,6 @@ func kubeFlags(cmd *cobra.Command, k *app.KubeOptions) *bool {
 	f.StringVar(&k.Service, "publish-service", "", "NAMESPACE/NAME of the Service through which clients reach the Gateways, for their status")
 	f.BoolVar(&k.NoStatus, "no-status", false, "don't write status")
 	f.StringVar(&k.LeaseNamespace, "lease-namespace", "", "namespace in which replicas agree on which of them writes status (default: that of this Pod)")
-	return inCluster
 }
 
 func newCRDs() *cobra.Command {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -53,7 +52,7 @@ func (tr *transcript) String() string {
 	return tr.text.String()
 }
 
-// A gateway is a running `mcpgw serve --kube`.
+// A gateway is a running mcpgw.
 type gateway struct {
 	cmd   *exec.Cmd
 	log   *transcript
@@ -65,27 +64,7 @@ type gateway struct {
 // unless args say otherwise.
 func start(t testing.TB, controller string, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{log: &transcript{}, ready: fmt.Sprintf("127.0.0.1:%d", newPort()), done: make(chan struct{})}
-	g.cmd = exec.Command(binary, append([]string{"serve", "--kube", "--kubeconfig", kubeconfig, "--controller-name", controller,
-		"--log-format", "json", "--admin-addr", "off", "--metrics-addr", "off", "--ready-addr", g.ready}, args...)...)
-	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(g.done)
-		_ = g.cmd.Wait() // how it ended, tests see by its log
-	}()
-	t.Cleanup(func() {
-		_ = g.cmd.Process.Signal(syscall.SIGKILL)
-		<-g.done
-		text := g.log.String()
-		if strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") || t.Failed() {
-			t.Errorf("the log of the gateway:\n%s", text[max(0, len(text)-12000):])
-		}
-	})
-	return g
+	return launch(t, nil, append([]string{"serve", "--kube", "--kubeconfig", kubeconfig, "--controller-name", controller, "--admin-addr", "off"}, args...)...)
 }
 
 // isReady waits until the gateway serves.

@@ -172,12 +172,17 @@ func (in *instance) show(report *config.Report, sources *config.Sources) {
 		}
 		return
 	}
+	logProblems(in.logger, report)
+}
+
+// logProblems writes problems for programs that read the log.
+func logProblems(logger *slog.Logger, report *config.Report) {
 	for _, p := range report.Problems {
 		level := slog.LevelError
 		if p.Class == config.Warning {
 			level = slog.LevelWarn
 		}
-		in.logger.Log(context.Background(), level, "configuration problem",
+		logger.Log(context.Background(), level, "configuration problem",
 			slog.String("class", p.Class.String()), slog.String("code", p.Code), slog.String("object", p.Object.String()), slog.String("path", p.Path),
 			slog.String("position", p.Position.String()), slog.String("problem", p.Message), slog.String("help", p.Help))
 	}

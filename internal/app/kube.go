@@ -1,8 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -45,35 +47,34 @@ func (o *KubeOptions) check() error {
 
 // kubeSource returns the source of a cluster.
 func kubeSource(opts ServeOptions, in *instance) (config.Source, error) {
-	k := opts.Kube
-	cfg, err := kube.LoadConfig(k.Kubeconfig, k.Context)
+	k, err := opts.Kube.options(opts.Logger)
 	if err != nil {
-		return nil, exit(ExitUsage, err)
+		return nil, err
 	}
-	lease, identity := k.LeaseNamespace, ""
-	switch {
-	case k.NoStatus:
-		lease = ""
-	case lease == "":
-		lease = kube.PodNamespace()
+	known := map[string]bool{}
+	k.OnReport = func(report *config.Report) { in.tell(news(report, known), nil, true) }
+	return kube.NewSource(k)
+}
+
+// options returns how the resources of a cluster are read, and status written.
+func (o *KubeOptions) options(logger *slog.Logger) (kube.Options, error) {
+	cfg, err := kube.LoadConfig(o.Kubeconfig, o.Context)
+	if err != nil {
+		return kube.Options{}, exit(ExitUsage, err)
 	}
-	if lease != "" {
+	lease, identity := "", ""
+	if !o.NoStatus {
+		lease = cmp.Or(o.LeaseNamespace, kube.PodNamespace())
 		host, err := os.Hostname()
 		if err != nil {
-			return nil, fmt.Errorf("naming this replica: %w", err)
+			return kube.Options{}, fmt.Errorf("naming this replica: %w", err)
 		}
 		identity = fmt.Sprintf("%s_%d", host, os.Getpid())
 	}
-	controller := k.Controller
-	if controller == "" {
-		controller = gateway.ControllerName
-	}
-	known := map[string]bool{}
-	return kube.NewSource(kube.Options{
-		Config: cfg, Controller: controller, Namespaces: k.Namespaces, Addresses: k.Addresses, Service: k.Service,
-		LeaseNamespace: lease, Identity: identity, Logger: opts.Logger,
-		OnReport: func(report *config.Report) { in.tell(news(report, known), nil, true) },
-	})
+	return kube.Options{
+		Config: cfg, Controller: cmp.Or(o.Controller, gateway.ControllerName), Namespaces: o.Namespaces, Addresses: o.Addresses, Service: o.Service,
+		LeaseNamespace: lease, Identity: identity, Logger: logger,
+	}, nil
 }
 
 // news returns the problems of a report that the one before had not, and notes which there are.

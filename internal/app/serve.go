@@ -26,6 +26,8 @@ type ServeOptions struct {
 	MCPConfig string
 	// Kube serves the resources of a Kubernetes API server in place of both, unless it is nil.
 	Kube *KubeOptions
+	// Follow takes the resources from a controller, unless it is nil.
+	Follow *FollowOptions
 	// Demo serves the built-in demo where there is none of these: MCP servers, and the LLM
 	// providers that variables name, or a mock LLM where none does.
 	Demo bool
@@ -85,6 +87,9 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	keys, err := sessionKeys(opts.SessionKeysFile, opts.SessionKeys)
 	if err != nil {
 		return exit(ExitUsage, err)
+	}
+	if opts.Follow != nil {
+		keys = [][]byte{temporaryKey()}
 	}
 	peers, err := listenPeers(ctx, opts.PeerAddr, keys)
 	if err != nil {
@@ -166,6 +171,9 @@ func (o *ServeOptions) check() error {
 		}
 		return o.Kube.check()
 	}
+	if o.Follow != nil {
+		return o.Follow.check(o)
+	}
 	if len(o.Paths) == 0 && o.MCPConfig == "" && !o.Demo {
 		return errors.New("nothing to serve: name a file or directory with -f, or a cluster with --kube, or try `mcpgw run`")
 	}
@@ -191,6 +199,9 @@ func sourceOf(opts ServeOptions, in *instance) (source config.Source, note strin
 	switch {
 	case opts.Kube != nil:
 		source, err = kubeSource(opts, in)
+		return source, "", stop, err
+	case opts.Follow != nil:
+		source, err = followSource(opts, in)
 		return source, "", stop, err
 	case len(opts.Paths) > 0:
 		return &config.FileSource{Paths: opts.Paths, Check: check, OnReport: in.tell}, "", stop, nil

@@ -1,0 +1,302 @@
+package kube
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/delivery"
+	"github.com/mcpgw/mcpgw/gateway"
+)
+
+// setOf returns what the API server has, if it has what is written.
+func setOf(t *testing.T, text string) *set {
+	t.Helper()
+	res, report := config.LoadFiles([]config.File{{Name: "x.yaml", Text: []byte(text)}})
+	if report.Has(config.Invalid) {
+		t.Fatal(report.Problems)
+	}
+	res.Local, res.Positions, res.Separate = false, nil, true
+	s := &set{resources: res}
+	res.Backends, res.TrafficPolicies, res.DirectResponses, res.GatewayExtensions = nil, nil, nil, nil
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		u := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(u.GetAPIVersion(), "gateway.kgateway.dev/") {
+			if u.GetNamespace() == "" {
+				u.SetNamespace("default")
+			}
+			s.add(u, parse(u))
+		}
+	}
+	for _, o := range s.own {
+		o.SetUID(types.UID("own-" + o.GetKind() + o.GetNamespace() + o.GetName()))
+	}
+	for _, o := range res.GatewayClasses {
+		o.UID = types.UID("class-" + o.Name)
+	}
+	for _, o := range res.Gateways {
+		o.UID = types.UID("gateway-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.HTTPRoutes {
+		o.UID = types.UID("route-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.Services {
+		o.UID = types.UID("service-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.EndpointSlices {
+		o.UID = types.UID("slice-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.Secrets {
+		o.UID = types.UID("secret-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.Namespaces {
+		o.UID = types.UID("namespace-" + o.Name)
+	}
+	for _, o := range res.ReferenceGrants {
+		o.UID = types.UID("grant-" + o.Namespace + o.Name)
+	}
+	return s
+}
+
+// sharesOf returns the names of what each Gateway gets.
+func sharesOf(t *testing.T, s *set, w *writer) map[string][]string {
+	t.Helper()
+	_, report := gateway.Compile(s.resources, nil)
+	sets, err := s.share(report, s.served(gateway.ControllerName), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for g, set := range sets {
+		out[g.String()] = slices.Sorted(maps.Keys(set))
+	}
+	return out
+}
+
+const cluster = `apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: ours}
+spec: {controllerName: kgateway.dev/agentgateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: theirs}
+spec: {controllerName: other.test/gateway}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: far}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: unused}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: one}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: two}
+spec:
+  gatewayClassName: ours
+  listeners:
+  - {name: https, protocol: HTTPS, port: 80, tls: {certificateRefs: [{name: certificate}, {name: stolen, namespace: far}]}}
+  - {name: http, protocol: HTTP, port: 81}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: three}
+spec: {gatewayClassName: theirs, listeners: [{name: http, protocol: HTTP, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: one}
+spec:
+  parentRefs: [{name: one}]
+  rules:
+  - backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: tools}]
+  - matches: [{headers: [{name: selected, value: x}]}]
+    filters: [{type: ExtensionRef, extensionRef: {group: gateway.kgateway.dev, kind: DirectResponse, name: sorry}}]
+  - matches: [{path: {value: /far}}]
+    backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: granted, namespace: far}]
+  - matches: [{path: {value: /stolen}}]
+    backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: stolen, namespace: far}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: two}
+spec:
+  parentRefs: [{name: two, sectionName: http}]
+  rules: [{backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: selected}]}]
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: tools}
+spec:
+  type: MCP
+  mcp: {targets: [{name: selected, service: {name: search, port: 80}, auth: {secretRef: {name: token}}}]}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: selected}
+spec:
+  type: MCP
+  mcp: {targets: [{name: all, selector: {service: {matchLabels: {mcp: "yes"}}}, auth: {secretRef: {name: other-token}}}]}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: granted, namespace: far}
+spec:
+  type: MCP
+  mcp: {targets: [{name: a, static: {host: a.test, port: 80}, auth: {secretRef: {name: far-token}}}]}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: stolen, namespace: far}
+spec:
+  type: MCP
+  mcp: {targets: [{name: a, static: {host: a.test, port: 80}, auth: {secretRef: {name: stolen}}}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: grant, namespace: far}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}]
+  to: [{group: gateway.kgateway.dev, kind: Backend, name: granted}]
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: DirectResponse
+metadata: {name: sorry}
+spec: {status: 503}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: both}
+spec:
+  targetRefs: [{group: gateway.kgateway.dev, kind: Backend, name: tools}, {group: gateway.kgateway.dev, kind: Backend, name: selected}]
+  rbac: {policy: {matchExpressions: ['true']}}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: on-two}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: two}]
+  rbac: {policy: {matchExpressions: ['true']}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: search}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: found, labels: {mcp: "yes"}}
+spec: {ports: [{name: http, port: 80, appProtocol: kgateway.dev/mcp}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: unused}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: search-1, labels: {kubernetes.io/service-name: search}}
+addressType: IPv4
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: found-1, labels: {kubernetes.io/service-name: found}}
+addressType: IPv4
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: token}
+stringData: {Authorization: x}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: other-token}
+stringData: {Authorization: x}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: certificate}
+stringData: {tls.crt: x}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: far-token, namespace: far}
+stringData: {Authorization: x}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: stolen, namespace: far}
+stringData: {Authorization: x}
+`
+
+// TestShare: each Gateway gets what is attached to it and what can be reached from there, and no Secret of another. What is
+// in another namespace takes a grant.
+func TestShare(t *testing.T) {
+	s, w := setOf(t, cluster), new(writer)
+	want := map[string][]string{
+		"default/one": {
+			"Backend/default/tools", "Backend/far/granted", "DirectResponse/default/sorry", "EndpointSlice/default/search-1", "Gateway/default/one", "GatewayClass//ours",
+			"HTTPRoute/default/one", "Namespace//far", "ReferenceGrant/far/grant", "Secret/default/token", "Secret/far/far-token", "Service/default/search", "TrafficPolicy/default/both",
+		},
+		"default/two": {
+			"Backend/default/selected", "EndpointSlice/default/found-1", "Gateway/default/two", "GatewayClass//ours", "HTTPRoute/default/two", "Secret/default/certificate", "Secret/default/other-token",
+			"Service/default/found", "TrafficPolicy/default/both", "TrafficPolicy/default/on-two",
+		},
+	}
+	if diff := cmp.Diff(want, sharesOf(t, s, w)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(want, sharesOf(t, s, w)); diff != "" {
+		t.Errorf("a second time: -want +got:\n%s", diff)
+	}
+}
+
+// TestShareVersion: what matters to nobody changes no version.
+func TestShareVersion(t *testing.T) {
+	s, w := setOf(t, cluster), new(writer)
+	before, err := shareOfOne(s, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := s.resources.Gateways[0].DeepCopy()
+	g.ResourceVersion, g.Status.Conditions = "99", nil
+	g.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}"}
+	s.resources.Gateways[0] = g
+	after, err := shareOfOne(s, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+	g.Spec.Listeners[0].Port = 99
+	g.ResourceVersion = "100"
+	after, err = shareOfOne(s, w)
+	if err != nil || after["Gateway/default/one"].Version == before["Gateway/default/one"].Version {
+		t.Errorf("a change does not show (%v)", err)
+	}
+}
+
+// shareOfOne returns what Gateway one gets.
+func shareOfOne(s *set, w *writer) (delivery.Set, error) {
+	_, report := gateway.Compile(s.resources, nil)
+	sets, err := s.share(report, s.served(gateway.ControllerName), w)
+	return sets[types.NamespacedName{Namespace: "default", Name: "one"}], err
+}
