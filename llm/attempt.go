@@ -1,7 +1,6 @@
 package llm
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -42,10 +41,10 @@ type attempt struct {
 }
 
 // prepare returns the body to send. Its errors are for the client.
-func (a *attempt) prepare() ([]byte, error) {
+func (a *attempt) prepare() (p payload, err error) {
 	a.named = cmp.Or(a.provider.Model, a.model)
 	if a.named == "" {
-		return nil, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
+		return p, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
 	}
 	if v, ok := a.vendor.(namer); ok {
 		a.named = v.named(a.provider, a.speaks, a.named)
@@ -56,7 +55,7 @@ func (a *attempt) prepare() ([]byte, error) {
 	}
 	r, err := a.canonical()
 	if err != nil {
-		return nil, invalid(err)
+		return p, invalid(err)
 	}
 	c := dialect.Carry(r, a.named, a.origin())
 	if a.speaks == a.form {
@@ -64,18 +63,18 @@ func (a *attempt) prepare() ([]byte, error) {
 	}
 	body, err := a.dialect.EncodeRequest(c)
 	if err != nil {
-		return nil, invalid(err)
+		return p, invalid(err)
 	}
 	dropped := c.Dropped()
 	if v, ok := a.vendor.(patcher); ok {
 		wire, err := dialect.ParseBody(body)
 		if err != nil {
-			return nil, fault.Wrap(fault.Internal, err, "internal error")
+			return p, fault.Wrap(fault.Internal, err, "internal error")
 		}
 		patches, more := v.patches(a, wire)
 		body, dropped = wire.Patched(patches...), append(dropped, more...)
 	}
-	return body, a.account(dropped)
+	return payload{pieces: [][]byte{body}}, a.account(dropped)
 }
 
 // account tells the client what of its request does not reach the provider, or refuses it for
@@ -103,7 +102,7 @@ func invalid(err error) error {
 }
 
 // patch returns the client's bytes with the little that must change.
-func (a *attempt) patch() ([]byte, error) {
+func (a *attempt) patch() (payload, error) {
 	var patches []dialect.Patch
 	var dropped []string
 	if v, ok := a.vendor.(patcher); ok {
@@ -119,7 +118,7 @@ func (a *attempt) patch() ([]byte, error) {
 			a.hide = true
 		}
 	}
-	return a.body.Patched(patches...), a.account(dropped)
+	return payload{a.body.Spliced(patches...), a.lent}, a.account(dropped)
 }
 
 // withUsage returns the options of a stream with include_usage, and whether the client had
@@ -138,7 +137,7 @@ func withUsage(options jsontext.Value) (v jsontext.Value, asked bool) {
 }
 
 // send sends the body and answers the client.
-func (a *attempt) send(body []byte) (*failure, error) {
+func (a *attempt) send(body payload) (*failure, error) {
 	ctx, cancel := context.WithCancelCause(a.within)
 	defer cancel(nil)
 	r, err := a.request(ctx, body)
@@ -178,7 +177,7 @@ func (a *attempt) send(body []byte) (*failure, error) {
 }
 
 // request returns the request to the provider.
-func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, error) {
+func (a *attempt) request(ctx context.Context, body payload) (*http.Request, error) {
 	target := a.vendor.target(a.provider, a.speaks, a.named, a.stream)
 	if a.provider.Path != "" {
 		target = a.provider.Path
@@ -205,8 +204,7 @@ func (a *attempt) request(ctx context.Context, body []byte) (*http.Request, erro
 	if err != nil {
 		return nil, err
 	}
-	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.ContentLength, r.GetBody = body.size(), body.open
 	r.Body, _ = r.GetBody()
 	return r, nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -26,6 +25,7 @@ type query struct {
 	op     operation
 
 	sent   *dialect.Body // as the client sent it
+	lent   *lent         // in which its bytes are; nil for a small one
 	policy *Policy       // under which it is asked
 	*said                // what is asked under it
 	under  map[*Policy]*said
@@ -57,6 +57,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	rec := telemetry.FromContext(r.Context())
 	rec.LLM.Operation = op.form.operation()
 	q := &query{Backend: b, ctx: r.Context(), header: r.Header, rec: rec, form: op.form, codec: op.codec(), op: op}
+	defer func() { q.lent.done() }()
 	if err := q.readBody(w, r); err != nil {
 		return err
 	}
@@ -90,7 +91,8 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return fault.New(fault.UnsupportedMedia, "the Content-Encoding %q is not served: send the body as it is", e)
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	raw, l, err := readBody(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
+	q.lent = l
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

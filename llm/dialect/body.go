@@ -147,8 +147,25 @@ func (b *Body) Patched(patches ...Patch) []byte {
 	if len(patches) == 0 {
 		return b.Raw
 	}
-	out := make([]byte, 0, len(b.Raw)+256)
-	out = append(out, b.Raw[:b.open]...)
+	return bytes.Join(b.Spliced(patches...), nil)
+}
+
+// Spliced returns what Patched does in pieces, of which those that stay as they are lie in Raw.
+func (b *Body) Spliced(patches ...Patch) (pieces [][]byte) {
+	if len(patches) == 0 {
+		return [][]byte{b.Raw}
+	}
+	end := -1 // in Raw, of the last piece if it lies there
+	keep := func(from, to int) {
+		if last := len(pieces) - 1; from == end {
+			pieces[last] = pieces[last][:len(pieces[last])+to-from]
+		} else {
+			pieces = append(pieces, b.Raw[from:to])
+		}
+		end = to
+	}
+	write := func(p []byte) { pieces, end = append(pieces, p), -1 }
+	keep(0, b.open)
 	at, first := b.open, true // what of Raw was dealt with; nothing was written yet
 	for _, m := range b.members {
 		i := slices.IndexFunc(patches, func(p Patch) bool { return p.Name == m.name })
@@ -156,30 +173,32 @@ func (b *Body) Patched(patches ...Patch) []byte {
 			at = m.limit
 			continue
 		}
-		if gap := b.Raw[at:m.start]; first {
-			gap = bytes.Replace(gap, []byte{','}, nil, 1)
-			out = append(out, gap...)
+		if gap := b.Raw[at:m.start]; first && bytes.IndexByte(gap, ',') >= 0 {
+			write(bytes.Replace(gap, []byte{','}, nil, 1))
 		} else {
-			out = append(out, gap...)
+			keep(at, m.start)
 		}
 		first = false
 		if at = m.limit; i < 0 {
-			out = append(out, b.Raw[m.start:m.limit]...)
+			keep(m.start, m.limit)
 			continue
 		}
-		out = append(append(out, b.Raw[m.start:m.value]...), patches[i].Value...)
+		keep(m.start, m.value)
+		write(patches[i].Value)
 	}
 	for _, p := range patches {
 		if p.Value == nil || slices.ContainsFunc(b.members, func(m member) bool { return m.name == p.Name }) {
 			continue
 		}
+		var added []byte
 		if !first {
-			out = append(out, ',')
+			added = append(added, ',')
 		}
 		first = false
-		out = append(append(appendString(out, p.Name), ':'), p.Value...)
+		write(append(append(appendString(added, p.Name), ':'), p.Value...))
 	}
-	return append(out, b.Raw[at:]...)
+	keep(at, len(b.Raw))
+	return pieces
 }
 
 // String returns s as JSON.
