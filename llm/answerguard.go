@@ -137,7 +137,7 @@ func answerPaths(f form, prefix string) (out []answerPath) {
 		add("candidates[*].content.parts[*].thoughtSignature", signature, 2)
 	case respond:
 		out = itemPaths(prefix + "output[*].")
-	case embed: // which has no words
+	case embed, embedContent, embedContents: // which have no words
 	default:
 		add("choices[*].message.content", spoken, 1)
 		add("choices[*].message.content[*].text", spoken, 1)

@@ -40,41 +40,51 @@ type attempt struct {
 	losses  []string       // what of the request or the answer is lost
 }
 
-// prepare returns the body to send. Its errors are for the client.
-func (a *attempt) prepare() (p payload, err error) {
+// prepare returns the body to send, or several where the provider takes less at once than the
+// client asks for. Its errors are for the client.
+func (a *attempt) prepare() (bodies []payload, err error) {
 	a.named = cmp.Or(a.provider.Model, a.model)
 	if a.named == "" {
-		return p, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
+		return nil, invalid(dialect.Invalid("model", "model is required: neither the request nor the configuration names one"))
 	}
 	if v, ok := a.vendor.(namer); ok {
 		a.named = v.named(a.provider, a.speaks, a.named)
 	}
 	a.dialect = a.speaks.provider()
 	if a.same = a.speaks == a.form && !a.body.HasForeign(); a.same {
-		return a.patch()
+		body, err := a.patch()
+		return []payload{body}, err
 	}
 	r, err := a.canonical()
 	if err != nil {
-		return p, invalid(err)
+		return nil, invalid(err)
 	}
-	c := dialect.Carry(r, a.named, a.origin())
-	if a.speaks == a.form {
-		c.Native = a.form.native()
-	}
-	body, err := a.dialect.EncodeRequest(c)
-	if err != nil {
-		return p, invalid(err)
-	}
-	dropped := c.Dropped()
-	if v, ok := a.vendor.(patcher); ok {
-		wire, err := dialect.ParseBody(body)
-		if err != nil {
-			return p, fault.Wrap(fault.Internal, err, "internal error")
+	var dropped []string
+	for part := range a.parts(r) {
+		c := dialect.Carry(part, a.named, a.origin())
+		if a.speaks == a.form {
+			c.Native = a.form.native()
 		}
-		patches, more := v.patches(a, wire)
-		body, dropped = wire.Patched(patches...), append(dropped, more...)
+		body, err := a.dialect.EncodeRequest(c)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		dropped = append(dropped, c.Dropped()...)
+		if v, ok := a.vendor.(patcher); ok {
+			wire, err := dialect.ParseBody(body)
+			if err != nil {
+				return nil, fault.Wrap(fault.Internal, err, "internal error")
+			}
+			patches, more := v.patches(a, wire)
+			body, dropped = wire.Patched(patches...), append(dropped, more...)
+		}
+		bodies = append(bodies, payload{pieces: [][]byte{body}})
 	}
-	return payload{pieces: [][]byte{body}}, a.account(dropped)
+	if len(bodies) > 1 {
+		slices.Sort(dropped)
+		dropped = slices.Compact(dropped)
+	}
+	return bodies, a.account(dropped)
 }
 
 // account tells the client what of its request does not reach the provider, or refuses it for
@@ -109,7 +119,7 @@ func (a *attempt) patch() (payload, error) {
 		patches, dropped = v.patches(a, a.body)
 	}
 	elsewhere := slices.ContainsFunc(patches, func(p dialect.Patch) bool { return p.Name == "model" })
-	if a.named != a.asked && a.speaks != generate && a.speaks != countContents && !elsewhere {
+	if a.named != a.asked && !a.speaks.pathNames() && !elsewhere {
 		patches = append(patches, dialect.Patch{Name: "model", Value: dialect.String(a.named)})
 	}
 	if a.speaks == chat && a.stream {
@@ -136,11 +146,14 @@ func withUsage(options jsontext.Value) (v jsontext.Value, asked bool) {
 	return out.Value(), asked
 }
 
-// send sends the body and answers the client.
-func (a *attempt) send(body payload) (*failure, error) {
+// send sends what was prepared and answers the client.
+func (a *attempt) send(bodies []payload) (*failure, error) {
+	if len(bodies) > 1 {
+		return a.gather(bodies)
+	}
 	ctx, cancel := context.WithCancelCause(a.within)
 	defer cancel(nil)
-	r, err := a.request(ctx, body)
+	r, err := a.request(ctx, bodies[0])
 	if err != nil {
 		return nil, err
 	}
@@ -301,13 +314,42 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	if err != nil {
 		return a.lost(err)
 	}
+	r, err := a.decode(resp.Header, body)
+	if err == nil {
+		err = a.complete(r, 0)
+	}
+	if err != nil {
+		return a.unread(err, resp.Header, body)
+	}
+	return a.answered(r, resp.Header, body)
+}
+
+// decode reads an answer.
+func (a *attempt) decode(h http.Header, body []byte) (*dialect.Response, error) {
 	r, err := a.dialect.DecodeResponse(body)
 	if err != nil {
-		var e *dialect.Error
-		if errors.As(err, &e) {
-			return a.says(e, resp.Header, body)
-		}
-		return failed(fmt.Errorf("reading the answer: %w", err)), nil
+		return nil, err
+	}
+	if v, ok := a.vendor.(meter); ok && !r.Usage.Known {
+		r.Usage = v.metered(h)
+	}
+	return r, nil
+}
+
+// unread takes what is no answer: an error with the wrong status, or something else.
+func (a *attempt) unread(err error, h http.Header, body []byte) (*failure, error) {
+	var e *dialect.Error
+	if errors.As(err, &e) {
+		return a.says(e, h, body)
+	}
+	return failed(fmt.Errorf("reading the answer: %w", err)), nil
+}
+
+// answered answers with an answer that was read, of which body are the bytes.
+func (a *attempt) answered(r *dialect.Response, h http.Header, body []byte) (*failure, error) {
+	var err error
+	if r.Model == "" && a.form.embeds() {
+		r.Model = a.named // which not all say again
 	}
 	if !a.form.counts() { // which costs nothing
 		a.note(r.Model, r.Usage)
@@ -334,7 +376,7 @@ func (a *attempt) whole(resp *http.Response) (*failure, error) {
 	if !a.same || len(a.losses) > 0 {
 		a.dropped(a.losses)
 	}
-	return nil, a.respond(resp.Header, body)
+	return nil, a.respond(h, body)
 }
 
 // writerOptions say how the answer is written.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -42,7 +43,7 @@ func BedrockHost(region string) string {
 func (bedrockAPI) speaks(p *Provider, client form, model string) (form, bool) {
 	switch {
 	case client.embeds():
-		return embed, false
+		return embedder(model)
 	case client.counts():
 		return countConverse, p.Path == ""
 	case client == messages && p.Path == "" && bedrock.IsClaude(model), strings.Contains(p.Path, "/invoke"):
@@ -52,6 +53,30 @@ func (bedrockAPI) speaks(p *Provider, client form, model string) (form, bool) {
 	}
 }
 
+// embedder returns how a model is asked to embed.
+func embedder(model string) (form, bool) {
+	switch bedrock.EmbedderOf(model) {
+	case bedrock.TitanEmbedder:
+		return embedTitan, true
+	case bedrock.CohereEmbedder:
+		return embedCohere, true
+	case bedrock.NovaEmbedder:
+		return embedNova, true
+	default:
+		return embedTitan, false
+	}
+}
+
+// metered: InvokeModel says how many tokens the model took and gave.
+func (bedrockAPI) metered(h http.Header) (u dialect.Usage) {
+	in, err := strconv.ParseInt(h.Get("X-Amzn-Bedrock-Input-Token-Count"), 10, 64)
+	if err != nil || in < 0 {
+		return u
+	}
+	out, _ := strconv.ParseInt(h.Get("X-Amzn-Bedrock-Output-Token-Count"), 10, 64) // none, of embeddings
+	return dialect.Usage{Known: true, Input: in, Output: max(out, 0)}
+}
+
 func (bedrockAPI) target(_ *Provider, f form, model string, stream bool) string {
 	at := "/model/" + escaped(model)
 	switch {
@@ -59,7 +84,7 @@ func (bedrockAPI) target(_ *Provider, f form, model string, stream bool) string 
 		return at + "/count-tokens"
 	case f == messages && stream:
 		return at + "/invoke-with-response-stream"
-	case f == messages:
+	case f == messages, f.embeds():
 		return at + "/invoke"
 	case stream:
 		return at + "/converse-stream"

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/tools/txtar"
 	"google.golang.org/genai"
 
+	"github.com/mcpgw/mcpgw/internal/llmtest"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/internal/testaws"
 	"github.com/mcpgw/mcpgw/llm"
@@ -159,6 +160,8 @@ var paths = map[string]string{
 	"count":     "/llm/v1/messages/count_tokens",
 	"tokens":    "/llm/v1beta/models/asked-model:countTokens",
 	"input":     "/llm/v1/responses/input_tokens",
+	"content":   "/llm/v1beta/models/asked-model:embedContent",
+	"contents":  "/llm/v1beta/models/asked-model:batchEmbedContents",
 	"embed":     "/llm/v1/embeddings",
 	"geminis":   "/llm/v1beta/models/asked-model:streamGenerateContent?alt=sse",
 }
@@ -181,6 +184,11 @@ func (c *cell) run(t testing.TB, s *standIn, body []byte) (*httptest.ResponseRec
 		provider.Path = "/v1/chat/completions"
 	case strings.HasSuffix(dir, "-azure"):
 		provider.APIVersion = "2024-10-21"
+	case wanted(c.client) == "embeddings" && strings.HasSuffix(dir, "-vertex"): // as the client says
+	case c.client == "content" && strings.HasSuffix(dir, "-bedrock"):
+		provider.Model = "amazon.nova-2-multimodal-embeddings-v1:0"
+	case c.client == "contents" && strings.HasSuffix(dir, "-bedrock"):
+		provider.Model = "cohere.embed-v4:0"
 	case strings.HasSuffix(dir, "-vertex"):
 		provider.Model = "gemini-3-pro"
 	case strings.HasSuffix(dir, "-claude"):
@@ -371,6 +379,11 @@ func checkUpstream(t *testing.T, path string, body []byte) {
 		typed = new(responses.ResponseNewParams)
 	case strings.HasSuffix(path, "/embeddings"):
 		typed = new(openai.EmbeddingNewParams)
+	case strings.HasSuffix(path, ":embedContent"), strings.HasSuffix(path, ":batchEmbedContents"), strings.HasSuffix(path, ":predict"):
+		if err := llmtest.HoldsEmbedding(path, body); err != nil {
+			t.Errorf("%v\n%s", err, body)
+		}
+		return
 	case strings.HasSuffix(path, "/responses/input_tokens"):
 		typed = new(responses.InputTokenCountParams)
 	case strings.HasSuffix(path, "/messages"):
@@ -407,6 +420,8 @@ func checkBedrock(t *testing.T, path string, body []byte) {
 	t.Helper()
 	check := testaws.CheckInvoke
 	switch {
+	case strings.Contains(path, "embed"):
+		check = func(body []byte) error { return testaws.CheckEmbedding(path, body) }
 	case strings.HasSuffix(path, "/converse"), strings.HasSuffix(path, "/converse-stream"):
 		check = testaws.CheckConverse
 	case strings.HasSuffix(path, "/count-tokens"):
@@ -454,6 +469,10 @@ func checkAnswer(t *testing.T, client string, w *httptest.ResponseRecorder) {
 		typed = new(genai.CountTokensResponse)
 	case "embed":
 		typed = new(openai.CreateEmbeddingResponse)
+	case "content":
+		typed = new(struct{ Embedding genai.ContentEmbedding })
+	case "contents":
+		typed = new(genai.EmbedContentResponse)
 	case "input":
 		typed = new(responses.InputTokenCountResponse)
 	}

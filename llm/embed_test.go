@@ -1,10 +1,16 @@
 package llm_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpgw/mcpgw/guard"
@@ -96,5 +102,192 @@ func TestEmbeddingsRoutes(t *testing.T) {
 	good.asked = 0
 	if w, _ := embedWith(t, only, `{"model":"m","input":"hi"}`); w.Code != 200 || good.asked != 1 {
 		t.Errorf("where a path says what is there: %d %s, asked %d times", w.Code, w.Body, good.asked)
+	}
+}
+
+// A cutter is a provider that embeds what it is asked as one number, the length of the text, and
+// fails at a part that holds one text.
+type cutter struct {
+	bad string
+	do  func(r *http.Request) (*http.Response, error)
+
+	mu        sync.Mutex
+	bodies    []string
+	now, most int // at a time
+}
+
+func (c *cutter) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.bodies = append(c.bodies, string(body))
+	c.now++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.now--
+	}()
+	if c.bad != "" && strings.Contains(string(body), c.bad) {
+		return c.do(r)
+	}
+	var wire struct {
+		Text     string   `json:"inputText"`
+		Texts    []string `json:"texts"`
+		Requests []struct {
+			Content struct{ Parts []struct{ Text string } }
+		}
+	}
+	if err := json.Unmarshal(body, &wire); err != nil {
+		return nil, err
+	}
+	var vectors []string
+	for _, text := range wire.Texts {
+		vectors = append(vectors, fmt.Sprintf("[%d]", len(text)))
+	}
+	for _, one := range wire.Requests {
+		vectors = append(vectors, fmt.Sprintf(`{"values":[%d]}`, len(one.Content.Parts[0].Text)))
+	}
+	reply := fmt.Sprintf(`{"embeddings":[%s]}`, strings.Join(vectors, ","))
+	if wire.Text != "" {
+		reply = fmt.Sprintf(`{"embedding":[%d],"inputTextTokenCount":2}`, len(wire.Text))
+	}
+	return replies(200, strings.NewReader(reply), "X-Amzn-Bedrock-Input-Token-Count: 96")(r)
+}
+
+// texts are n texts, of which no two are of one length.
+func texts(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = strings.Repeat("x", i+1)
+	}
+	b, _ := json.Marshal(list)
+	return string(b)
+}
+
+// A request for more than the provider takes at once becomes several, whose embeddings come back
+// in order, with all that they took.
+func TestEmbeddingsParts(t *testing.T) {
+	for _, tt := range []struct {
+		vendor       llm.Vendor
+		model        string
+		texts, parts int
+		input        int64
+	}{
+		{vendor: llm.Bedrock, model: "amazon.titan-embed-text-v2:0", texts: 20, parts: 20, input: 40},
+		{vendor: llm.Bedrock, model: "cohere.embed-v4:0", texts: 96, parts: 1, input: 96},
+		{vendor: llm.Bedrock, model: "cohere.embed-v4:0", texts: 97, parts: 2, input: 192},
+		{vendor: llm.Gemini, model: "gemini-embedding-001", texts: 250, parts: 3},
+	} {
+		c := &cutter{}
+		b := embedders(&llm.Provider{Vendor: tt.vendor, RoundTripper: c})
+		w, rec := embedWith(t, b, fmt.Sprintf(`{"model":%q,"input":%s,"user":"u"}`, tt.model, texts(tt.texts)))
+		var list struct {
+			Data []struct {
+				Index     int
+				Embedding []float64
+			}
+			Usage struct {
+				Input int64 `json:"prompt_tokens"`
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || w.Code != 200 {
+			t.Fatalf("%s: %d %s", tt.model, w.Code, w.Body)
+		}
+		for i, d := range list.Data {
+			if d.Index != i || len(d.Embedding) != 1 || d.Embedding[0] != float64(i+1) {
+				t.Fatalf("%s: embedding %d is %+v", tt.model, i, d)
+			}
+		}
+		if len(list.Data) != tt.texts || len(c.bodies) != tt.parts || list.Usage.Input != tt.input || rec.LLM.Usage.Input != tt.input || rec.LLM.Dropped != "user" {
+			t.Errorf("%s: %d embeddings in %d parts, %d tokens, %+v", tt.model, len(list.Data), len(c.bodies), list.Usage.Input, rec.LLM)
+		}
+		if c.most > 8 {
+			t.Errorf("%s: %d parts at a time", tt.model, c.most)
+		}
+	}
+	w, _ := embedWith(t, embedders(&llm.Provider{Vendor: llm.Bedrock, RoundTripper: &cutter{}}), fmt.Sprintf(`{"model":"cohere.embed-v4:0","input":%s}`, texts(2049)))
+	if w.Code != 400 || !strings.Contains(w.Body.String(), "2048") {
+		t.Errorf("too many: %d %s", w.Code, w.Body)
+	}
+}
+
+// When one part fails all do: the next provider is asked for everything, or the client told why.
+func TestEmbeddingsPartFails(t *testing.T) {
+	for name, tt := range map[string]struct {
+		do   func(*http.Request) (*http.Response, error)
+		want int // without another provider
+		next bool
+	}{
+		"busy":        {replies(429, strings.NewReader(`{"message":"slow down"}`), "X-Amzn-Errortype: ThrottlingException"), 429, true},
+		"unreachable": {faults()["refused"], 503, true},
+		"compressed":  {replies(200, strings.NewReader("x"), "Content-Encoding: gzip"), 502, true},
+		"malformed":   {replies(200, strings.NewReader(`{"embedding":`)), 502, true},
+		"no vector":   {replies(200, strings.NewReader(`{"embedding":"?"}`)), 502, true},
+		"wrong":       {replies(400, strings.NewReader(`{"message":"too long"}`), "X-Amzn-Errortype: ValidationException"), 400, false},
+	} {
+		ask := fmt.Sprintf(`{"model":"amazon.titan-embed-text-v2:0","input":%s}`, texts(12))
+		bad := func() *llm.Provider {
+			return &llm.Provider{Vendor: llm.Bedrock, RoundTripper: &cutter{bad: `"xxxx"`, do: tt.do}}
+		}
+		w, _ := embedWith(t, embedders(bad()), ask)
+		if w.Code != tt.want {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		good := &cutter{}
+		w, rec := embedWith(t, embedders(bad(), &llm.Provider{Vendor: llm.Bedrock, RoundTripper: good}), ask)
+		if (w.Code == 200) != tt.next || tt.next && (len(good.bodies) != 12 || rec.Attempts != 2 || rec.LLM.Usage.Input != 24) {
+			t.Errorf("%s, with another provider: %d %s, which was asked %d times", name, w.Code, w.Body, len(good.bodies))
+		}
+	}
+}
+
+// A client that leaves ends all parts.
+func TestEmbeddingsGone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan struct{}, 100)
+	c := &cutter{bad: "x", do: func(r *http.Request) (*http.Response, error) {
+		cancel()
+		<-r.Context().Done()
+		left <- struct{}{}
+		return nil, context.Cause(r.Context())
+	}}
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, paths["embed"], strings.NewReader(fmt.Sprintf(`{"model":"amazon.titan-embed-text-v2:0","input":%s}`, texts(20))))
+	err := embedders(&llm.Provider{Vendor: llm.Bedrock, RoundTripper: c}).Serve(httptest.NewRecorder(), r)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if n := len(left); n == 0 || n != len(c.bodies) {
+		t.Errorf("%d of %d parts have ended", n, len(c.bodies))
+	}
+}
+
+// Where a provider can't embed what is asked for, the next one may.
+func TestEmbeddingsElsewhere(t *testing.T) {
+	c, good := &cutter{}, &script{do: replies(200, strings.NewReader(goodVectors))}
+	b := embedders(&llm.Provider{Vendor: llm.Gemini, RoundTripper: c}, &llm.Provider{Vendor: llm.OpenAI, RoundTripper: good})
+	if w, rec := embedWith(t, b, `{"model":"text-embedding-3-small","input":[1,2,3]}`); w.Code != 200 || rec.LLM.Provider != "openai" || len(c.bodies) != 0 {
+		t.Errorf("%d %s of %s", w.Code, w.Body, rec.LLM.Provider)
+	}
+}
+
+// A client of Gemini's whose model the configuration renames: it stands in the path and in each
+// request.
+func TestEmbeddingsRenamed(t *testing.T) {
+	for _, tt := range []struct{ client, in, path, want string }{
+		{"contents", `{"requests":[ {"model":"models/asked-model", "content":{"parts":[{"text":"a"}]}}],"x":1}`, "/v1beta/models/other:batchEmbedContents",
+			`{"requests":[{"model":"models/other", "content":{"parts":[{"text":"a"}]}}],"x":1}`},
+		{"content", `{"model":"models/asked-model","content":{"parts":[{"text":"a"}]}}`, "/v1beta/models/other:embedContent", `{"model":"models/other","content":{"parts":[{"text":"a"}]}}`},
+		{"content", `{"content":{"parts":[{"text":"a"}]}}`, "/v1beta/models/other:embedContent", `{"content":{"parts":[{"text":"a"}]}}`},
+	} {
+		s := &standIn{status: 200, header: http.Header{}, reply: strings.NewReader(`{"embedding":{"values":[1]},"embeddings":[{"values":[1]}]}`)}
+		b := embedders(&llm.Provider{Vendor: llm.Gemini, Model: "other", RoundTripper: s})
+		w, _ := serve(t, b, httptest.NewRequest(http.MethodPost, paths[tt.client], strings.NewReader(tt.in)))
+		if w.Code != 200 || s.path != tt.path || string(s.body) != tt.want {
+			t.Errorf("%d %s: %s gets %s", w.Code, w.Body, s.path, s.body)
+		}
 	}
 }

@@ -41,12 +41,17 @@ func (a *attempt) no(resp *http.Response) (*failure, error) {
 	if err != nil && !errors.Is(err, errTooLarge) {
 		return a.lost(err)
 	}
+	return a.denied(resp.StatusCode, resp.Header, body)
+}
+
+// denied is no for an answer that was read.
+func (a *attempt) denied(status int, h http.Header, body []byte) (*failure, error) {
 	if v, ok := a.vendor.(platform); ok {
-		if e := v.platformError(a.speaks, resp.StatusCode, resp.Header, body); e != nil {
-			return a.says(e, resp.Header, nil)
+		if e := v.platformError(a.speaks, status, h, body); e != nil {
+			return a.says(e, h, nil)
 		}
 	}
-	return a.says(a.dialect.DecodeError(resp.StatusCode, body), resp.Header, body)
+	return a.says(a.dialect.DecodeError(status, body), h, body)
 }
 
 // says takes a provider's no: some make the next provider be asked, the others are the

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/gemini"
 	"github.com/mcpgw/mcpgw/llm/openai"
@@ -20,8 +22,12 @@ func (geminiAPI) host() string { return "generativelanguage.googleapis.com" }
 
 func (geminiAPI) speaks(p *Provider, client form, _ string) (form, bool) {
 	switch {
+	case client.embeds() && p.Compat:
+		return embed, true
+	case client == embedContent:
+		return embedContent, true
 	case client.embeds():
-		return embed, p.Compat
+		return embedContents, true
 	case p.Compat:
 		return chat, !client.counts()
 	case client.counts():
@@ -40,6 +46,10 @@ func (geminiAPI) target(p *Provider, f form, model string, stream bool) string {
 		return version + "/openai/embeddings"
 	case countContents:
 		return version + "/" + modelPath(model) + ":countTokens"
+	case embedContent:
+		return version + "/" + modelPath(model) + ":embedContent"
+	case embedContents:
+		return version + "/" + modelPath(model) + ":batchEmbedContents"
 	default:
 		return version + "/" + modelPath(model) + method(stream)
 	}
@@ -70,6 +80,29 @@ func (geminiAPI) credential(p *Provider, _ string) (header, prefix string) {
 }
 
 func (geminiAPI) headers(a *attempt, out http.Header) { pass(out, a.header, "X-Goog-Api-Client") }
+
+// patches: the model stands in the path, and in the requests of a batch again.
+func (geminiAPI) patches(a *attempt, body *dialect.Body) ([]dialect.Patch, []string) {
+	if !a.same || a.named == a.asked {
+		return nil, nil
+	}
+	model := dialect.Patch{Name: "model", Value: dialect.String("models/" + a.named)}
+	switch {
+	case a.speaks == embedContent && body.Get("model") != nil:
+		return []dialect.Patch{model}, nil
+	case a.speaks == embedContents && body.Get("requests").Kind() == '[':
+		var requests []jsontext.Value
+		dialect.Elements(body.Get("requests"), func(_ int, v jsontext.Value) {
+			if b, err := dialect.ParseBody(v); err == nil {
+				v = b.Patched(model)
+			}
+			requests = append(requests, v)
+		})
+		return []dialect.Patch{{Name: "requests", Value: array(requests)}}, nil
+	default:
+		return nil, nil
+	}
+}
 
 // platformError: its chat completions answer errors as Google does.
 func (geminiAPI) platformError(f form, status int, _ http.Header, body []byte) *dialect.Error {

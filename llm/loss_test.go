@@ -213,6 +213,8 @@ var asking = map[string]string{
 	"count":     `{"model":"m","messages":[{"role":"user","content":"hi"}]}`,
 	"tokens":    `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`,
 	"input":     `{"model":"m","input":"hi"}`,
+	"content":   `{"content":{"parts":[{"text":"hi"}]}}`,
+	"contents":  `{"requests":[{"content":{"parts":[{"text":"hi"}]}},{"content":{"parts":[{"text":"ho"}]}}]}`,
 	"embed":     `{"model":"m","input":["hi","ho"]}`,
 }
 
@@ -221,7 +223,7 @@ func wanted(client string) string {
 	switch client {
 	case "count", "tokens", "input":
 		return "count"
-	case "embed":
+	case "embed", "content", "contents":
 		return "embeddings"
 	default:
 		return "answer"
@@ -393,6 +395,8 @@ func noted(path string) bool {
 	case "latencyMs": // of the provider
 		return true
 	case "encrypted_index": // what the provider wants back, and nobody else can read
+		return true
+	case "billableCharacterCount", "tokenCount", "modality": // likewise: of which kind the tokens are that are not sound
 		return true
 	case "audio_tokens", "web_search_requests": // no part of the usage that all have
 		return true

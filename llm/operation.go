@@ -108,6 +108,10 @@ func wellKnown(r *http.Request) operation {
 		is(Realtime, chat)
 	case strings.HasSuffix(path, "/embeddings"):
 		is(Embeddings, embed)
+	case strings.HasSuffix(path, ":embedContent"):
+		is(Embeddings, embedContent)
+	case strings.HasSuffix(path, ":batchEmbedContents"):
+		is(Embeddings, embedContents)
 	case strings.HasSuffix(path, ":generateContent"):
 		is(GenerateContent, generate)
 	case strings.HasSuffix(path, ":streamGenerateContent"):
@@ -117,7 +121,7 @@ func wellKnown(r *http.Request) operation {
 		is(unserved, chat)
 	}
 	op.usual = op.kind
-	if op.form == generate && op.kind != Models || op.form == countContents {
+	if op.form.pathNames() && op.kind != Models {
 		op.model = pathModel(path)
 	}
 	return op

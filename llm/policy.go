@@ -95,7 +95,7 @@ func (q *query) apply(p *Policy, s *said) error {
 	}
 	s.asked, s.stream = s.body.String("model"), s.body.True("stream")
 	switch {
-	case q.op.form == generate, q.op.form == countContents:
+	case q.op.form.pathNames():
 		s.asked, s.stream = q.op.model, q.op.stream
 	case q.op.form.embeds():
 		s.stream = false

@@ -113,7 +113,7 @@ func (q *query) readBody(w http.ResponseWriter, r *http.Request) error {
 }
 
 // known are the members of requests that nothing else may look like.
-var known = [...]string{"model", "messages", "stream", "stream_options", "tools", "contents", "system", "input"}
+var known = [...]string{"model", "messages", "stream", "stream_options", "tools", "contents", "system", "input", "content", "requests"}
 
 // answer asks one provider after the other until one answers.
 func (q *query) answer(ask func(*Provider) (*failure, error)) error {
@@ -222,6 +222,9 @@ func (q *query) canonical() (*dialect.Request, error) {
 	r, err := q.codec.DecodeRequest(q.body.Raw)
 	if err != nil {
 		return nil, err
+	}
+	if r.Model != "" && r.Model != strings.TrimPrefix(q.asked, "models/") {
+		return nil, dialect.Invalid("model", "the request is for another model than its path")
 	}
 	r.Model, r.Stream = q.model, q.stream
 	q.said.read, q.usage = r, r.Usage

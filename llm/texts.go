@@ -45,7 +45,12 @@ func promptPaths(f form) []promptPath {
 			{"prompt.variables.**", "user"},
 		}
 	case embed:
-		return []promptPath{{"input", "user"}, {"input[*]", "user"}}
+		return []promptPath{{"input", "user"}, {"input[*]", "user"}, {"title", "user"}}
+	case embedContent, embedContents:
+		at := map[form]string{embedContents: "requests[*]."}[f]
+		return []promptPath{
+			{at + "content.parts[*].text", "user"}, {at + "title", "user"}, {at + "embedContentConfig.title", "user"}, {at + "embed_content_config.title", "user"},
+		}
 	default:
 		return []promptPath{
 			{"messages[*].content", ""}, {"messages[*].content[*].text", ""}, {"messages[*].content[*].refusal", ""}, {"messages[*].refusal", ""},
@@ -72,7 +77,7 @@ func (q *query) guardPrompt(p *Policy, b *dialect.Body) ([]byte, error) {
 		return nil, nil
 	}
 	if q.op.form == embed && hasTokens(b.Get("input")) {
-		return nil, invalid(dialect.Invalid("input", "input holds the ids of tokens, which can't be checked: send the text"))
+		return nil, invalid(dialect.Invalid("input", "it holds the ids of tokens, which can't be checked: send the text"))
 	}
 	places := promptTexts[q.op.form].Find(b.Raw)
 	paths := promptPaths(q.op.form)

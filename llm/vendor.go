@@ -71,6 +71,12 @@ type platform interface {
 	platformError(f form, status int, h http.Header, body []byte) *dialect.Error
 }
 
+// A meter is a vendor that says beside some answers what they took.
+type meter interface {
+	// metered returns the usage of an answer that does not say it itself.
+	metered(h http.Header) dialect.Usage
+}
+
 // A framer is a vendor whose streams are not server-sent events.
 type framer interface {
 	framing() framing
@@ -107,10 +113,16 @@ const (
 	countContents             // Gemini's countTokens
 	countInput                // the count of the tokens of a response's input
 	embed                     // OpenAI's embeddings
+	embedContent              // Gemini's embedContent
+	embedContents             // Gemini's batchEmbedContents
 	clientForms               // how many there are that clients speak
 
 	converse      // Bedrock's Converse
 	countConverse // Bedrock's count of the tokens of a converse
+	predict       // Vertex AI's embeddings of texts
+	embedTitan    // Bedrock's embeddings, by the family of the model
+	embedCohere
+	embedNova
 )
 
 // counts reports whether f asks for a count of tokens instead of an answer.
@@ -119,14 +131,21 @@ func (f form) counts() bool {
 }
 
 // embeds reports whether f asks for embeddings instead of an answer.
-func (f form) embeds() bool { return f == embed }
+func (f form) embeds() bool {
+	return f == embed || f == embedContent || f == embedContents || f >= predict && f <= embedNova
+}
+
+// pathNames reports whether the model stands in the path of a client's request.
+func (f form) pathNames() bool {
+	return f == generate || f == countContents || f == embedContent || f == embedContents
+}
 
 // native returns whose signatures stand in f without saying so.
 func (f form) native() string {
 	switch f {
 	case messages, count:
 		return anthropicAPI{}.name()
-	case generate, countContents:
+	case generate, countContents, embedContent, embedContents:
 		return geminiAPI{}.name()
 	default:
 		return openAI{}.name()
@@ -162,6 +181,14 @@ func (f form) provider() providerDialect {
 		return new(bedrock.Converse)
 	case countConverse:
 		return new(bedrock.CountTokens)
+	case predict:
+		return gemini.Predict{}
+	case embedTitan:
+		return new(bedrock.Titan)
+	case embedCohere:
+		return new(bedrock.Cohere)
+	case embedNova:
+		return new(bedrock.Nova)
 	default:
 		return f.codec()
 	}
@@ -184,6 +211,10 @@ func (f form) codec() codec {
 		return responses.InputTokens{}
 	case embed:
 		return openai.Embeddings{}
+	case embedContent:
+		return gemini.EmbedContent{}
+	case embedContents:
+		return gemini.BatchEmbedContents{}
 	default:
 		return openai.Chat{}
 	}

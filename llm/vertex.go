@@ -65,7 +65,7 @@ func (v vertexAI) speaks(p *Provider, client form, model string) (form, bool) {
 	publisher, _ := v.publisher(p, model)
 	switch {
 	case client.embeds():
-		return embed, publisher != "google" && publisher != "anthropic"
+		return v.embeds(publisher, model)
 	case p.Compat || publisher != "google" && publisher != "anthropic":
 		return chat, !client.counts()
 	case publisher == "anthropic" && client.counts():
@@ -76,6 +76,21 @@ func (v vertexAI) speaks(p *Provider, client form, model string) (form, bool) {
 		return countContents, true
 	default:
 		return generate, true
+	}
+}
+
+// embeds returns how a model is asked to embed: those that take more than text by Google's
+// embedContent, as does what is served for other publishers, whose own endpoints are asked by OpenAI's.
+func (vertexAI) embeds(publisher, model string) (form, bool) {
+	switch {
+	case publisher == "anthropic":
+		return predict, false
+	case strings.HasSuffix(model, "-maas"), strings.Contains(model, "gemini-") && !strings.Contains(model, "gemini-embedding-001"):
+		return embedContent, true
+	case publisher != "google":
+		return embed, true
+	default:
+		return predict, true
 	}
 }
 
@@ -109,6 +124,10 @@ func (v vertexAI) target(p *Provider, f form, model string, stream bool) string 
 		return at + "/publishers/anthropic/models/count-tokens:rawPredict"
 	case countContents:
 		behind = ":countTokens"
+	case embedContent:
+		behind = ":embedContent"
+	case predict:
+		behind = ":predict"
 	case generate:
 		behind = method(stream)
 	case embed:
@@ -146,8 +165,11 @@ func (v vertexAI) origin(a *attempt) string {
 // vertexVersion is the one version of Anthropic's API that there is on Vertex AI.
 const vertexVersion = "vertex-2023-10-16"
 
-// patches: Claude's model stands in the path, and the version of the API in the body.
+// patches: the model stands in the path, and for Claude the version of the API in the body.
 func (vertexAI) patches(a *attempt, body *dialect.Body) (patches []dialect.Patch, _ []string) {
+	if a.speaks == embedContent && body.Get("model") != nil {
+		return []dialect.Patch{{Name: "model"}}, nil
+	}
 	if a.speaks != messages && a.speaks != count {
 		return nil, nil
 	}
@@ -167,7 +189,7 @@ func (vertexAI) platformError(f form, status int, _ http.Header, body []byte) *d
 
 // googleError returns the error of Google's in an answer in another dialect than its own.
 func googleError(f form, status int, body []byte) *dialect.Error {
-	if f == generate || f == countContents {
+	if f != chat && f != messages && f != count && f != embed {
 		return nil
 	}
 	if e := (gemini.GenerateContent{}).DecodeError(status, body); e.Type != "" {

@@ -67,7 +67,7 @@ const clients = {
   async embeddings() {
     const input = scenario === "one" ? "a" : ["a", "b"]; // which this client has in base64, unless it is told otherwise
     const hear = (list) => ({ Vectors: list.data.map((d) => d.embedding), Input: list.usage.prompt_tokens, Model: list.model });
-    const ask = { model: "asked", input, dimensions: 3 };
+    const ask = { model: "asked", input, dimensions: 256 };
     return { Base64: hear(await openai().embeddings.create(ask)), Float: hear(await openai().embeddings.create({ ...ask, encoding_format: "float" })) };
   },
 };

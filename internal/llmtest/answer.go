@@ -54,6 +54,8 @@ const (
 	Generate                  // Gemini's generateContent
 	Embeddings                // OpenAI's embeddings
 	Count                     // any count of tokens
+	Contents                  // Gemini's batchEmbedContents
+	Predict                   // Vertex AI's embeddings of texts
 )
 
 // Dialects are those that have streams.
@@ -61,7 +63,7 @@ var Dialects = []Dialect{Chat, Responses, Messages, Generate}
 
 // String returns the name of the dialect.
 func (d Dialect) String() string {
-	return [...]string{"chat completions", "Responses", "Messages", "generateContent", "embeddings", "count"}[d]
+	return [...]string{"chat completions", "Responses", "Messages", "generateContent", "embeddings", "count", "batchEmbedContents", "predict"}[d]
 }
 
 // Vendor returns whose dialect it is.
@@ -69,7 +71,7 @@ func (d Dialect) Vendor() Vendor {
 	switch d {
 	case Messages:
 		return Anthropic
-	case Generate:
+	case Generate, Contents, Predict:
 		return Gemini
 	default:
 		return OpenAI
@@ -126,6 +128,8 @@ func (d Dialect) Whole(a Answer, request []byte) []byte {
 		return generateWhole(a)
 	case Embeddings:
 		return embeddings(request)
+	case Contents, Predict:
+		return contentEmbeddings(d, request)
 	case Count:
 		return []byte(fmt.Sprintf(`{"input_tokens":%[1]d,"object":"response.input_tokens","totalTokens":%[1]d}`, CountedTokens))
 	default:
@@ -156,7 +160,7 @@ func (d Dialect) Error(status int, message string) []byte {
 			typ = "api_error"
 		}
 		return fmt.Appendf(nil, `{"type":"error","error":{"type":%q,"message":%s},"request_id":"req_1"}`, typ, quote(message))
-	case Generate:
+	case Generate, Contents, Predict:
 		name := map[int]string{400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}[status]
 		if name == "" {
 			name = "INTERNAL"

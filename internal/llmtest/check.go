@@ -51,6 +51,8 @@ func operation(v Vendor, r *http.Request) (d Dialect, stream bool, err error) {
 			return Generate, true, nil
 		case method == "countTokens":
 			return Count, false, nil
+		case method == "batchEmbedContents":
+			return Contents, false, nil
 		}
 		return Generate, false, fmt.Errorf("Gemini has no %s", r.URL)
 	}
@@ -78,6 +80,9 @@ func (s *Server) check(r *http.Request, d Dialect, body []byte) error {
 	}
 	if s.Vendor == Anthropic && r.Header.Get("Anthropic-Version") == "" {
 		return errors.New("anthropic-version: header is required")
+	}
+	if d == Contents || d == Predict {
+		return HoldsEmbedding(r.URL.Path, body)
 	}
 	return holds(s.Vendor, d, body)
 }

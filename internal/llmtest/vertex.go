@@ -29,6 +29,8 @@ func vertexOperation(v Vendor, r *http.Request) (d Dialect, stream bool, err err
 		return Messages, false, fmt.Errorf("Vertex AI has no %s", r.URL)
 	default:
 		switch {
+		case ok && model == "google/models/text-embedding-005" && method == "predict":
+			return Predict, false, nil
 		case !ok || model != "google/models/"+vertexModels[v]:
 		case method == "generateContent":
 			return Generate, false, nil

@@ -77,7 +77,9 @@ func (b *Bedrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "converse-stream":
 		stream = true
 	case "invoke":
-		check = CheckInvoke
+		if check = CheckInvoke; strings.Contains(model, "embed") {
+			check = func(body []byte) error { return CheckEmbedding(model, body) }
+		}
 	case "invoke-with-response-stream":
 		check, stream = CheckInvoke, true
 	case "count-tokens":
@@ -96,6 +98,11 @@ func (b *Bedrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", "b0a9c3ad-8f3b-4f4c-9a2e-000000000001")
 	if !stream {
 		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(model, "embed") {
+			w.Header().Set("X-Amzn-Bedrock-Input-Token-Count", "9")
+			_, _ = io.WriteString(w, embeddings(body))
+			return
+		}
 		_, _ = io.WriteString(w, whole(parts[2], said(body)))
 		return
 	}

@@ -35,22 +35,23 @@ type Hint struct{ Text, Path string }
 // error is for the client.
 func (in *Input) Text() (string, error) {
 	if in.Tokens != nil {
-		return "", elsewhere(in.Path, "the ids of tokens")
+		return "", Elsewhere(in.Path, "it holds the ids of tokens: the provider embeds text only")
 	}
 	texts := make([]string, len(in.Parts))
 	for i := range in.Parts {
 		p := &in.Parts[i]
 		if p.Kind != Text {
-			return "", elsewhere(p.Path, "no text")
+			return "", Elsewhere(p.Path, "it is no text: the provider embeds text only")
 		}
 		texts[i] = p.Text
 	}
 	return strings.Join(texts, "\n"), nil
 }
 
-// elsewhere returns the error of an input that the provider can't embed.
-func elsewhere(path, what string) *Error {
-	e := Invalid(path, fmt.Sprintf("%s is %s: the provider embeds text only", path, what))
+// Elsewhere returns the error of a request that holds something at path which the provider can't
+// be asked, and why.
+func Elsewhere(path, why string) *Error {
+	e := Invalid(path, why)
 	e.Elsewhere = true
 	return e
 }
