@@ -18,6 +18,7 @@ import (
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
+	"github.com/mcpgw/mcpgw/upstream"
 )
 
 // Limits on what a client sends before anybody looks at it.
@@ -54,6 +55,10 @@ type exchange struct {
 	cancel context.CancelFunc
 	// streams ends when the drain begins.
 	streams context.Context
+	sending upstream.Sending
+	idle    idleness
+	// still is for how long nothing may move where the rule does not say it, of requests to services.
+	still *lifetime.Watchdog
 	// left says that the answer goes on without the goroutine that began it.
 	left bool
 	// peer and backend are those of the front.
@@ -66,7 +71,7 @@ type exchange struct {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := f.server
 	s.inflight.enter()
-	x := &exchange{streams: s.streams, peer: f.peer, backend: f.backend}
+	x := &exchange{streams: s.streams, still: &s.still, peer: f.peer, backend: f.backend}
 	x.rec.Start = time.Now()
 	x.rec.Request = r
 	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}
@@ -135,6 +140,8 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 	if x.cancel != nil {
 		x.cancel()
 	}
+	x.idle.end()
+	x.retried()
 	if x.life != nil {
 		x.life.End(nil)
 	}
@@ -153,6 +160,16 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 	}
 	s.inflight.leave()
 	return abort
+}
+
+// retried notes how often requests were tried again.
+func (x *exchange) retried() {
+	tried, over := x.sending.Retries()
+	x.rec.Retries += tried
+	x.rec.Unretried += over
+	if x.rec.Attempts > 0 { // those of MCP are not counted
+		x.rec.Attempts += tried
+	}
 }
 
 // serve takes the request through accept, match and admit to its backend.

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +23,7 @@ type compiledRule struct {
 	section string // the rule's name, "" without
 	rule    rule
 	timed   bool // it says itself how long requests may take
+	retried bool // and when they are tried again
 	matches []match
 }
 
@@ -219,13 +219,10 @@ func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compile
 		if cr.matches, good = c.compileMatches(o, path, spec.Matches); !good {
 			ok = false
 		}
-		cr.rule.timeout = c.timeout(o, path, spec.Timeouts)
-		cr.timed = spec.Timeouts != nil
+		c.routeTimeouts(o, path, spec.Timeouts, &cr)
+		c.routeRetry(o, path, spec.Retry, &cr)
 		c.compileFilters(o, path+".filters", spec.Filters, &cr)
 		c.compileBackendRefs(o, path, spec, &cr)
-		if spec.Retry != nil {
-			c.add(o, path+".retry", finding{class: config.Warning, code: config.CodeUnserved}, "retry is not served yet: requests are not tried again")
-		}
 		if spec.SessionPersistence != nil {
 			c.add(o, path+".sessionPersistence", finding{class: config.Warning, code: config.CodeUnserved},
 				"sessionPersistence is not served: sessions of MCP backends keep to their endpoint without it")
@@ -236,37 +233,6 @@ func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compile
 		c.add(o, "spec.rules", finding{class: config.Warning, code: config.CodeNoBackend}, "the route has no rules, so it matches nothing")
 	}
 	return out, ok
-}
-
-// timeout returns how long requests of a rule may take; 0 is no bound. There are no
-// retries, so the time for one attempt is the time for all.
-func (c *compiler) timeout(o object, path string, t *gatewayv1.HTTPRouteTimeouts) time.Duration {
-	if t == nil {
-		return 0
-	}
-	parse := func(name string, d *gatewayv1.Duration) time.Duration {
-		if d == nil {
-			return 0
-		}
-		v, err := time.ParseDuration(string(*d))
-		if err != nil || v < 0 {
-			c.add(o, path+".timeouts."+name, finding{class: config.Invalid, code: config.CodeInvalidValue, help: "write it as 500ms, 30s or 1h30m"},
-				"%q is not a duration", *d)
-			return 0
-		}
-		return v
-	}
-	request, attempt := parse("request", t.Request), parse("backendRequest", t.BackendRequest)
-	switch {
-	case request > 0 && attempt > request:
-		c.add(o, path+".timeouts.backendRequest", finding{class: config.Invalid, code: config.CodeInvalidValue},
-			"backendRequest (%s) must not be longer than request (%s)", attempt, request)
-		return request
-	case request == 0 || attempt > 0 && attempt < request:
-		return attempt
-	default:
-		return request
-	}
 }
 
 // compileMatches compiles the matches of a rule; a rule without any matches all.

@@ -44,6 +44,8 @@ func webFields() []webField {
 		{"headerModifiers", (*compiler).modifiersPart},
 		{"buffer", (*compiler).bufferPart},
 		{"timeouts", (*compiler).timeoutsPart},
+		{"retry", (*compiler).retryPart},
+		{"autoHostRewrite", (*compiler).autoHostPart},
 	}
 }
 
@@ -129,19 +131,6 @@ func (c *compiler) bufferPart(_ object, spec *v1alpha1.TrafficPolicySpec) (*webP
 		most = size.Value()
 	}
 	return &webPart{attach: func(r *rule, _ *compiledRule) { r.buffer = most }}, true
-}
-
-func (c *compiler) timeoutsPart(_ object, spec *v1alpha1.TrafficPolicySpec) (*webPart, bool) {
-	s := spec.Timeouts
-	if s == nil || s.Request == "" {
-		return nil, true
-	}
-	timeout := s.Request.Value()
-	return &webPart{attach: func(r *rule, written *compiledRule) {
-		if !written.timed {
-			r.timeout = timeout
-		}
-	}}, true
 }
 
 // newCORS returns what the fields of a policy or of a CORS filter say; they are the same.

@@ -9,9 +9,11 @@ import (
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/upstream"
 )
 
 // forward chooses one of the backends of the rule that matched an admitted request, asks if the request
@@ -101,9 +103,13 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	if g := rule.guards[b.to.name]; g != nil {
 		ctx = federation.WithGuard(ctx, g)
 	}
-	if rule.timeout > 0 && !(b.to.mcp && outlives(r)) {
-		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(rule.timeout), errTimeout)
+	if timeout := rule.timeoutOf(b); timeout > 0 && !(b.to.mcp && outlives(r)) {
+		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(timeout), errTimeout)
 	}
+	if dog := x.stillness(rule, b, r); dog != nil {
+		ctx = x.idle.begin(ctx, dog, x)
+	}
+	ctx = x.withSending(ctx, rule, b, rewrite)
 	if !b.to.mcp && opensStream(r) {
 		ctx = x.untilDrain(ctx)
 	}
@@ -134,6 +140,47 @@ func (w *weighted) withoutCredentials(r *http.Request, consumed []string) *http.
 		}
 	}
 	return r
+}
+
+// timeoutOf returns how long a request to one of the rule's backends may take. At an MCP backend it is executed at
+// most once, so that its only try takes the time of all.
+func (r *rule) timeoutOf(b *weighted) time.Duration {
+	if b.to.mcp && r.try > 0 && (r.timeout == 0 || r.try < r.timeout) {
+		return r.try
+	}
+	return r.timeout
+}
+
+// stillness returns what knows how long nothing may move while a request is served, nil when nobody minds. MCP and LLM
+// backends have clocks of their own for what they wait for: they mind only where the rule says so, and the
+// streams of an MCP session never do.
+func (x *exchange) stillness(rule *rule, b *weighted, r *http.Request) *lifetime.Watchdog {
+	switch {
+	case b.to.mcp && outlives(r):
+		return nil
+	case rule.idleSaid:
+		return rule.idle
+	case b.to.mcp || b.to.kind == string(v1alpha1.BackendAI):
+		return nil
+	default:
+		return x.still
+	}
+}
+
+// withSending returns a context that says how the requests to a backend are sent. Calls of MCP are not tried again
+// unless it is proven that they were not executed.
+func (x *exchange) withSending(ctx context.Context, rule *rule, b *weighted, rewrite *rewrite) context.Context {
+	s := &x.sending
+	if b.to.mcp {
+		s.Retry = rule.proven
+	} else {
+		s.Retry, s.Try = rule.retry, rule.try
+	}
+	s.HostOfEndpoint = rule.autoHost && (rewrite == nil || rewrite.hostname == "") && !b.to.mcp && b.to.kind != string(v1alpha1.BackendAI)
+	if s.Retry == nil && s.Try == 0 && !s.HostOfEndpoint {
+		return ctx
+	}
+	return upstream.WithSending(ctx, s)
 }
 
 // until returns a context that ends when the client's credential does.

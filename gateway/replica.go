@@ -91,6 +91,8 @@ type learned struct {
 	Policy       string `json:",omitempty"`
 	UpstreamHost string `json:",omitempty"`
 	Attempts     int    `json:",omitempty"`
+	Retries      int    `json:",omitempty"`
+	Unretried    int    `json:",omitempty"`
 }
 
 // maxPeerError bounds the text of an error between replicas.
@@ -98,7 +100,7 @@ const maxPeerError = 2 << 10
 
 // tellPeer writes what was learned of the request after its answer.
 func (x *exchange) tellPeer() {
-	l := learned{MCP: x.rec.MCP, ErrorType: x.rec.ErrorType, UpstreamHost: x.rec.UpstreamHost, Attempts: x.rec.Attempts}
+	l := learned{MCP: x.rec.MCP, ErrorType: x.rec.ErrorType, UpstreamHost: x.rec.UpstreamHost, Attempts: x.rec.Attempts, Retries: x.rec.Retries, Unretried: x.rec.Unretried}
 	if x.rec.Err != nil {
 		l.Error = x.rec.Err.Error()
 		l.Error = strings.ToValidUTF8(l.Error[:min(len(l.Error), maxPeerError)], "")
@@ -130,7 +132,7 @@ func (l *learned) add(rec *telemetry.Record) {
 	if l.Error != "" {
 		rec.Err = &peerError{l.Error, l.Policy}
 	}
-	rec.UpstreamHost, rec.Attempts = l.UpstreamHost, l.Attempts
+	rec.UpstreamHost, rec.Attempts, rec.Retries, rec.Unretried = l.UpstreamHost, l.Attempts, l.Retries, l.Unretried
 }
 
 // ServePeers serves other replicas at l until the Server that it returns is closed,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/authn"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -70,7 +71,8 @@ type Runtime struct {
 	ending    sync.WaitGroup                        // tracers that send what they still have
 	checks    map[*upstream.Pool]context.CancelFunc // that ask endpoints whether they work
 	keys      map[string]runningKeys
-	counts    map[string]any // buckets and counters of limits
+	counts    map[string]any                       // buckets and counters of limits
+	idles     map[time.Duration]*lifetime.Watchdog // over what may stand still, by for how long
 	// fetching waits for the keys that are being fetched, and the checks that run.
 	fetching sync.WaitGroup
 }
@@ -104,6 +106,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		aws:         map[string]*sigv4.Ambient{},
 		keys:        map[string]runningKeys{},
 		counts:      map[string]any{},
+		idles:       map[time.Duration]*lifetime.Watchdog{},
 	}
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
 	if opts.Peers != nil {
@@ -158,6 +161,22 @@ func (rt *Runtime) callIdle() time.Duration {
 		return 0
 	}
 	return rt.opts.CallIdle
+}
+
+// idle returns the watchdog over what may stand still for that time; nil for 0, which is no bound, and for a nil
+// Runtime.
+func (rt *Runtime) idle(after time.Duration) *lifetime.Watchdog {
+	if rt == nil || after <= 0 {
+		return nil
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	dog := rt.idles[after]
+	if dog == nil {
+		dog = &lifetime.Watchdog{After: after}
+		rt.idles[after] = dog
+	}
+	return dog
 }
 
 // pool returns the pool of that identity: the one in use, or a new one that is kept once a

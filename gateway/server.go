@@ -69,6 +69,7 @@ type Server struct {
 	moments  lifetime.Watchdog // over requests of lean connections
 	fresh    lifetime.Watchdog // over those that have sent nothing yet
 	idle     lifetime.Watchdog // over idle ones
+	still    lifetime.Watchdog // over exchanges with services
 	lookout  lookout.Lookout   // over clients of detached answers
 
 	// base is the context of all requests; it ends when those that are still under
@@ -113,7 +114,7 @@ func NewServer(opts Options) *Server {
 		pending:  map[int]error{},
 		drained:  make(chan struct{}),
 	}
-	s.bodies.After, s.moments.After, s.fresh.After, s.idle.After = opts.BodyGrace, leanMoment, headTimeout, idleTimeout
+	s.bodies.After, s.moments.After, s.fresh.After, s.idle.After, s.still.After = opts.BodyGrace, leanMoment, headTimeout, idleTimeout, defaultIdle
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
@@ -80,9 +81,18 @@ type rule struct {
 	fault *fault.Fault
 	// timeout bounds a request from its receipt to the last byte; 0 is no bound.
 	timeout time.Duration
-	cors    *cors // nil leaves it to the backend
-	csrf    *csrf // nil refuses nothing
-	buffer  int64 // the largest body, which is held before it is sent on; 0 holds none
+	// try bounds each try at a backend, with its answer; 0 is no bound.
+	try time.Duration
+	// retry says when a request is tried again, and proven so does of what is only proven not to have been executed;
+	// both are nil without.
+	retry, proven *upstream.Retry
+	// idle bounds how long nothing may move; nil is no bound. Where idleSaid is false, it is the default for services.
+	idle     *lifetime.Watchdog
+	idleSaid bool
+	autoHost bool  // the Host of requests is the name of the host that gets them
+	cors     *cors // nil leaves it to the backend
+	csrf     *csrf // nil refuses nothing
+	buffer   int64 // the largest body, which is held before it is sent on; 0 holds none
 
 	// metadata, when set, is all that the rule serves, to everybody.
 	metadata *authn.Metadata

@@ -23,6 +23,7 @@ type responseWriter struct {
 	modifiers [3][]headerModifier // of the rule, of the backend reference, and for pages of other origins
 	wrote     bool
 	detached  *detached // once Detach has taken the answer
+	idle      *idleness // nil where nothing ends it
 }
 
 // Unwrap returns the server's writer, for [http.ResponseController].
@@ -36,6 +37,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		w.wrote = true
 		w.rec.Status = status
+		w.idle.answers()
 		for _, ms := range w.modifiers {
 			for i := range ms {
 				ms[i].apply(w.Header())
@@ -50,7 +52,7 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	n, err := w.ResponseWriter.Write(b)
+	n, err := w.idle.write(w.ResponseWriter, b)
 	w.rec.BytesSent += int64(n)
 	return n, err
 }
@@ -59,6 +61,9 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.idle != nil { // which has to know of each write
+		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	n, err := io.Copy(w.ResponseWriter, r)
 	w.rec.BytesSent += n
@@ -85,9 +90,11 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	w.wrote = true
+	w.idle.answers()
 	if c, ok := conn.(*wire); ok {
 		c.stepAside()
 	}
+	conn, rw = w.idle.hijacked(conn, rw)
 	return conn, rw, nil
 }
 
@@ -101,6 +108,7 @@ type requestBody struct {
 	watch lifetime.Watch
 	begun bool
 	slow  bool
+	idle  *idleness // nil where nothing ends it
 
 	mu    sync.Mutex
 	start time.Time // of the first read
@@ -119,7 +127,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.start = time.Now()
 		b.grace.Start(&b.watch, b.check)
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.idle.read(b.ReadCloser, p)
 	b.rec.BytesRead += int64(n)
 	if !b.begun {
 		return n, err

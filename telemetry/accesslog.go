@@ -106,6 +106,9 @@ func (l *AccessLog) write(r *Record) {
 	if r.Attempts > 0 {
 		f.number("attempts", int64(r.Attempts))
 	}
+	if r.Retries > 0 {
+		f.number("retries", int64(r.Retries))
+	}
 	f.text("peer", r.Peer, maxName)
 	f.mcp(&r.MCP)
 	f.llm(&r.LLM)

@@ -43,6 +43,8 @@ type Record struct {
 	Principal    string        // what authentication established; never a metric label
 	UpstreamHost string        // address the last attempt went to
 	Attempts     int           // attempts sent upstream
+	Retries      int           // those of them that tried again what had failed; set with Duration
+	Unretried    int           // how often nothing was tried again since too much was
 	Peer         string        // address of the replica that the request was passed on to
 
 	MCP MCP // what is known of the request as an MCP operation

@@ -44,9 +44,6 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
 		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
-		{kind: KindTrafficPolicy, path: "spec.autoHostRewrite", when: isTrue, effect: "the Host header stays"},
-		{kind: KindTrafficPolicy, path: "spec.timeouts.streamIdle", effect: "the default applies"},
-		{kind: KindTrafficPolicy, path: "spec.retry", effect: "requests are not tried again"},
 
 		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},
 		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},

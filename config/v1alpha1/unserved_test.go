@@ -57,10 +57,7 @@ spec:
 			{"spec.rateLimit.rateLimits", true, "rateLimit.rateLimits is not served yet: " + stops},
 		}},
 		{"what only switches off", KindTrafficPolicy, `spec: {rateLimit: {local: {}}, extAuth: {disable: {}}, extProc: {disable: {}}, cors: {disable: {}}, buffer: {disable: {}}, autoHostRewrite: false}`, nil},
-		{"what is cosmetic", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s}, retry: {}}`, []UnservedField{
-			{"spec.autoHostRewrite", false, "autoHostRewrite is not served yet: the Host header stays"},
-			{"spec.retry", false, "retry is not served yet: requests are not tried again"},
-		}},
+		{"what is served", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s, streamIdle: 1s}, retry: {}}`, nil},
 		{"listeners", KindHTTPListenerPolicy, `
 spec:
   accessLog: [{fileSink: {path: p}}]
