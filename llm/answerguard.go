@@ -73,6 +73,11 @@ func (a *attempt) guardResponse(r *dialect.Response) error {
 	for i := range r.Choices {
 		for j := range r.Choices[i].Parts {
 			p := &r.Choices[i].Parts[j]
+			for k := range p.Citations {
+				if guardCitation(g.Regex, &p.Citations[k]) {
+					return g.Rejected()
+				}
+			}
 			check := g.Regex.Check
 			switch p.Kind {
 			case dialect.Text, dialect.Thinking, dialect.Refusal:
@@ -129,12 +134,14 @@ func answerPaths(f form, prefix string) (out []answerPath) {
 		add("content[*].thinking", thought, 1)
 		add("content[*].input.**", thought, 1)
 		add("content[*].signature", signature, 1)
+		out = append(out, sourcePaths(f, prefix+"content[*].")...)
 	case generate:
 		add("candidates[*].content.parts[*].text", spoken, 2)
 		add("candidates[*].content.parts[*].functionCall.args.**", thought, 2)
 		add("candidates[*].content.parts[*].executableCode.code", thought, 2)
 		add("candidates[*].content.parts[*].codeExecutionResult.output", thought, 2)
 		add("candidates[*].content.parts[*].thoughtSignature", signature, 2)
+		out = append(out, sourcePaths(f, prefix+"candidates[*].")...)
 	case respond:
 		out = itemPaths(prefix + "output[*].")
 	case embed, embedContent, embedContents: // which have no words
@@ -151,16 +158,17 @@ func answerPaths(f form, prefix string) (out []answerPath) {
 		add("choices[*].message.tool_calls[*].custom.input", thought, 2)
 		add("choices[*].message.function_call.arguments", arguments, 1)
 		add("choices[*].message.audio.transcript", thought, 1)
+		out = append(append(out, sourcePaths(f, "choices[*].message.")...), listedPaths...)
 	}
 	return out
 }
 
 // itemPaths are the texts of an item of Responses.
 func itemPaths(prefix string) []answerPath {
-	return []answerPath{
+	return append([]answerPath{
 		{prefix + "content[*].text", spoken, 0}, {prefix + "content[*].refusal", thought, 0}, {prefix + "content[*].transcript", thought, 0},
 		{prefix + "summary[*].text", thought, 0}, {prefix + "arguments", arguments, 0}, {prefix + "input", thought, 0}, {prefix + "code", thought, 0},
-	}
+	}, sourcePaths(respond, prefix)...)
 }
 
 // An answerTexts are the texts of one kind of document.
@@ -254,8 +262,16 @@ var tokenPaths = jsonpath.Compile(
 	"logprobs", "part.logprobs", "item.content[*].logprobs", "output[*].content[*].logprobs", "response.output[*].content[*].logprobs",
 )
 
-// withoutTokens returns an answer, or an event of one, without what it says of single tokens.
+// segmentPaths are where answers of Gemini say a part of their text again, which may begin or end within what is
+// to be masked.
+var segmentPaths = jsonpath.Compile("candidates[*].groundingMetadata.groundingSupports[*].segment.text")
+
+// withoutTokens returns an answer, or an event of one, without what it says of single tokens, and what
+// of its text it says again.
 func (a *attempt) withoutTokens(doc []byte) []byte {
+	if a.form == generate && bytes.Contains(doc, []byte("groundingSupports")) {
+		doc = jsonpath.Splice(doc, segmentPaths.Find(doc), `""`)
+	}
 	if !bytes.Contains(doc, []byte("logprobs")) {
 		return doc
 	}

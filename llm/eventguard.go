@@ -78,6 +78,13 @@ func (g *eventGuard) event(e *dialect.Event) error {
 			g.a.lose("signature")
 			return nil
 		}
+	case dialect.Cited:
+		cited := *e
+		if guardCitation(g.guard.Regex, &cited.Citation) {
+			return g.guard.Rejected()
+		}
+		g.emit(b, &cited)
+		return nil
 	case dialect.BlockEnd:
 		delete(g.blocks, e.Choice)
 		if b == nil {

@@ -238,14 +238,14 @@ func again(ev *events.Event, place jsonpath.Place) func(string) events.Event {
 	}
 }
 
-var chunkPaths = textsOf([]answerPath{
+var chunkPaths = textsOf(append(append([]answerPath{
 	{"choices[*].delta.content", spoken, 1}, {"choices[*].delta.refusal", thought, 1},
 	{"choices[*].delta.reasoning_content", thought, 1}, {"choices[*].delta.reasoning", thought, 1},
 	{"choices[*].delta.reasoning_details[*].text", thought, 2}, {"choices[*].delta.reasoning_details[*].summary", thought, 2},
 	{"choices[*].delta.reasoning_details[*].signature", signature, 2},
 	{"choices[*].delta.tool_calls[*].function.arguments", arguments, 2}, {"choices[*].delta.tool_calls[*].custom.input", thought, 2},
 	{"choices[*].delta.function_call.arguments", arguments, 1}, {"choices[*].delta.audio.transcript", thought, 1},
-})
+}, sourcePaths(chat, "choices[*].delta.")...), listedPaths...))
 
 // readChunk reads a chunk of a chat completion.
 func (g *wireGuard) readChunk(ev *events.Event) (out []wirePart, err error) {
@@ -273,6 +273,10 @@ func (g *wireGuard) readChunk(ev *events.Event) (out []wirePart, err error) {
 	data := kept(ev.Data, places)
 	for _, place := range places {
 		p := chunkPaths.list[place.Pattern]
+		if !strings.HasPrefix(p.path, "choices") || strings.Contains(p.path, "annotations") {
+			out = append(out, wirePart{piece: piece{place, "", p.kind, true, nil}})
+			continue
+		}
 		choice := &chunk.Choices[place.Indexes[0]]
 		names := strings.Split(strings.TrimPrefix(strings.ReplaceAll(p.path, "[*]", ""), "choices.delta."), ".")
 		key, whole := fmt.Sprintf("%d/%s", choice.Index, names[0]), false
@@ -327,10 +331,10 @@ func chunkOf(like []byte, choices jsontext.Value) events.Event {
 	return events.Event{Data: b.Patched(dialect.Patch{Name: "choices", Value: choices}, dialect.Patch{Name: "usage"})}
 }
 
-var blockPaths = textsOf([]answerPath{
+var blockPaths = textsOf(append(append([]answerPath{
 	{"delta.text", spoken, 0}, {"delta.thinking", thought, 0}, {"delta.partial_json", arguments, 0}, {"delta.signature", signature, 0},
 	{"content_block.text", spoken, 0}, {"content_block.thinking", thought, 0}, {"content_block.input.**", thought, 0},
-})
+}, sourcePaths(messages, "content_block.")...), membersAt("delta.citation.", 0, citationMembers...)...))
 
 // readMessages reads an event of Messages.
 func (g *wireGuard) readMessages(ev *events.Event) (out []wirePart, err error) {
@@ -348,6 +352,10 @@ func (g *wireGuard) readMessages(ev *events.Event) (out []wirePart, err error) {
 			p := blockPaths.list[place.Pattern]
 			if p.kind == signature {
 				out = append(out, wirePart{ending: true, ends: key})
+			}
+			if strings.HasPrefix(p.path, "delta.citation.") {
+				out = append(out, wirePart{piece: piece{place, "", p.kind, true, nil}})
+				continue
 			}
 			if head.Type == "content_block_start" {
 				if text := place.Text(ev.Data); text == "" {
@@ -394,10 +402,10 @@ func (g *wireGuard) readContents(ev *events.Event) (out []wirePart, err error) {
 			}
 			var signed *wirePart
 			for _, place := range places {
-				if len(place.Indexes) < 2 || place.Indexes[0] != i || place.Indexes[1] != j {
+				p := contentPaths.list[place.Pattern]
+				if p.depth < 2 || place.Indexes[0] != i || place.Indexes[1] != j {
 					continue
 				}
-				p := contentPaths.list[place.Pattern]
 				carry := func(text string) events.Event { return contentOf(data, c.Index, part.Thought, text) }
 				one := wirePart{piece: piece{place, key, p.kind, part.Text == nil, carry}}
 				if p.kind == signature {
@@ -412,6 +420,11 @@ func (g *wireGuard) readContents(ev *events.Event) (out []wirePart, err error) {
 					delete(g.open, c.Index)
 				}
 				out = append(out, *signed)
+			}
+		}
+		for _, place := range places {
+			if p := contentPaths.list[place.Pattern]; p.depth == 1 && place.Indexes[0] == i { // of a source
+				out = append(out, wirePart{piece: piece{place, "", p.kind, true, nil}})
 			}
 		}
 		if c.Reason != "" {
@@ -441,7 +454,7 @@ var (
 	responseWholes = textsOf(append(append([]answerPath{
 		{"text", spoken, 0}, {"refusal", thought, 0}, {"arguments", arguments, 0}, {"input", thought, 0}, {"code", thought, 0}, {"transcript", thought, 0},
 		{"part.text", spoken, 0}, {"part.refusal", thought, 0}, {"part.transcript", thought, 0},
-	}, itemPaths("item.")...), answerPaths(respond, "response.")...))
+	}, append(membersAt("part.annotations[*].", 0, annotationMembers...), membersAt("annotation.", 0, annotationMembers...)...)...), append(itemPaths("item."), answerPaths(respond, "response.")...)...))
 )
 
 // readResponse reads an event of Responses. What came in pieces comes once more as a whole.
