@@ -15,7 +15,7 @@ var own = []string{"--admin-addr", "off", "--metrics-addr", "off", "--ready-addr
 // noProviders takes the variables that name LLM providers out of the environment.
 var noProviders = []string{
 	"OPENAI_API_KEY=", "OPENAI_BASE_URL=", "OPENAI_API_BASE=", "ANTHROPIC_API_KEY=", "ANTHROPIC_AUTH_TOKEN=", "GEMINI_API_KEY=", "GOOGLE_API_KEY=",
-	"AZURE_OPENAI_API_KEY=", "AZURE_OPENAI_ENDPOINT=", "GOOGLE_CLOUD_PROJECT=", "AWS_BEARER_TOKEN_BEDROCK=", "AWS_ACCESS_KEY_ID=",
+	"AZURE_OPENAI_API_KEY=", "AZURE_OPENAI_ENDPOINT=", "GOOGLE_CLOUD_PROJECT=", "AWS_BEARER_TOKEN_BEDROCK=", "AWS_ACCESS_KEY_ID=", "AWS_PROFILE=", "AWS_REGION=", "AWS_DEFAULT_REGION=",
 }
 
 // startRun starts `mcpgw run` on a free port and returns it with its MCP URL.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -132,5 +133,43 @@ func TestLLMBedrock(t *testing.T) {
 	}
 	if _, asked := stand.Last(); asked != 16 || given.Load() != 1 {
 		t.Errorf("%d requests were good, with credentials that were given %d times", asked, given.Load())
+	}
+}
+
+// `mcpgw run` serves Bedrock by its API key, or by what AWS's usual variables lead to.
+func TestLLMBedrockEnvironment(t *testing.T) {
+	t.Parallel()
+	stand := &testaws.Bedrock{Region: "eu-west-1", Credentials: aws.Credentials{AccessKeyID: "AKIA1", SecretAccessKey: "secret-1"}, Key: "bedrock-key"}
+	bedrock := httptest.NewServer(stand)
+	t.Cleanup(bedrock.Close)
+	file := filepath.Join(t.TempDir(), "credentials")
+	writeFile(t, file, "[mine]\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
+	for name, tt := range map[string]struct {
+		env    []string
+		signed bool
+	}{
+		"AWS_BEARER_TOKEN_BEDROCK": {[]string{"AWS_BEARER_TOKEN_BEDROCK=bedrock-key"}, false},
+		"AWS_ACCESS_KEY_ID":        {[]string{"AWS_ACCESS_KEY_ID=AKIA1", "AWS_SECRET_ACCESS_KEY=secret-1"}, true},
+		"AWS_PROFILE":              {[]string{"AWS_PROFILE=mine", "AWS_SHARED_CREDENTIALS_FILE=" + file}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := append(noProviders[:len(noProviders):len(noProviders)], "AWS_REGION=eu-west-1", "AWS_CONFIG_FILE="+file+".none", "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME="+bedrock.URL)
+			p := start(t, append(env, tt.env...), binary, append([]string{"run", "--port", fmt.Sprint(freePort(t))}, own...)...)
+			url := p.waitFor(t, p.stdout, `LLM +(http://\S+/v1) `)[1]
+			p.waitFor(t, p.stdout, "LLM providers of "+name)
+			client := openai.NewClient(option.WithBaseURL(url), option.WithAPIKey("any"), option.WithMaxRetries(0))
+			const model = "eu.amazon.nova-lite-v1:0"
+			whole, err := client.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{Model: model, Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi there")}})
+			if err != nil || whole.Choices[0].Message.Content != "hi there" {
+				t.Fatalf("%v, %+v", err, whole)
+			}
+			last, _ := stand.Last()
+			if last.Model != model || strings.HasPrefix(last.Header.Get("Authorization"), "AWS4-") != tt.signed {
+				t.Errorf("Bedrock was asked %+v", last)
+			}
+			if shown := p.stdout.String() + p.stderr.String(); strings.Contains(shown, "bedrock-key") || strings.Contains(shown, "secret-1") {
+				t.Errorf("a secret is shown:\n%s", shown)
+			}
+		})
 	}
 }

@@ -99,7 +99,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 		region := cmp.Or(b.Region, defaultRegion)
 		home = llm.BedrockHost(region)
 		path += ".bedrock"
-		if auth == nil {
+		if auth == nil && (b.Auth != nil || bedrockKey().IsZero()) {
 			signing = &sigv4.Options{Service: "bedrock", Region: region, Credentials: c.awsCredentials(o, path+".auth", b.Auth, region)}
 		}
 	}
@@ -157,6 +157,10 @@ func endpointHost(endpoint string) string {
 	return host
 }
 
+// bedrockKey returns the API key of Amazon Bedrock that the environment holds, in the variable that the
+// AWS SDKs read before they look for credentials.
+func bedrockKey() secret.Value { return tokenOf(os.Getenv("AWS_BEARER_TOKEN_BEDROCK")) }
+
 // providerConnection returns how the providers of a Backend are reached. A connect of 0 is the
 // default; a policy on connections wins over it.
 func (c *compiler) providerConnection(o object, connect time.Duration) connection {
@@ -188,6 +192,9 @@ func (c *compiler) providerCredential(o object, path string, auth *v1alpha1.Auth
 	switch {
 	case auth == nil && p.Vendor == llm.VertexAI:
 		return c.tokens("google", oauth.GoogleDefault)
+	case auth == nil && p.Vendor == llm.Bedrock:
+		p.Credential.Token = bedrockKey()
+		return nil
 	case auth == nil:
 		resource := entraResource(home)
 		return c.tokens("entra "+resource, oauth.Entra(resource, os.Getenv))

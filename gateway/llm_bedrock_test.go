@@ -223,9 +223,10 @@ func TestLLMBedrockSecret(t *testing.T) {
 	ask(502)
 }
 
-// Without auth the environment's credentials are used; with authToken an API key is sent and
-// nothing is signed.
+// Without auth the environment's credentials are used; with authToken, or an API key in the
+// environment, that is sent and nothing is signed.
 func TestLLMBedrockAmbient(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "")
 	t.Setenv("AWS_ACCESS_KEY_ID", awsKey.AccessKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", awsKey.SecretAccessKey)
 	t.Setenv("AWS_SESSION_TOKEN", awsKey.SessionToken)
@@ -245,5 +246,15 @@ func TestLLMBedrockAmbient(t *testing.T) {
 	}
 	if last, _ := s.Last(); last.Header.Get("Authorization") != "Bearer bedrock-key" || last.Header.Get("X-Amz-Date") != "" {
 		t.Errorf("Bedrock gets %v", last.Header)
+	}
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "bedrock-key\n")
+	for _, tt := range []struct{ more, want string }{{"model: m2", "Bearer bedrock-key"}, {"model: m2, auth: {secretRef: {name: aws}}", "AWS4-HMAC-SHA256 "}} {
+		g.apply(backend(tt.more) + awsSecret)
+		if _, err := client.Chat.Completions.New(t.Context(), hello("hi")); err != nil {
+			t.Fatal(err)
+		}
+		if last, _ := s.Last(); !strings.HasPrefix(last.Header.Get("Authorization"), tt.want) {
+			t.Errorf("%s: Bedrock gets %v", tt.more, last.Header)
+		}
 	}
 }

@@ -342,9 +342,10 @@ type AzureOpenAIProvider struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.auth) && has(self.authToken))",message="set only one of auth and authToken"
 type BedrockProvider struct {
 	// The credentials that requests are signed with. Absent, and without
-	// authToken: what the AWS SDK finds first of the environment, web identity
-	// (IRSA), the shared files, EKS Pod Identity or the container's role, and
-	// the instance's role.
+	// authToken: an API key in the variable AWS_BEARER_TOKEN_BEDROCK, or else
+	// what the AWS SDK finds first of the environment, web identity (IRSA), the
+	// shared files, EKS Pod Identity or the container's role, and the
+	// instance's role.
 	// +optional
 	Auth *AWSAuth `json:"auth,omitempty"`
 

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -53,7 +54,7 @@ func environmentFile(lookup func(string) (string, bool), port int) (file []byte,
 	}
 	e := &environment{lookup, port}
 	var providers []envProvider
-	for _, of := range []func() (*envProvider, error){e.openAI, e.azure, e.anthropic, e.gemini, e.vertex} {
+	for _, of := range []func() (*envProvider, error){e.openAI, e.azure, e.anthropic, e.gemini, e.vertex, e.bedrock} {
 		p, err := of()
 		if err != nil {
 			return nil, nil, err
@@ -168,6 +169,37 @@ func (e *environment) vertex() (*envProvider, error) {
 	return &envProvider{
 		name: "vertex", variable: variable, vendor: "vertexAI", block: object{"project": project, "location": location}, models: googleModels,
 	}, nil
+}
+
+// bedrockModels are the ids of models, those of inference profiles, which begin with where they
+// are served, and ARNs.
+var bedrockModels = []string{
+	"ai21.*", "amazon.*", "anthropic.*", "cohere.*", "deepseek.*", "google.*", "luma.*", "meta.*", "minimax.*", "mistral.*", "moonshot*", "nvidia.*", "openai.*",
+	"qwen.*", "stability.*", "twelvelabs.*", "writer.*", "zai.*", "us.*", "us-gov.*", "eu.*", "apac.*", "jp.*", "au.*", "ca.*", "global.*", "arn:aws*",
+}
+
+// bedrock is Amazon Bedrock where there is an API key of its, or a region and something that leads to
+// credentials. Those alone may be there for something else.
+func (e *environment) bedrock() (*envProvider, error) {
+	variable, key := e.get("AWS_BEARER_TOKEN_BEDROCK")
+	_, region := e.get("AWS_REGION", "AWS_DEFAULT_REGION")
+	if key == "" {
+		variable, _ = e.get("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+		if variable == "" || region == "" {
+			return nil, nil
+		}
+	}
+	p := &envProvider{name: "bedrock", variable: variable, vendor: "bedrock", block: object{}, key: key, models: bedrockModels}
+	if region != "" {
+		if strings.Trim(region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return nil, exit(ExitUsage, errors.New("AWS_REGION is not the name of a region, such as us-east-1"))
+		}
+		p.block["region"] = region
+	}
+	if base, at := e.get("AWS_ENDPOINT_URL_BEDROCK_RUNTIME"); at != "" {
+		return p, e.at(p, base, at, "")
+	}
+	return p, nil
 }
 
 // at places a provider at a URL, to whose path the version of its API is added.

@@ -26,12 +26,13 @@ func TestEnvironment(t *testing.T) {
 		"OPENAI_API_KEY": "sk-secret-1", "ANTHROPIC_AUTH_TOKEN": "sk-secret-2", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9000/proxy/",
 		"GOOGLE_API_KEY": " sk-secret-3\n", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com/", "AZURE_OPENAI_API_KEY": "sk-secret-4",
 		"AZURE_OPENAI_DEPLOYMENT": "mine", "GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_GENAI_USE_VERTEXAI": "true", "GEMINI_API_KEY": "",
+		"AWS_BEARER_TOKEN_BEDROCK": "sk-secret-5", "AWS_ACCESS_KEY_ID": "unused", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:9001",
 	}
 	file, variables, err := environmentFile(lookup(env), 8080)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"}
+	want := []string{"OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "AWS_BEARER_TOKEN_BEDROCK"}
 	if diff := cmp.Diff(want, variables); diff != "" {
 		t.Error(diff)
 	}
@@ -49,18 +50,44 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("a key is %q", got)
 	}
 	var names []string
-	var anthropic *v1alpha1.NamedLLMProvider
+	var anthropic, bedrock *v1alpha1.NamedLLMProvider
 	for _, g := range res.Backends[0].Spec.AI.PriorityGroups {
 		names = append(names, g.Providers[0].Name)
 		if g.Providers[0].Anthropic != nil {
 			anthropic = &g.Providers[0]
 		}
+		if g.Providers[0].Bedrock != nil {
+			bedrock = &g.Providers[0]
+		}
 	}
-	if diff := cmp.Diff([]string{"openai", "azure", "anthropic", "gemini", "vertex"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"openai", "azure", "anthropic", "gemini", "vertex", "bedrock"}, names); diff != "" {
 		t.Error(diff)
 	}
 	if anthropic.Host != "127.0.0.1" || anthropic.Port != 9000 || anthropic.Path.Prefix != "/proxy/v1" || *anthropic.AuthHeader.Prefix != "Bearer " {
 		t.Errorf("Anthropic is at %+v", anthropic)
+	}
+	if bedrock.Host != "127.0.0.1" || bedrock.Port != 9001 || bedrock.Path != nil || bedrock.Bedrock.Region != "eu-west-1" || bedrock.Bedrock.AuthToken.SecretRef.Name != "bedrock" {
+		t.Errorf("Bedrock is %+v, %+v", bedrock, bedrock.Bedrock)
+	}
+}
+
+// What leads to AWS credentials names Bedrock where a region is set, too: alone it may be there for
+// something else.
+func TestEnvironmentAWS(t *testing.T) {
+	for _, variable := range []string{"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		file, _, err := environmentFile(lookup(map[string]string{variable: "x"}), 8080)
+		if file != nil || err != nil {
+			t.Errorf("%s alone: %s, %v", variable, file, err)
+		}
+		file, variables, err := environmentFile(lookup(map[string]string{variable: "x", "AWS_REGION": "eu-central-1"}), 8080)
+		if err != nil || len(variables) != 1 || variables[0] != variable {
+			t.Fatalf("%s: %v, %v", variable, variables, err)
+		}
+		res, report := config.LoadFiles([]config.File{{Name: "environment.yaml", Text: file}})
+		p := res.Backends[0].Spec.AI.PriorityGroups[0].Providers[0]
+		if len(report.Problems) > 0 || len(res.Secrets) > 0 || p.Bedrock == nil || p.Bedrock.Region != "eu-central-1" || p.Bedrock.Auth != nil || p.Bedrock.AuthToken != nil {
+			t.Errorf("%s: %+v, %+v", variable, report.Problems, p.Bedrock)
+		}
 	}
 }
 
@@ -78,6 +105,8 @@ func TestEnvironmentMistakes(t *testing.T) {
 		{"a password", map[string]string{"OPENAI_BASE_URL": "http://u:secret@h/v1"}, "OPENAI_BASE_URL is not an http or https URL"},
 		{"https elsewhere", map[string]string{"OPENAI_BASE_URL": "https://h:8443/v1"}, "on port 443 only"},
 		{"a circle", map[string]string{"ANTHROPIC_API_KEY": "secret", "ANTHROPIC_BASE_URL": "http://localhost:8080"}, "ANTHROPIC_BASE_URL leads to this gateway itself"},
+		{"a region alone", map[string]string{"AWS_REGION": "eu-west-1"}, ""},
+		{"no region", map[string]string{"AWS_PROFILE": "p", "AWS_REGION": "secret/x"}, "AWS_REGION is not"},
 		{"no key", map[string]string{"GEMINI_API_KEY": "secret\nsecret"}, "GEMINI_API_KEY holds"},
 	}
 	for _, test := range tests {
