@@ -119,6 +119,9 @@ func (x *exchange) fail(f *fault.Fault, err error) {
 
 // finish ends the account of a request, whatever became of it, once its handler returns.
 func (s *Server) finish(x *exchange) {
+	if !x.writer.taken {
+		x.body.abandon()
+	}
 	if !x.left && s.end(x, recover()) {
 		panic(http.ErrAbortHandler)
 	}
@@ -188,12 +191,18 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 			r.TLS, _ = r.Context().Value(tlsStateKey{}).(*tls.ConnectionState)
 		}
 	}
+	if r.Host == "" && isOld(r) {
+		r.Host, x.request.Host = p.oldHost, p.oldHost
+	}
 	l := p.listener(x.request.Host)
 	if l == nil {
 		return fault.New(fault.NotFound, "listener not found")
 	}
 	x.rec.Gateway, x.rec.Listener = l.gateway, l.name
 	x.request.Gateway, x.request.Passed = l.gateway, x.peer
+	if answered, err := l.edge.enter(x, r, f.server.Ready()); answered || err != nil {
+		return err
+	}
 	x.rec.Trace(l.tracer)
 	m := l.router.find(x.request.Host, r)
 	if m == nil {
@@ -210,7 +219,7 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		life.Begin(r.Context())
 		x.life = life
 	}
-	ctx := telemetry.NewContext(life, &x.rec)
+	ctx := l.edge.forwarding(telemetry.NewContext(life, &x.rec))
 	if c := m.rule.cors; c != nil && len(r.Header["Origin"]) > 0 && !x.peer {
 		if isPreflight(r) {
 			c.preflight(&x.writer, r)

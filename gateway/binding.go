@@ -20,6 +20,7 @@ import (
 // A binding is a port that is listened on.
 type binding struct {
 	loopback, tls bool
+	idle          time.Duration // as the port has it
 	server        *http.Server
 	cutOff        context.CancelFunc // ends the context of what the port serves
 	sockets       []net.Listener
@@ -32,7 +33,7 @@ func (s *Server) bind(snapshot *Snapshot, report *config.Report) {
 	clear(s.pending)
 	for number, p := range snapshot.ports {
 		if b := s.bindings[number]; b != nil {
-			if b.loopback == p.loopback && b.tls == p.tls {
+			if b.loopback == p.loopback && b.tls == p.tls && b.idle == p.idle {
 				continue
 			}
 			delete(s.bindings, number)
@@ -84,10 +85,10 @@ func (s *Server) open(number int, p *port) error {
 	if p.loopback {
 		hosts = []string{"127.0.0.1", "::1"}
 	}
-	b := &binding{loopback: p.loopback, tls: p.tls}
+	b := &binding{loopback: p.loopback, tls: p.tls, idle: p.idle}
 	var base context.Context
 	base, b.cutOff = context.WithCancel(s.base)
-	b.server = s.newHTTPServer(number, base)
+	b.server = s.newHTTPServer(p, base)
 	for i, host := range hosts {
 		l, err := s.opts.Listen(s.base, "tcp", net.JoinHostPort(host, strconv.Itoa(number)))
 		if err != nil && i > 0 {
@@ -106,7 +107,7 @@ func (s *Server) open(number int, p *port) error {
 			s.serving.Go(secure.run)
 			accept = secure
 		}
-		lean := newLeanServer(s, accept, b.server.Handler, b.server.BaseContext(l))
+		lean := newLeanServer(s, accept, b.server.Handler, b.server.BaseContext(l), p.idle)
 		b.leans = append(b.leans, lean)
 		s.serving.Go(lean.run)
 		s.serving.Go(func() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -33,7 +34,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c.compileConnections()
 	c.checkClaims()
 	c.compileGateways()
-	c.compileTracing()
+	c.compileListening()
 	c.compileRoutes()
 	c.assumeRoutes()
 	c.checkApplied()
@@ -59,6 +60,7 @@ type compiler struct {
 
 	attached     map[attachment][]attachedPolicy
 	listening    map[object][]attachment                    // what HTTPListenerPolicies cover
+	idles        map[int]time.Duration                      // how long connections stay open, by port, where a policy says so
 	connecting   map[attachment][]connectionPolicy          // the policies on connections, by what they cover
 	encrypted    map[attachment]*gatewayv1.BackendTLSPolicy // by what they cover
 	connections  map[attachment]*connection                 // by Backend, and by port of a Service
@@ -87,6 +89,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		namespaces:   map[string]labels.Set{},
 		attached:     map[attachment][]attachedPolicy{},
 		listening:    map[object][]attachment{},
+		idles:        map[int]time.Duration{},
 		connecting:   map[attachment][]connectionPolicy{},
 		encrypted:    map[attachment]*gatewayv1.BackendTLSPolicy{},
 		connections:  map[attachment]*connection{},

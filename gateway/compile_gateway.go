@@ -111,7 +111,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 		return
 	}
 	l := &openListener{
-		listener: &listener{gateway: o.name.String(), name: string(spec.Name), path: path},
+		listener: &listener{gateway: o.name.String(), name: string(spec.Name), path: path, edge: newEdge()},
 		object:   o, spec: spec, port: int(spec.Port), secure: secure, hostname: hostnameOf(spec.Hostname),
 	}
 	for _, other := range c.listeners {
@@ -127,7 +127,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	}
 	p := c.snapshot.ports[l.port]
 	if p == nil {
-		p = &port{number: l.port, tls: secure, loopback: c.assumed}
+		p = &port{number: l.port, tls: secure, loopback: c.assumed, idle: idleTimeout}
 		c.snapshot.ports[l.port] = p
 	}
 	p.listeners.at(l.hostname, func() *listener { return l.listener })

@@ -62,6 +62,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 		for _, w := range rule.backends {
 			w.to.shownBy(covering.shows)
 		}
+		rule.idle, rule.idleSaid = a.listener.edge.idle, a.listener.edge.idleSaid
 		c.attachAI(&rule, covering.ai)
 		rule.attachWeb(covering.web, &rules[i])
 		for _, m := range rules[i].matches {

@@ -25,32 +25,6 @@ type tracerPlan struct {
 	cfg      telemetry.TracerConfig
 }
 
-// compileTracing gives the listeners the tracers that HTTPListenerPolicies ask for. Of
-// several that cover a Gateway the oldest wins.
-func (c *compiler) compileTracing() {
-	policies := slices.Clone(c.res.HTTPListenerPolicies)
-	slices.SortStableFunc(policies, func(a, b *v1alpha1.HTTPListenerPolicy) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
-	covered := map[types.NamespacedName]bool{}
-	for _, p := range policies {
-		if p.Spec.Tracing == nil {
-			continue
-		}
-		o := objectOf(v1alpha1.KindHTTPListenerPolicy, p)
-		cfg, ok := c.tracer(o, p.Spec.Tracing)
-		for _, t := range c.listening[o] {
-			if covered[t.name] {
-				continue
-			}
-			covered[t.name] = true
-			if ok {
-				c.trace(t.name, cfg)
-			}
-		}
-	}
-}
-
 // trace has all listeners of a Gateway traced.
 func (c *compiler) trace(gateway types.NamespacedName, cfg telemetry.TracerConfig) {
 	if cfg.Service == "" {

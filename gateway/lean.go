@@ -30,7 +30,8 @@ import (
 type leanServer struct {
 	server  *Server
 	handler http.Handler
-	base    context.Context // ends when the port is closed
+	base    context.Context   // ends when the port is closed
+	idle    lifetime.Watchdog // over idle connections; without a time they are kept
 
 	listener net.Listener
 	rest     chan net.Conn // connections for net/http
@@ -54,8 +55,8 @@ const (
 	leanMoment = 20 * time.Millisecond
 )
 
-func newLeanServer(s *Server, l net.Listener, h http.Handler, base context.Context) *leanServer {
-	return &leanServer{server: s, handler: h, base: base, listener: l, rest: make(chan net.Conn), done: make(chan struct{}),
+func newLeanServer(s *Server, l net.Listener, h http.Handler, base context.Context, idle time.Duration) *leanServer {
+	return &leanServer{server: s, handler: h, base: base, idle: lifetime.Watchdog{After: idle}, listener: l, rest: make(chan net.Conn), done: make(chan struct{}),
 		conns: map[*leanConn]struct{}{}, changed: make(chan struct{}, 1)}
 }
 
@@ -248,11 +249,13 @@ func (c *leanConn) await() error {
 	if l.ending.Load() {
 		c.closeIdle()
 	}
-	patience := &l.server.idle
+	patience := &l.idle
 	if !c.served {
 		patience = &l.server.fresh
 	}
-	patience.Start(&c.quiet, c.onQuiet)
+	if patience.After > 0 {
+		patience.Start(&c.quiet, c.onQuiet)
+	}
 	n, err := c.wire.Read(c.buf)
 	c.quiet.Stop()
 	if !c.state.CompareAndSwap(leanIdle, leanBusy) {

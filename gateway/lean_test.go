@@ -20,6 +20,12 @@ import (
 // serveHandler serves h on a port of a gateway: with lean connections, or as net/http alone would.
 func serveHandler(t *testing.T, h http.Handler, lean bool, with ...func(*Server)) (addr string, b *binding) {
 	t.Helper()
+	return serveIdle(t, h, lean, idleTimeout, with...)
+}
+
+// serveIdle is serveHandler with a time for idle connections.
+func serveIdle(t *testing.T, h http.Handler, lean bool, idle time.Duration, with ...func(*Server)) (addr string, b *binding) {
+	t.Helper()
 	s := NewServer(Options{Logger: slog.New(slog.DiscardHandler), Runtime: new(Runtime)})
 	for _, f := range with {
 		f(s)
@@ -28,14 +34,14 @@ func serveHandler(t *testing.T, h http.Handler, lean bool, with ...func(*Server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = &binding{sockets: []net.Listener{l}}
+	b = &binding{sockets: []net.Listener{l}, idle: idle}
 	var base context.Context
 	base, b.cutOff = context.WithCancel(t.Context())
-	b.server = s.newHTTPServer(1, base)
+	b.server = s.newHTTPServer(&port{number: 1, idle: b.idle}, base)
 	b.server.Handler = h
 	var accept net.Listener = &wireListener{Listener: l, server: s}
 	if lean {
-		on := newLeanServer(s, accept, h, b.server.BaseContext(l))
+		on := newLeanServer(s, accept, h, b.server.BaseContext(l), b.idle)
 		b.leans, accept = append(b.leans, on), on
 		s.serving.Go(on.run)
 	}
@@ -329,12 +335,11 @@ func TestLeanEnds(t *testing.T) {
 // A connection that is idle for long is closed, sooner when nothing has come on it.
 func TestLeanIdle(t *testing.T) {
 	for _, served := range []bool{false, true} {
-		addr, _ := serveHandler(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), true, func(s *Server) {
-			s.fresh.After, s.idle.After = 20*time.Millisecond, time.Hour
-			if served {
-				s.fresh.After, s.idle.After = time.Hour, 20*time.Millisecond
-			}
-		})
+		fresh, idle := 20*time.Millisecond, time.Hour
+		if served {
+			fresh, idle = idle, fresh
+		}
+		addr, _ := serveIdle(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), true, idle, func(s *Server) { s.fresh.After = fresh })
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)

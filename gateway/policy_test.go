@@ -119,15 +119,6 @@ spec:
   ` + gatewayRef("HTTPRoute", "r", "named") + `
   rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}
 `, map[string]int{"8080/named a": 500, "8080/other a": 200}},
-		{"a listener policy that protects and is not served", `
----
-apiVersion: gateway.kgateway.dev/v1alpha1
-kind: HTTPListenerPolicy
-metadata: {name: p}
-spec:
-  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]
-  xffNumTrustedHops: 1
-`, map[string]int{"8080/named a": 500, "8081/free a": 500}},
 		{"TLS toward a backend without the authorities", `
 ---
 apiVersion: gateway.kgateway.dev/v1alpha1

@@ -68,7 +68,6 @@ type Server struct {
 	bodies   lifetime.Watchdog // over those that are being read
 	moments  lifetime.Watchdog // over requests of lean connections
 	fresh    lifetime.Watchdog // over those that have sent nothing yet
-	idle     lifetime.Watchdog // over idle ones
 	still    lifetime.Watchdog // over exchanges with services
 	lookout  lookout.Lookout   // over clients of detached answers
 
@@ -114,7 +113,7 @@ func NewServer(opts Options) *Server {
 		pending:  map[int]error{},
 		drained:  make(chan struct{}),
 	}
-	s.bodies.After, s.moments.After, s.fresh.After, s.idle.After, s.still.After = opts.BodyGrace, leanMoment, headTimeout, idleTimeout, defaultIdle
+	s.bodies.After, s.moments.After, s.fresh.After, s.still.After = opts.BodyGrace, leanMoment, headTimeout, defaultIdle
 	s.base, s.cutOff = context.WithCancelCause(context.Background())
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.inflight.idle = make(chan struct{}, 1)
@@ -270,7 +269,7 @@ func (c *counter) wait(ctx context.Context) {
 	}
 }
 
-// idleTimeout is how long a connection without a request is kept.
+// idleTimeout is how long a connection without a request is kept, unless a policy says so.
 const idleTimeout = 120 * time.Second
 
 // headTimeout is how long a client may take to send the head of a request, and to begin with
@@ -278,7 +277,7 @@ const idleTimeout = 120 * time.Second
 const headTimeout = 10 * time.Second
 
 // newHTTPServer returns the server of one port, which is open until base ends.
-func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
+func (s *Server) newHTTPServer(p *port, base context.Context) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -286,9 +285,9 @@ func (s *Server) newHTTPServer(port int, base context.Context) *http.Server {
 	open := new(lifetime.Lifetime)
 	open.Begin(base)
 	return &http.Server{
-		Handler:           &front{server: s, port: port, base: open},
+		Handler:           &front{server: s, port: p.number, base: open},
 		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       p.idle,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         protocols,
 		HTTP2: &http.HTTP2Config{

@@ -46,6 +46,8 @@ type port struct {
 	number    int
 	loopback  bool // bind loopback addresses only
 	tls       bool
+	idle      time.Duration // how long connections stay open without a request; 0 is no limit
+	oldHost   string        // the host of HTTP/1.0 requests that name none, "" for none
 	listeners hostIndex[*listener]
 }
 
@@ -65,6 +67,7 @@ type listener struct {
 	name        string
 	path        string           // spec.listeners[i], "" when assumed
 	certificate *tls.Certificate // nil without TLS
+	edge        *edge            // never nil
 	router      *router
 	traced      *tracerPlan       // nil is as the Runtime has it
 	tracer      *telemetry.Tracer // set just before the snapshot is served; nil traces nothing

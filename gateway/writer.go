@@ -21,7 +21,9 @@ type responseWriter struct {
 	http.ResponseWriter
 	rec       *telemetry.Record
 	modifiers [3][]headerModifier // of the rule, of the backend reference, and for pages of other origins
+	server    serverHeader
 	wrote     bool
+	taken     bool      // the connection was hijacked
 	detached  *detached // once Detach has taken the answer
 	idle      *idleness // nil where nothing ends it
 }
@@ -38,13 +40,20 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.wrote = true
 		w.rec.Status = status
 		w.idle.answers()
-		for _, ms := range w.modifiers {
-			for i := range ms {
-				ms[i].apply(w.Header())
-			}
-		}
+		w.Modify(w.Header())
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// Modify changes the header of the answer as routes and policies say. It is for whoever writes an answer to
+// a connection that was hijacked.
+func (w *responseWriter) Modify(h http.Header) {
+	for _, ms := range w.modifiers {
+		for i := range ms {
+			ms[i].apply(h)
+		}
+	}
+	w.server.apply(h)
 }
 
 // Write implements [http.ResponseWriter].
@@ -89,7 +98,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.wrote = true
+	w.wrote, w.taken = true, true
 	w.idle.answers()
 	if c, ok := conn.(*wire); ok {
 		c.stepAside()
@@ -109,6 +118,7 @@ type requestBody struct {
 	begun bool
 	slow  bool
 	idle  *idleness // nil where nothing ends it
+	ended bool      // it was read to its end
 
 	mu    sync.Mutex
 	start time.Time // of the first read
@@ -129,6 +139,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.idle.read(b.ReadCloser, p)
 	b.rec.BytesRead += int64(n)
+	b.ended = b.ended || err == io.EOF
 	if !b.begun {
 		return n, err
 	}
@@ -158,6 +169,13 @@ func (b *requestBody) check() {
 	default:
 		b.late = true
 		_ = http.NewResponseController(b.w).SetReadDeadline(time.Unix(1, 0)) // a closed connection needs none
+	}
+}
+
+// abandon bounds how long net/http waits for what nobody has read of the body, before it answers.
+func (b *requestBody) abandon() {
+	if b.ReadCloser != nil && b.grace != nil && !b.ended {
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(b.grace.After)) // a closed connection needs none
 	}
 }
 

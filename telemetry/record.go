@@ -34,6 +34,8 @@ type Record struct {
 	Path     string // of the match, as it is configured
 	Backend  string // namespace/name of the Backend or Service
 
+	HealthCheck bool // the gateway answered it itself, at the path for health checks
+
 	Status       int           // HTTP status sent; 0 if none
 	BytesSent    int64         // body bytes sent
 	BytesRead    int64         // body bytes read

@@ -19,7 +19,8 @@ import (
 
 // A Proxy passes HTTP requests on to a [Pool] as they are: a reverse proxy
 // (RFC 9110 section 7.6). It drops what belongs to one hop, adds the
-// X-Forwarded headers, streams both bodies, and lets WebSocket upgrades through.
+// X-Forwarded headers, streams both bodies, and lets upgrades through but for those to h2c:
+// which protocols a client may ask for is not decided here.
 // Informational responses are dropped. It is safe for concurrent use.
 type Proxy struct {
 	// Pool is where requests go.
@@ -38,10 +39,7 @@ var hopHeaders = [...]string{
 // [http.ErrAbortHandler], so that no client takes a broken answer for a whole one.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	upgrade := upgradeType(r.Header)
-	if upgrade != "" && !strings.EqualFold(upgrade, "websocket") {
-		if !strings.EqualFold(upgrade, "h2c") { // an offer that may be declined (RFC 9113 section 3.2)
-			return fault.New(fault.Denied, "upgrade not enabled")
-		}
+	if strings.EqualFold(upgrade, "h2c") { // an offer that may be declined (RFC 9113 section 3.1)
 		upgrade = ""
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
@@ -151,12 +149,26 @@ func outgoing(r *http.Request, upgrade string) *http.Request {
 	return out
 }
 
+// A TrustedHop is a proxy in front of the gateway whose X-Forwarded-Proto and X-Forwarded-Host are kept.
+type TrustedHop struct {
+	// Complete says that X-Forwarded-For is kept as it is, too, without the address of that proxy.
+	Complete bool
+}
+
+type trustedHopKey struct{}
+
+// WithTrustedHop returns a context for a request that a proxy has sent which is trusted.
+func WithTrustedHop(ctx context.Context, hop TrustedHop) context.Context {
+	return context.WithValue(ctx, trustedHopKey{}, hop)
+}
+
 // forwarded says in the X-Forwarded headers where r came from. What the client
-// says about addresses is kept before ours; about scheme and host it is not. The
-// host is the one that the client asked for: accepted, if it is not nil, is r
+// says about addresses is kept before ours; about scheme and host it is not, unless it is a proxy that
+// is trusted. The host is the one that the client asked for: accepted, if it is not nil, is r
 // before filters rewrote it.
 func forwarded(h http.Header, r, accepted *http.Request) {
-	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+	hop, trusted := r.Context().Value(trustedHopKey{}).(TrustedHop)
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && !hop.Complete {
 		if prior := r.Header["X-Forwarded-For"]; len(prior) > 0 {
 			ip = strings.Join(prior, ", ") + ", " + ip
 		}
@@ -166,12 +178,16 @@ func forwarded(h http.Header, r, accepted *http.Request) {
 	if r.TLS != nil {
 		proto = "https"
 	}
-	h["X-Forwarded-Proto"] = []string{proto}
+	if !trusted || len(h["X-Forwarded-Proto"]) != 1 {
+		h["X-Forwarded-Proto"] = []string{proto}
+	}
 	host := r.Host
 	if accepted != nil {
 		host = accepted.Host
 	}
-	h["X-Forwarded-Host"] = []string{host}
+	if !trusted || len(h["X-Forwarded-Host"]) != 1 {
+		h["X-Forwarded-Host"] = []string{host}
+	}
 }
 
 // removeHop removes the headers that belong to one hop.

@@ -231,6 +231,9 @@ func TestProxyClientGone(t *testing.T) {
 func TestProxyUpgrade(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		proto := r.Header.Get("Upgrade")
+		if proto == "" {
+			return
+		}
 		if r.URL.Path == "/liar" {
 			proto = "other"
 		}
@@ -245,7 +248,8 @@ func TestProxyUpgrade(t *testing.T) {
 	for _, tc := range []struct{ name, path, proto, want string }{
 		{"websocket", "/", "websocket", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Key: k\r\n\r\nhello"},
 		{"another protocol than asked for", "/liar", "websocket", "HTTP/1.1 502 Bad Gateway\r\n"},
-		{"not enabled", "/", "smtp", "HTTP/1.1 403 Forbidden\r\n"},
+		{"any protocol", "/", "smtp", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: smtp\r\nX-Key: k\r\n\r\nhello"},
+		{"but h2c", "/plain", "h2c", "HTTP/1.1 200 OK\r\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, _ := proxyTo(t, echo)

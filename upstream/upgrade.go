@@ -35,6 +35,9 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, resp *http.Response
 	removeHop(header)
 	header["Connection"] = []string{"Upgrade"}
 	header["Upgrade"] = []string{asked}
+	if m, ok := w.(interface{ Modify(http.Header) }); ok {
+		m.Modify(header)
+	}
 	if err := writeSwitch(rw, header); err != nil {
 		rec.ErrorType, rec.Err = fault.ClientGone.String(), err
 		return nil

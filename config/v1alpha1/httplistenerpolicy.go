@@ -90,13 +90,16 @@ type HTTPListenerPolicySpec struct {
 	// +optional
 	ServerHeaderTransformation ServerHeaderTransformation `json:"serverHeaderTransformation,omitempty"`
 
-	// How long a request or response may stand still. 0s means no limit.
-	// Default: 5m.
+	// How long no byte may move between client and gateway while a request is
+	// served, as timeouts.streamIdle of a TrafficPolicy has it, which counts
+	// where it is set. 0s means no limit. Default: 5m for services, none for
+	// others.
 	// +optional
 	StreamIdleTimeout Duration `json:"streamIdleTimeout,omitempty"`
 
 	// How long a connection may stay open without a request. 0s means no limit.
-	// Default: 1h.
+	// Gateways that share a port share the shortest. A change opens the port
+	// anew. Default: 2m.
 	// +optional
 	IdleTimeout Duration `json:"idleTimeout,omitempty"`
 
@@ -105,18 +108,21 @@ type HTTPListenerPolicySpec struct {
 	HealthCheck *HealthCheckPath `json:"healthCheck,omitempty"`
 
 	// Whether header names keep the case in which they are written, over
-	// HTTP/1. Default: false.
+	// HTTP/1. It is not served: they are read in any case and written in their
+	// usual one. Default: false.
 	// +optional
 	PreserveHTTP1HeaderCase *bool `json:"preserveHttp1HeaderCase,omitempty"`
 
-	// Whether HTTP/1.0 is answered. Default: false.
+	// Whether HTTP/1.0 is served. Else it is answered 426. Default: false.
 	// +optional
 	AcceptHTTP10 *bool `json:"acceptHttp10,omitempty"`
 
-	// The host of HTTP/1.0 requests that name none. It needs acceptHttp10.
-	// Default: none, such requests are answered 400.
+	// The host of HTTP/1.0 requests that name none. It needs acceptHttp10. Of
+	// Gateways that share a port, that of the first counts. Default: none, such
+	// requests are answered 400.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*$`
 	DefaultHostForHTTP10 string `json:"defaultHostForHttp10,omitempty"`
 }
 
@@ -134,10 +140,11 @@ const (
 
 // An UpgradeConfig says which upgrades are permitted.
 type UpgradeConfig struct {
-	// The protocols, as the Upgrade header names them, in any case, or CONNECT;
-	// at least one. Others are answered 403. Required.
+	// The protocols, as the Upgrade header names them, in any case; at least
+	// one. Others are answered 403. CONNECT and h2c are not served. Required.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+(/[-!#$%&'*+.^_|~0-9A-Za-z]+)?$`
 	EnabledUpgrades []string `json:"enabledUpgrades"`
 }
 

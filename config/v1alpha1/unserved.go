@@ -47,15 +47,6 @@ func unservedFields() []unserved {
 
 		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},
 		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
-		{kind: KindHTTPListenerPolicy, path: "spec.upgradeConfig", protects: true},
-		{kind: KindHTTPListenerPolicy, path: "spec.useRemoteAddress", protects: true, when: isFalse},
-		{kind: KindHTTPListenerPolicy, path: "spec.xffNumTrustedHops", protects: true, when: isNotZero},
-		{kind: KindHTTPListenerPolicy, path: "spec.serverHeaderTransformation", when: isOneOf("Overwrite", "AppendIfAbsent"), effect: "the Server header stays"},
-		{kind: KindHTTPListenerPolicy, path: "spec.streamIdleTimeout", effect: "the default applies"},
-		{kind: KindHTTPListenerPolicy, path: "spec.idleTimeout", effect: "the default applies"},
-		{kind: KindHTTPListenerPolicy, path: "spec.healthCheck", effect: "the path is answered as any other is"},
-		{kind: KindHTTPListenerPolicy, path: "spec.preserveHttp1HeaderCase", when: isTrue, effect: "header names are written in their usual case"},
-		{kind: KindHTTPListenerPolicy, path: "spec.acceptHttp10", when: isTrue, effect: "HTTP/1.0 is answered as the default has it"},
 
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
@@ -156,24 +147,4 @@ func asksService(v any) bool {
 	return false
 }
 
-func isTrue(v any) bool  { return v == true }
-func isFalse(v any) bool { return v == false }
-
-// isNotZero reports whether v is a number other than 0.
-func isNotZero(v any) bool {
-	f, ok := number(v)
-	return ok && f != 0
-}
-
-// isOneOf returns a test for being one of the strings.
-func isOneOf(list ...string) func(any) bool {
-	return func(v any) bool {
-		s, _ := v.(string)
-		for _, one := range list {
-			if s == one {
-				return true
-			}
-		}
-		return false
-	}
-}
+func isTrue(v any) bool { return v == true }

@@ -73,18 +73,7 @@ spec:
   acceptHttp10: true`, []UnservedField{
 			{"spec.accessLog", false, "accessLog is not served yet: requests are in the gateway's own log only"},
 			{"spec.tracing.verbose", false, "tracing.verbose is not served yet: spans carry no events"},
-			{"spec.upgradeConfig", true, "upgradeConfig is not served yet: " + stops},
-			{"spec.useRemoteAddress", true, "useRemoteAddress is not served yet: " + stops},
-			{"spec.xffNumTrustedHops", true, "xffNumTrustedHops is not served yet: " + stops},
-			{"spec.serverHeaderTransformation", false, "serverHeaderTransformation Overwrite is not served yet: the Server header stays"},
-			{"spec.streamIdleTimeout", false, "streamIdleTimeout 1s is not served yet: the default applies"},
-			{"spec.idleTimeout", false, "idleTimeout 1s is not served yet: the default applies"},
-			{"spec.healthCheck", false, "healthCheck is not served yet: the path is answered as any other is"},
-			{"spec.preserveHttp1HeaderCase", false, "preserveHttp1HeaderCase is not served yet: header names are written in their usual case"},
-			{"spec.acceptHttp10", false, "acceptHttp10 is not served yet: HTTP/1.0 is answered as the default has it"},
 		}},
-		{"listeners as they are anyway", KindHTTPListenerPolicy, `
-spec: {useRemoteAddress: true, xffNumTrustedHops: 0, serverHeaderTransformation: PassThrough, preserveHttp1HeaderCase: false, acceptHttp10: false}`, nil},
 		{"how backends are reached", KindBackendConfigPolicy, `
 spec:
   loadBalancer: {type: Random, localityType: WeightedLb}

@@ -48,6 +48,7 @@ const (
 	ClientGone                      // the client closed the connection; nothing is rendered
 	Draining                        // the gateway is shutting down
 	NotImplemented                  // what is asked for is not served yet
+	VersionRefused                  // the version of HTTP is not served
 )
 
 var table = [...]struct {
@@ -76,6 +77,7 @@ var table = [...]struct {
 	ClientGone:          {499, "client_gone"},
 	Draining:            {http.StatusServiceUnavailable, "draining"},
 	NotImplemented:      {http.StatusNotImplemented, "not_implemented"},
+	VersionRefused:      {http.StatusUpgradeRequired, "version_refused"},
 }
 
 // Status returns the HTTP status that the code is rendered with.

@@ -226,6 +226,8 @@ func Rules() []Rule {
 			Rule{"", `defaultHostForHttp10: h`, `spec.defaultHostForHttp10: Forbidden: needs acceptHttp10: true`, `defaultHostForHttp10: h, acceptHttp10: true`},
 			Rule{"", `healthCheck: {path: health}`, `spec.healthCheck.path: Invalid value: "health": is not of the right form`, `healthCheck: {path: /health}`},
 			Rule{"", `upgradeConfig: {enabledUpgrades: []}`, `spec.upgradeConfig.enabledUpgrades: Invalid value: must have at least 1 item`, `upgradeConfig: {enabledUpgrades: [websocket, CONNECT]}`},
+			Rule{"", `upgradeConfig: {enabledUpgrades: ["websocket, h2c"]}`, `spec.upgradeConfig.enabledUpgrades[0]: Invalid value: "websocket, h2c"`, `upgradeConfig: {enabledUpgrades: [IRC/6.9]}`},
+			Rule{"", `defaultHostForHttp10: "h:80", acceptHttp10: true`, `spec.defaultHostForHttp10: Invalid value: "h:80": is not of the right form`, `defaultHostForHttp10: H.example.com, acceptHttp10: true`},
 			Rule{"", `serverHeaderTransformation: Hide`, `Unsupported value: "Hide"`, `serverHeaderTransformation: passthrough`},
 		),
 		in("HTTPListenerPolicy", `spec: {accessLog: [{@}]}`,
