@@ -62,6 +62,7 @@ const (
 	CodeShadowed            = "MG0310"
 	CodeUnused              = "MG0311"
 	CodeNoBackend           = "MG0312"
+	CodeParameters          = "MG0313"
 	CodeTLS                 = "MG0320"
 )
 
@@ -136,6 +137,7 @@ func Codes() []Code {
 		{CodeShadowed, "a route never matches", "Another route or rule takes all of its requests."},
 		{CodeUnused, "an object is not used", "Nothing refers to it."},
 		{CodeNoBackend, "a rule leads nowhere", "The rule has no backendRefs and no filter that answers, so its requests answer 500; a route without rules matches nothing."},
+		{CodeParameters, "the parameters of a Gateway can't be used", "The GatewayParameters that a Gateway or its class refers to are not there, or hold a mistake. Nothing new is deployed for the Gateway until they can be used; what runs goes on."},
 		{CodeTLS, "TLS toward a backend can't be used", "Certificates, ciphers or protocols that a BackendTLSPolicy or the tls of a BackendConfigPolicy names are missing or not usable. What the policy covers answers 500 until they are there: nothing is sent in plain text instead."},
 	}
 }

@@ -186,6 +186,9 @@ func (c *compiler) checkUnserved() {
 		c.reportUnserved(objectOf(v1alpha1.KindGatewayExtension, o), o)
 	}
 	for _, o := range c.res.GatewayParameters {
+		if c.res.Separate {
+			break // they are for the controller
+		}
 		c.reportUnserved(objectOf(v1alpha1.KindGatewayParameters, o), o)
 	}
 	for _, o := range c.res.GRPCRoutes {

@@ -36,6 +36,11 @@ type set struct {
 	// keys are what session keys are derived from, ownSecrets the controller's, by name; nil without [Proxies].
 	keys       masterKeys
 	ownSecrets map[string]*corev1.Secret
+	// plans are what is to be there for the Gateways, managed is what is there, by [keyOf], and classes the labels of the classes that are
+	// ours; nil without [Proxies].
+	plans   map[config.ObjectRef]plan
+	managed map[string]client.Object
+	classes []string
 	// addresses are where clients reach the Gateways.
 	addresses []string
 }
@@ -95,6 +100,11 @@ func (w *watches) assemble(ctx context.Context) (*set, error) {
 		out.ownSecrets = proxies.takeOwn(r)
 	}
 	out.addresses = w.addresses(ctx)
+	if proxies != nil {
+		if err := w.managed(ctx, out); err != nil {
+			return nil, err
+		}
+	}
 	r.EndpointSlices = w.mentioned(r, out.own)
 	r.Fingerprint = fingerprint(r)
 	return out, nil
@@ -287,6 +297,11 @@ func (w *watches) addresses(ctx context.Context) []string {
 	if err := w.cache.Get(ctx, w.service, s); err != nil {
 		return nil // status says that there is no address
 	}
+	return addressesOf(s)
+}
+
+// addressesOf returns where clients reach a Service.
+func addressesOf(s *corev1.Service) []string {
 	var out []string
 	for _, i := range s.Status.LoadBalancer.Ingress {
 		out = append(out, cmp.Or(i.IP, i.Hostname))

@@ -31,6 +31,8 @@ type Proxies struct {
 	Namespace string
 	// Address is host:port at which data planes reach the controller; its certificate is for that host.
 	Address string
+	// Image is that of data planes.
+	Image string
 	// KeyAge is how long session keys are used before they are followed by others; 0 is for ever.
 	KeyAge time.Duration
 	// Identity is what the controller proves itself with to data planes.

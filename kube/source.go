@@ -129,6 +129,11 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 		report := &config.Report{}
 		report.Merge(apply(set.resources))
 		report.Problems = append(report.Problems, set.problems...)
+		if s.opts.Proxies != nil {
+			if err := set.plan(s.opts.Controller, s.opts.Proxies, report); err != nil {
+				return err
+			}
+		}
 		report.Sort()
 		if s.opts.OnReport != nil && last != set.resources.Fingerprint {
 			s.opts.OnReport(report)

@@ -27,7 +27,8 @@ import (
 // An outcome is what became of a set of resources.
 type outcome struct {
 	*set
-	report *config.Report
+	report  *config.Report
+	blocked map[config.ObjectRef]string // why a Gateway does not have what it needs
 }
 
 // A status writes what became of resources into their status, while this replica holds the lease. What comes last
@@ -39,13 +40,14 @@ type status struct {
 	client  client.Client
 	latest  atomic.Pointer[outcome]
 	leads   atomic.Bool
+	applied map[string]applied // by run's goroutine
 	wake    chan struct{}
 	events  events.EventBroadcasterAdapter
 	record  events.EventRecorderLogger
 }
 
 func newStatus(s *Source, w *watches) (*status, error) {
-	st := &status{source: s, watches: w, logger: s.opts.Logger, wake: make(chan struct{}, 1)}
+	st := &status{source: s, watches: w, logger: s.opts.Logger, wake: make(chan struct{}, 1), applied: map[string]applied{}}
 	if s.opts.LeaseNamespace == "" {
 		return st, nil
 	}
@@ -96,6 +98,7 @@ func (s *status) run(ctx context.Context) {
 		}
 		if o := s.latest.Load(); o != nil && s.leads.Load() {
 			s.rotate(ctx, o)
+			s.deploy(ctx, o)
 			s.write(ctx, o)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config"
@@ -35,23 +37,31 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	switch {
 	case len(bad) > 0:
 		accepted = finding{"Accepted", false, "Invalid", text(bad, "")}
-		if len(because(bad, "UnsupportedAddress")) > 0 {
-			accepted.reason = "UnsupportedAddress"
+		for _, reason := range []string{"UnsupportedAddress", "InvalidParameters"} {
+			if len(because(bad, reason)) > 0 {
+				accepted.reason = reason
+			}
 		}
 	case good == 0:
 		accepted = finding{"Accepted", false, "ListenersNotValid", "no listener can be served: see the conditions of each"}
 	case good < len(g.Spec.Listeners):
 		accepted = finding{"Accepted", true, "ListenersNotValid", "not all listeners can be served: see the conditions of each"}
 	}
-	programmed := finding{"Programmed", true, "Programmed", "The listeners are open"}
-	ready := finding{"Ready", true, "Ready", "The listeners are open"}
+	reach := j.reach(g, ref)
+	programmed := finding{"Programmed", true, "Programmed", reach.programmed}
+	ready := finding{"Ready", true, "Ready", reach.ready}
 	switch {
 	case !accepted.yes:
 		programmed = finding{"Programmed", false, "Invalid", accepted.message}
 		ready = finding{"Ready", false, "ListenersNotReady", accepted.message}
-	case len(j.addresses) == 0:
-		programmed = finding{"Programmed", false, "AddressNotAssigned", "the listeners are open, but nothing says at which address clients reach them: give the gateway --publish-address, or --publish-service with a Service that has an address"}
+	case reach.blocked != "":
+		programmed = finding{"Programmed", false, "Invalid", reach.blocked}
+		ready = finding{"Ready", false, "Pending", reach.blocked}
+	case len(reach.addresses) == 0:
+		programmed = finding{"Programmed", false, "AddressNotAssigned", reach.lacking}
 		ready = finding{"Ready", false, "Pending", programmed.message}
+	case reach.waiting != "":
+		ready = finding{"Ready", false, "Pending", reach.waiting}
 	case good < len(g.Spec.Listeners):
 		ready = finding{"Ready", false, "ListenersNotReady", accepted.message}
 	}
@@ -60,7 +70,7 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	after.Conditions, told = merged(after.Conditions, g.Generation, accepted, programmed, ready)
 	after.Listeners = listeners
 	after.Addresses = nil
-	for _, a := range j.addresses {
+	for _, a := range reach.addresses {
 		kind := gatewayv1.HostnameAddressType
 		if _, err := netip.ParseAddr(a); err == nil {
 			kind = gatewayv1.IPAddressType
@@ -71,6 +81,55 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 		return map[string]any{"conditions": s.Conditions, "listeners": s.Listeners, "addresses": s.Addresses}
 	}
 	j.change(gatewayKind("Gateway"), g, fields(&g.Status), fields(after), append(told, transitions...))
+}
+
+// A reach is how clients reach a Gateway, and what of that is still to come.
+type reach struct {
+	addresses         []string
+	programmed, ready string // what conditions say when all is well
+	blocked           string // why it can't be deployed
+	lacking           string // why there is no address
+	waiting           string // why nothing serves yet
+}
+
+// reach returns how clients reach a Gateway: this process, or what was deployed for it.
+func (j *judge) reach(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
+	p, separate := j.plans[ref]
+	if !separate {
+		return reach{
+			addresses: j.addresses, programmed: "The listeners are open", ready: "The listeners are open",
+			lacking: "the listeners are open, but nothing says at which address clients reach them: give the gateway --publish-address, or --publish-service with a Service that has an address",
+		}
+	}
+	name := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
+	out := reach{programmed: "Data planes get the configuration", blocked: j.blocked[ref], addresses: j.addresses}
+	service := j.service(name)
+	if len(out.addresses) == 0 && service != nil {
+		out.addresses = addressesOf(service)
+	}
+	switch {
+	case service == nil:
+		out.lacking = fmt.Sprintf("there is no Service %q yet, through which clients reach the Gateway", nameFor(g.Name))
+	case service.Spec.Type == corev1.ServiceTypeLoadBalancer:
+		out.lacking = fmt.Sprintf("Service %q has no address: the cluster gives one to Services of type LoadBalancer, or set spec.kube.service.type of GatewayParameters to ClusterIP", service.Name)
+	default:
+		out.lacking = fmt.Sprintf("Service %q has no address", service.Name)
+	}
+	d := j.deployment(name)
+	switch {
+	case p.selfManaged:
+		out.waiting = "the data planes are run by somebody else, as spec.selfManaged of GatewayParameters says: whether they serve is not known here"
+	case d == nil:
+		out.waiting = fmt.Sprintf("there is no Deployment %q yet", nameFor(g.Name))
+	case d.Status.ReadyReplicas == 0:
+		out.waiting = fmt.Sprintf("no Pod of Deployment %q is ready: kubectl describe deployment %s -n %s", d.Name, d.Name, d.Namespace)
+	default:
+		out.ready = fmt.Sprintf("%d data planes serve", d.Status.ReadyReplicas)
+		if d.Status.ReadyReplicas == 1 {
+			out.ready = "A data plane serves"
+		}
+	}
+	return out
 }
 
 // listener returns the status of a listener, and whether it is open.

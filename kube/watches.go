@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,12 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -79,6 +82,9 @@ func (s *Source) watched() map[string]client.Object {
 	for _, kind := range v1alpha1.Kinds() {
 		kinds[kind] = ownObject(kind)
 	}
+	if s.opts.Proxies != nil {
+		maps.Copy(kinds, managedKinds())
+	}
 	return kinds
 }
 
@@ -106,6 +112,12 @@ func newWatches(s *Source) (*watches, error) {
 		DefaultUnsafeDisableDeepCopy: &shared, // nothing here changes what it reads
 		DefaultTransform:             trim,
 		DefaultWatchErrorHandler:     w.failed,
+	}
+	if s.opts.Proxies != nil {
+		options.ByObject = map[client.Object]cache.ByObject{}
+		for _, o := range managedKinds() {
+			options.ByObject[o] = cache.ByObject{Label: labels.SelectorFromSet(labels.Set{managedBy: manager})}
+		}
 	}
 	if len(s.opts.Namespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}
@@ -229,6 +241,9 @@ func trim(o any) (any, error) {
 	case *corev1.Service:
 		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, Ports: o.Spec.Ports, ClusterIP: o.Spec.ClusterIP, ExternalName: o.Spec.ExternalName}
 		o.Status = corev1.ServiceStatus{LoadBalancer: o.Status.LoadBalancer}
+	case *appsv1.Deployment:
+		o.Spec = appsv1.DeploymentSpec{}
+		o.Annotations = nil
 	case *discoveryv1.EndpointSlice:
 		o.OwnerReferences, o.Annotations = nil, nil
 		o.Labels = map[string]string{discoveryv1.LabelServiceName: o.Labels[discoveryv1.LabelServiceName]}

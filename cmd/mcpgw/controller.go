@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,11 +15,11 @@ func newController(g *globals) *cobra.Command {
 		Use:   "controller",
 		Short: "Run data planes for the Gateways of a Kubernetes API server",
 		Long: `Read the resources of a Kubernetes API server, write to their status what became of
-them, and hand each data plane (mcpgw serve --controller) what its Gateway needs: over
-gRPC and TLS, to those that show a token of the Gateway's ServiceAccount.
+them, deploy each Gateway as Pods of its own, and hand those (mcpgw serve --controller)
+what the Gateway needs: over gRPC and TLS, for a token of its ServiceAccount.
 
 Any number of replicas serve data planes; the one that holds the lease writes.`,
-		Example: "  mcpgw controller\n  mcpgw controller --address mcpgw-controller.mcpgw-system.svc:9978",
+		Example: "  mcpgw controller --proxy-image ghcr.io/mcpgw/mcpgw:v1 --address mcpgw-controller.mcpgw-system.svc:9978",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := g.logger(cmd.ErrOrStderr())
 			if err != nil {
@@ -32,6 +33,7 @@ Any number of replicas serve data planes; the one that holds the lease writes.`,
 	f := cmd.Flags()
 	f.StringVar(&opts.Listen, "listen", ":"+app.DefaultControllerPort, "address for data planes")
 	f.StringVar(&opts.Address, "address", "", "host:port at which data planes reach the controller (default mcpgw-controller.NAMESPACE.svc:"+app.DefaultControllerPort+")")
+	f.StringVar(&opts.Image, "proxy-image", os.Getenv("MCPGW_PROXY_IMAGE"), "image of the data planes that are deployed (default: the variable MCPGW_PROXY_IMAGE)")
 	f.DurationVar(&opts.KeyAge, "session-key-age", 7*24*time.Hour, "how long session keys are used before others follow; 0 for ever")
 	f.StringVar(&opts.MetricsAddr, "metrics-addr", app.DefaultMetricsAddr, "address of the Prometheus metrics, or off")
 	f.StringVar(&opts.ReadyAddr, "ready-addr", app.DefaultReadyAddr, "address of /readyz and /livez, or off")

@@ -2,8 +2,11 @@ package v1alpha1
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // A GatewayParameters says how the controller runs the proxies of a Gateway. A
@@ -79,6 +82,15 @@ type KubernetesProxy struct {
 	// +optional
 	ServiceAccount *ProxyServiceAccount `json:"serviceAccount,omitempty"`
 
+	// A PodDisruptionBudget for the proxies. Absent: none.
+	// +optional
+	PodDisruptionBudget *ProxyDisruptionBudget `json:"podDisruptionBudget,omitempty"`
+
+	// A HorizontalPodAutoscaler for the proxies; the replicas of the Deployment are
+	// left to it then. Absent: none.
+	// +optional
+	HorizontalPodAutoscaler *ProxyAutoscaler `json:"horizontalPodAutoscaler,omitempty"`
+
 	// Whether the container gets no security context but the one given here.
 	// Default: false, it runs without root, privileges and a writable root.
 	// +optional
@@ -131,10 +143,9 @@ type ProxyContainer struct {
 	// +kubebuilder:validation:MaxLength=253
 	CustomConfigMapName string `json:"customConfigMapName,omitempty"`
 
-	// The least severe log entries that are written: error, warn, info or
-	// debug. Default: info.
+	// The least severe log entries that are written: error, warn, info, debug or
+	// trace, which is as debug. Default: info.
 	// +optional
-	// +kubebuilder:default=info
 	// +kubebuilder:validation:Enum=error;warn;info;debug;trace
 	LogLevel string `json:"logLevel,omitempty"`
 
@@ -276,7 +287,6 @@ type ProxyService struct {
 	// The type of the Service: ClusterIP, NodePort or LoadBalancer. Default:
 	// LoadBalancer.
 	// +optional
-	// +kubebuilder:default=LoadBalancer
 	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer;ExternalName
 	Type corev1.ServiceType `json:"type,omitempty"`
 
@@ -328,4 +338,59 @@ type ProxyServiceAccount struct {
 	// role. Default: none.
 	// +optional
 	ExtraAnnotations map[string]string `json:"extraAnnotations,omitempty"`
+}
+
+// A ProxyDisruptionBudget is the PodDisruptionBudget of the proxies.
+type ProxyDisruptionBudget struct {
+	// How many proxies may be missing. Required.
+	Spec ProxyDisruptionBudgetSpec `json:"spec"`
+}
+
+// A ProxyDisruptionBudgetSpec says how many proxies may be missing.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.minAvailable) != has(self.maxUnavailable)",message="set exactly one of minAvailable and maxUnavailable"
+type ProxyDisruptionBudgetSpec struct {
+	// How many proxies stay, a number or a percentage. Exactly one of this and
+	// maxUnavailable is set.
+	// +optional
+	MinAvailable *intstr.IntOrString `json:"minAvailable,omitempty"`
+
+	// How many proxies may be missing, a number or a percentage.
+	// +optional
+	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
+
+	// When proxies that are not ready may be evicted: IfHealthyBudget or
+	// AlwaysAllow. Default: as Kubernetes does it.
+	// +optional
+	// +kubebuilder:validation:Enum=IfHealthyBudget;AlwaysAllow
+	UnhealthyPodEvictionPolicy policyv1.UnhealthyPodEvictionPolicyType `json:"unhealthyPodEvictionPolicy,omitempty"`
+}
+
+// A ProxyAutoscaler is the HorizontalPodAutoscaler of the proxies.
+type ProxyAutoscaler struct {
+	// How many proxies, by what. Required.
+	Spec ProxyAutoscalerSpec `json:"spec"`
+}
+
+// A ProxyAutoscalerSpec says how many proxies there are, by what.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",message="minReplicas must not be greater than maxReplicas"
+type ProxyAutoscalerSpec struct {
+	// The least number of proxies, 1 or more. Default: 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
+	// The greatest number of proxies, 1 or more. Required.
+	// +kubebuilder:validation:Minimum=1
+	MaxReplicas int32 `json:"maxReplicas"`
+
+	// What the number follows. Default: 80 % of the CPU that is requested.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	Metrics []autoscalingv2.MetricSpec `json:"metrics,omitempty"`
+
+	// How fast the number follows. Default: as Kubernetes does it.
+	// +optional
+	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior `json:"behavior,omitempty"`
 }

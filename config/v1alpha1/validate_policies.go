@@ -240,7 +240,18 @@ func (d *DirectResponse) rules() field.ErrorList { return nil }
 func (g *GatewayParameters) Validate() field.ErrorList { return validate(KindGatewayParameters, g) }
 
 func (g *GatewayParameters) rules() field.ErrorList {
-	return exactlyOne(field.NewPath("spec"), choice{"kube", g.Spec.Kube != nil}, choice{"selfManaged", g.Spec.SelfManaged != nil})
+	errs := exactlyOne(field.NewPath("spec"), choice{"kube", g.Spec.Kube != nil}, choice{"selfManaged", g.Spec.SelfManaged != nil})
+	if g.Spec.Kube == nil {
+		return errs
+	}
+	p := field.NewPath("spec", "kube")
+	if b := g.Spec.Kube.PodDisruptionBudget; b != nil {
+		errs = append(errs, exactlyOne(p.Child("podDisruptionBudget", "spec"), choice{"minAvailable", b.Spec.MinAvailable != nil}, choice{"maxUnavailable", b.Spec.MaxUnavailable != nil})...)
+	}
+	if a := g.Spec.Kube.HorizontalPodAutoscaler; a != nil && a.Spec.MinReplicas != nil && *a.Spec.MinReplicas > a.Spec.MaxReplicas {
+		errs = append(errs, field.Invalid(p.Child("horizontalPodAutoscaler", "spec", "minReplicas"), *a.Spec.MinReplicas, "must not be greater than maxReplicas"))
+	}
+	return errs
 }
 
 // Validate returns every mistake in g.

@@ -30,6 +30,8 @@ type ControllerOptions struct {
 	// Listen is the address for data planes, Address the host:port at which they reach it; "" is that of the
 	// Service mcpgw-controller in the controller's namespace.
 	Listen, Address string
+	// Image is that of the data planes that are deployed.
+	Image string
 	// KeyAge is how long session keys are used before others follow; 0 is for ever.
 	KeyAge time.Duration
 
@@ -45,7 +47,7 @@ type ControllerOptions struct {
 // Control runs a controller until ctx ends: it reads an API server, writes status, and hands data planes what they
 // need.
 func Control(ctx context.Context, opts ControllerOptions) error {
-	if err := errors.Join(opts.Kube.check(), checkKeyAge(opts.KeyAge)); err != nil {
+	if err := errors.Join(opts.Kube.check(), opts.check()); err != nil {
 		return exit(ExitUsage, err)
 	}
 	common, err := opts.Kube.options(opts.Logger)
@@ -68,7 +70,7 @@ func Control(ctx context.Context, opts ControllerOptions) error {
 	known := map[string]bool{}
 	common.OnReport = func(report *config.Report) { logProblems(opts.Logger, news(report, known)) }
 	common.Proxies = &kube.Proxies{
-		Namespace: namespace, Address: address, KeyAge: opts.KeyAge, Identity: identity,
+		Namespace: namespace, Address: address, Image: opts.Image, KeyAge: opts.KeyAge, Identity: identity,
 		Deliver: func(sets map[types.NamespacedName]delivery.Set) {
 			server.Publish(sets)
 			ready.Store(true)
@@ -113,9 +115,13 @@ func judged() func(*config.Resources) *config.Report {
 	}
 }
 
-func checkKeyAge(age time.Duration) error {
-	if age != 0 && age < kube.MinKeyAge {
+// check returns what is wrong with the options.
+func (o *ControllerOptions) check() error {
+	switch {
+	case o.KeyAge != 0 && o.KeyAge < kube.MinKeyAge:
 		return fmt.Errorf("--session-key-age is at least %v, or 0 for keys that are never rotated", kube.MinKeyAge)
+	case o.Image == "" && !o.Kube.NoStatus:
+		return errors.New("--proxy-image or MCPGW_PROXY_IMAGE is needed: the image of the data planes that are deployed, which is best this one's")
 	}
 	return nil
 }

@@ -323,6 +323,9 @@ func Rules() []Rule {
 			Rule{"", ``, `spec: Required value: set one of kube and selfManaged`, `selfManaged: {}`},
 			Rule{"", `kube: {}, selfManaged: {}`, `spec.selfManaged: Forbidden: set only one of kube and selfManaged`, `kube: {agentgateway: {customConfigMapName: c}}`},
 			Rule{"", `kube: {deployment: {replicas: -1}}`, `spec.kube.deployment.replicas: Invalid value: -1: must be at least 0`, `kube: {deployment: {replicas: 0}}`},
+			Rule{"", `kube: {podDisruptionBudget: {spec: {}}}`, `spec.kube.podDisruptionBudget.spec: Required value: set one of minAvailable and maxUnavailable`, `kube: {podDisruptionBudget: {spec: {minAvailable: 1}}}`},
+			Rule{"", `kube: {podDisruptionBudget: {spec: {minAvailable: 1, maxUnavailable: 50%}}}`, `spec.kube.podDisruptionBudget.spec.maxUnavailable: Forbidden: set only one of minAvailable and maxUnavailable`, `kube: {podDisruptionBudget: {spec: {maxUnavailable: 50%}}}`},
+			Rule{"", `kube: {horizontalPodAutoscaler: {spec: {minReplicas: 3, maxReplicas: 2}}}`, `spec.kube.horizontalPodAutoscaler.spec.minReplicas: Invalid value: 3: must not be greater than maxReplicas`, `kube: {horizontalPodAutoscaler: {spec: {minReplicas: 2, maxReplicas: 2}}}`},
 			Rule{"", `kube: {agentgateway: {resources: {limits: {cpu: lots}}}}`, `spec.kube.agentgateway.resources.limits.cpu: Invalid value: "lots": must be a quantity`, `kube: {agentgateway: {resources: {limits: {cpu: 1, memory: 128Mi}}}}`},
 		),
 	} {

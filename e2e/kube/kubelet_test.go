@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// runPod runs what a Deployment says as a process, as a kubelet does with a Pod of it: with its arguments, variables and volumes, and with
+// paths in all of them in place of mounts. It ends with the test. The Pod has the address host.
+func runPod(t testing.TB, namespace, deployment, host string) *gateway {
+	t.Helper()
+	var d appsv1.Deployment
+	eventually(t, "Deployment "+deployment+" is there", func() error {
+		out, err := try(t, "", "get", "deployment", deployment, "-n", namespace, "-o", "json")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return json.Unmarshal([]byte(out), &d)
+	})
+	pod := d.Spec.Template.Spec
+	container := pod.Containers[0]
+	dir := t.TempDir()
+	var moved []string // mount path, and where it is
+	for _, v := range pod.Volumes {
+		at := filepath.Join(dir, v.Name)
+		if err := os.Mkdir(at, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, namespace, pod.ServiceAccountName, at, &v)
+		for _, m := range container.VolumeMounts {
+			if m.Name == v.Name {
+				moved = append(moved, m.MountPath, at)
+			}
+		}
+	}
+	variables := map[string]string{}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MCPGW_") })
+	expand := func(s string) string {
+		for name, value := range variables {
+			s = strings.ReplaceAll(s, "$("+name+")", value)
+		}
+		return strings.NewReplacer(moved...).Replace(s)
+	}
+	for _, e := range container.Env {
+		value := expand(e.Value)
+		if f := e.ValueFrom; f != nil && f.FieldRef != nil {
+			switch f.FieldRef.FieldPath {
+			case "status.podIP":
+				value = host
+			case "metadata.namespace":
+				value = namespace
+			default:
+				t.Fatalf("the field %s of a Pod is not known here", f.FieldRef.FieldPath)
+			}
+		}
+		variables[e.Name] = value
+		env = append(env, e.Name+"="+value)
+	}
+	var args []string
+	for _, a := range container.Args {
+		args = append(args, expand(a))
+	}
+	g := &gateway{log: &transcript{}, ready: host + ":15021", done: make(chan struct{})}
+	g.cmd = exec.Command(binary, args...)
+	g.cmd.Env = env
+	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	g.begin(t)
+	return g
+}
+
+// fill writes what a volume holds to a folder.
+func fill(t testing.TB, namespace, account, dir string, v *corev1.Volume) {
+	t.Helper()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch {
+	case v.Projected != nil:
+		for _, s := range v.Projected.Sources {
+			write(s.ServiceAccountToken.Path, kubectl(t, "create", "token", account, "-n", namespace, "--audience", s.ServiceAccountToken.Audience))
+		}
+	case v.ConfigMap != nil:
+		var m corev1.ConfigMap
+		if err := json.Unmarshal([]byte(kubectl(t, "get", "configmap", v.ConfigMap.Name, "-n", namespace, "-o", "json")), &m); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range m.Data {
+			write(name, text)
+		}
+	case v.EmptyDir != nil:
+	default:
+		t.Fatalf("volume %s is of a kind that is not known here", v.Name)
+	}
+}
+
+// readyPods says how many Pods of a Deployment are ready, as its controller does.
+func readyPods(t testing.TB, namespace, deployment string, n int) {
+	t.Helper()
+	kubectl(t, "patch", "deployment", deployment, "-n", namespace, "--subresource=status", "--type=merge", "-p",
+		fmt.Sprintf(`{"status":{"replicas":%[1]d,"readyReplicas":%[1]d}}`, n))
+}
