@@ -86,6 +86,11 @@ func (c *compiler) compileFilter(o object, path string, spec *gatewayv1.HTTPRout
 		var ok bool
 		f.rewrite.path, ok = c.pathChange(o, path+".urlRewrite.path", spec.URLRewrite.Path, cr)
 		return ok
+	case gatewayv1.HTTPRouteFilterRequestMirror:
+		if m := c.mirror(o, path+".requestMirror", spec.RequestMirror); m != nil {
+			f.mirrors = append(f.mirrors, m)
+		}
+		return true
 	default:
 		c.add(o, path+".type", finding{
 			class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue",

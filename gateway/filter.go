@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/mcpgw/mcpgw/upstream"
 )
 
 // filters are the changes that a rule or a backend reference makes to requests and
@@ -14,6 +16,7 @@ type filters struct {
 	request  []headerModifier
 	response []headerModifier
 	rewrite  *rewrite
+	mirrors  []*upstream.Mirror
 }
 
 // A headerModifier sets, adds and removes headers, in this order.

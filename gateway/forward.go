@@ -122,7 +122,24 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
 	}
+	if !x.peer {
+		r = x.mirrored(r, rule.filters.mirrors, b.filters.mirrors)
+	}
 	return b.to.backend.Serve(w, r)
+}
+
+// mirrored sends copies of r as it is forwarded, without what was for the gateway, and returns r as it is to be served.
+func (x *exchange) mirrored(r *http.Request, lists ...[]*upstream.Mirror) *http.Request {
+	for _, mirrors := range lists {
+		for _, m := range mirrors {
+			nobody := (*weighted)(nil)
+			if body := m.Copy(nobody.withoutCredentials(r, x.request.Consumed)).Body; body != r.Body {
+				r = r.WithContext(r.Context())
+				r.Body = body
+			}
+		}
+	}
+	return r
 }
 
 // withoutCredentials returns r without the headers whose credential was for the gateway. Backends that send

@@ -150,7 +150,7 @@ func TestFilters(t *testing.T) {
 		{"redirect to a port", "/old", `{type: RequestRedirect, requestRedirect: {hostname: new.test, port: 8443}}`, "/old", 302, location("http://new.test:8443/old")},
 		{"redirect keeps the listener's port", "/old", `{type: RequestRedirect, requestRedirect: {hostname: new.test}}`, "/old", 302, location("http://new.test:8080/old")},
 		{"redirect with the port that the scheme implies", "/old", `{type: RequestRedirect, requestRedirect: {hostname: new.test, scheme: https, port: 443}}`, "/old", 302, location("https://new.test/old")},
-		{"not served", "/", `{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}`, "/", 500, nil},
+		{"not served", "/", `{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: a, port: 80}}}`, "/", 500, nil},
 		{"extension that is not there", "/", `{type: ExtensionRef, extensionRef: {group: gateway.kgateway.dev, kind: DirectResponse, name: nowhere}}`, "/", 500, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -75,6 +75,9 @@ type Runtime struct {
 	idles     map[time.Duration]*lifetime.Watchdog // over what may stand still, by for how long
 	// fetching waits for the keys that are being fetched, and the checks that run.
 	fetching sync.WaitGroup
+	base     context.Context // ends with the Runtime
+	end      context.CancelFunc
+	copying  sync.WaitGroup // waits for copies of requests
 }
 
 // A runningKeys are keys of an issuer that are kept fresh until stop is called.
@@ -108,6 +111,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		counts:      map[string]any{},
 		idles:       map[time.Duration]*lifetime.Watchdog{},
 	}
+	rt.base, rt.end = context.WithCancel(context.Background())
 	hub := federation.HubOptions{Logger: opts.Logger, Metrics: opts.Metrics, Sealer: sealer, Sessions: sessions}
 	if opts.Peers != nil {
 		rt.client = replica.NewClient(opts.Peers)
@@ -383,6 +387,8 @@ func (rt *Runtime) drain() { rt.hub.Drain() }
 
 // close ends what runs, gives back idle connections, and sends the spans that wait.
 func (rt *Runtime) close() {
+	rt.end()
+	rt.copying.Wait()
 	rt.mu.Lock()
 	rt.fetchKeys(&Snapshot{})
 	for _, p := range rt.pools {

@@ -48,6 +48,7 @@ func TestDocs(t *testing.T) {
 	unpriced.LLM.Priced = false
 	a.End(unpriced)
 	m.LLMAttempt("b", "p", "answered")
+	m.Mirrored("b", "sent")
 	m.CELError("p")
 	m.Limited("p", "l")
 	m.LimitForgotten("p", "l")

@@ -24,6 +24,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	mirrored *prometheus.CounterVec
 	retries  *prometheus.CounterVec
 	denied   *prometheus.CounterVec
 	csrf     *prometheus.CounterVec
@@ -97,6 +98,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		duration: histogram("mcpgw_http_request_duration_seconds", "Time from the head of a request to the end of its answer.", "gateway", "listener", "route", "backend", "code"),
 		inFlight: single("mcpgw_http_requests_in_flight", "Requests that are being served."),
 		retries:  counter("mcpgw_upstream_retries_total", "Requests to upstreams that failed and that were to be tried again, by what became of it: sent, or over_budget.", "backend", "result"),
+		mirrored: counter("mcpgw_mirrored_requests_total", "Copies of requests for a mirror, by what became of them: sent, failed, or dropped.", "backend", "result"),
 		csrf:     counter("mcpgw_csrf_shadowed_total", "Requests that a policy would deny for their origin, and only watches.", "policy"),
 		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
 		limited:  counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
@@ -131,7 +133,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -206,6 +208,13 @@ func (m *Metrics) retried(r *Record) {
 	}
 	if r.Unretried > 0 {
 		m.retries.WithLabelValues(r.Backend, "over_budget").Add(float64(r.Unretried))
+	}
+}
+
+// Mirrored counts a copy of a request for backend; result is sent, failed or dropped.
+func (m *Metrics) Mirrored(backend, result string) {
+	if m != nil {
+		m.mirrored.WithLabelValues(backend, result).Inc()
 	}
 }
 

@@ -112,6 +112,7 @@ type Pool struct {
 
 	retryable atomic.Int64 // requests under way that may be tried again
 	retrying  atomic.Int64 // those of them that are, or were
+	mirrored  atomic.Int64 // copies under way
 
 	mu        sync.Mutex // serialises changes of what endpoints there are and which are usable
 	endpoints atomic.Pointer[set]
