@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +30,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// An answer costs what the table says, in the record, in a metric, and in a header where it is asked for; the
+// An answer costs what the table says, in the record, in a metric, and in a header, of a stream in a trailer, where it is asked for; the
 // Backend's own prices go before the list, and a model without a price is said once.
 func TestLLMCost(t *testing.T) {
 	s := newOpenAIServer(t)
@@ -73,6 +75,21 @@ func TestLLMCost(t *testing.T) {
 	}
 	if got := g.ended(5)[4].LLM; stream.Err() != nil || got.Cost != 5000 || got.FirstToken <= 0 || got.Streaming <= 0 {
 		t.Errorf("%v, the record of the stream says %+v", stream.Err(), got)
+	}
+	h2c := new(http.Protocols)
+	h2c.SetUnencryptedHTTP2(true)
+	for major, tr := range map[int]*http.Transport{1: {}, 2: {Protocols: h2c}} {
+		resp, err := (&http.Client{Transport: tr}).Post(g.url("8080", "/llm/model/v1/chat/completions"), "application/json", strings.NewReader(`{"model":"gpt-5","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, announced := resp.Trailer["X-Mcpgw-Cost"]
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		tr.CloseIdleConnections()
+		if got := resp.Trailer.Get("X-Mcpgw-Cost"); err != nil || resp.ProtoMajor != major || !announced || got != "0.000005" || !strings.Contains(string(body), "[DONE]") {
+			t.Errorf("HTTP/%d: announced %t, the stream costs %q: %v %s", resp.ProtoMajor, announced, got, err, body)
+		}
 	}
 	if strings.Contains(log.String(), "price") {
 		t.Errorf("what has a price is said to have none: %s", log)

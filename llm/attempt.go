@@ -399,8 +399,8 @@ func (a *attempt) lose(path string) {
 func (a *attempt) respond(h http.Header, body []byte) error {
 	a.delivered = true
 	answerHeaders(a.out.w.Header(), h)
-	if a.cfg.ShowCost && a.rec.LLM.Priced {
-		a.out.w.Header()["X-Mcpgw-Cost"] = []string{price.Nano(a.rec.LLM.Cost).String()}
+	if a.out.cost && a.rec.LLM.Priced {
+		a.out.costs(price.Nano(a.rec.LLM.Cost))
 	}
 	a.out.w.Header()["Content-Type"] = []string{"application/json"}
 	a.out.w.WriteHeader(http.StatusOK)

@@ -88,7 +88,7 @@ type Config struct {
 	AllowedOrigins []string
 	// Prices say what answers cost; default is [price.BuiltIn].
 	Prices *price.Table
-	// ShowCost tells clients what an answer costs, in the header x-mcpgw-cost; not in streams.
+	// ShowCost tells clients what an answer costs, in the header x-mcpgw-cost; of a stream it is a trailer.
 	ShowCost bool
 
 	// Logger gets what operators should know; default [slog.Default].

@@ -10,6 +10,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/gemini"
+	"github.com/mcpgw/mcpgw/llm/price"
 )
 
 // An output is the answer to the client of a query. While a stream is silent it sends
@@ -19,6 +20,7 @@ type output struct {
 	rc     *http.ResponseController
 	clocks *Clocks
 	array  bool // a stream is one JSON array, not events
+	cost   bool // a stream ends with a trailer that says what it costs
 
 	mu    sync.Mutex  // held while something is written
 	timer *time.Timer // of a stream, from watch to end
@@ -28,6 +30,9 @@ type output struct {
 	last  time.Time // when something was sent last
 	batch []byte    // goes before anything else
 }
+
+// costHeader is where a client reads what its answer costs, in US dollars.
+const costHeader = "X-Mcpgw-Cost"
 
 // maxBatch is from how many bytes on a batch is sent before what comes with it was read.
 const maxBatch = 16 << 10
@@ -73,6 +78,9 @@ func (o *output) write(b []byte) error {
 			o.w.Header()["Content-Type"] = []string{"application/json"}
 		}
 		o.w.Header()["Cache-Control"] = []string{"no-cache"}
+		if o.cost {
+			o.w.Header()["Trailer"] = []string{costHeader}
+		}
 		o.w.WriteHeader(http.StatusOK)
 	}
 	o.last = time.Now()
@@ -137,6 +145,13 @@ func (o *output) head(f func(http.Header)) {
 	if !o.began {
 		f(o.w.Header())
 	}
+}
+
+// costs says what an answer costs: in its header, or in the trailer of a stream.
+func (o *output) costs(n price.Nano) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.w.Header()[costHeader] = []string{n.String()}
 }
 
 // end stops watching. Nothing is written afterwards.

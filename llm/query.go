@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
+	"github.com/mcpgw/mcpgw/llm/price"
 	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -61,7 +62,7 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := q.readBody(w, r); err != nil {
 		return err
 	}
-	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks, array: op.array}
+	q.out = output{w: w, rc: http.NewResponseController(w), clocks: &b.cfg.Clocks, array: op.array, cost: b.cfg.ShowCost}
 	if err := q.follow(policyOf(q.ctx)); err != nil {
 		if no := rejection(err); no != nil {
 			return q.refuse(no)
@@ -192,6 +193,9 @@ func (q *query) ask(p *Provider) (*failure, error) {
 	a.within, call = telemetry.StartCall(q.ctx, q.form.operation()+" "+a.named)
 	f, err := a.send(body)
 	a.settle(f)
+	if f == nil && a.stream && q.out.cost && rec.LLM.Priced {
+		q.out.costs(price.Nano(rec.LLM.Cost))
+	}
 	call.LLM(rec.LLM, p.Host)
 	call.End(a.errorType(f, err))
 	if f == nil && a.stream && len(a.losses) > 0 {

@@ -42,8 +42,8 @@ type AIBackend struct {
 	Prices []ModelPrice `json:"prices,omitempty"`
 
 	// Whether an answer says in the header x-mcpgw-cost what it costs by these
-	// prices, in US dollars. Streams don't: their cost is known when the header has
-	// gone. Default: false.
+	// prices, in US dollars. Of streams it is a trailer, for their cost is known when
+	// they end. Default: false.
 	// +optional
 	ShowCost bool `json:"showCost,omitempty"`
 }
