@@ -129,7 +129,7 @@ func decodeThinking(r *dialect.Request, wire *request) error {
 		return nil
 	}
 	if o.Effort != "" {
-		r.Reasoning.Effort = o.Effort
+		r.Reasoning.Effort, r.Reasoning.EffortAt = o.Effort, "output_config.effort"
 		if r.Reasoning.Path == "" {
 			r.Reasoning.Path = "output_config.effort"
 		}

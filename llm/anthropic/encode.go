@@ -265,27 +265,26 @@ func forced(c *dialect.Carrier) bool {
 
 // encodeThinking writes how much the model is to think.
 func encodeThinking(c *dialect.Carrier, wire *request) {
-	m := modelOf(c.Model)
-	switch r := &c.Reasoning; {
+	m, r := modelOf(c.Model), c.Thinking()
+	switch {
 	case m.adaptive:
-		encodeAdaptive(c, wire, m)
+		encodeAdaptive(c, wire, m, &r)
 	case r.Path == "":
 	case r.Off:
 		wire.Thinking = &thinking{Type: "disabled"}
 	case r.Adaptive:
-		wire.Thinking = &thinking{Type: "adaptive", Display: display(r)}
+		wire.Thinking = &thinking{Type: "adaptive", Display: display(&r)}
 		if r.Effort != "" {
 			wire.OutputConfig = withEffort(wire.OutputConfig, r.Effort)
 		}
 	default:
-		encodeBudget(c, wire)
+		encodeBudget(c, wire, &r)
 	}
 }
 
 // encodeAdaptive writes how much a model is to think that decides itself, guided by an effort. It
 // does not think where it has to call a tool.
-func encodeAdaptive(c *dialect.Carrier, wire *request, m model) {
-	r := &c.Reasoning
+func encodeAdaptive(c *dialect.Carrier, wire *request, m model, r *dialect.Reasoning) {
 	mute := forced(c) && !m.free
 	switch {
 	case (r.Off || mute) && m.off == offDisabled:
@@ -314,8 +313,7 @@ func encodeAdaptive(c *dialect.Carrier, wire *request, m model) {
 // encodeBudget writes how many tokens the model is to think. Thinking needs room beside its
 // budget, leaves the tools to the model, and its turns of tools begin with what was thought;
 // where that can't be had, the request goes without.
-func encodeBudget(c *dialect.Carrier, wire *request) {
-	r := &c.Reasoning
+func encodeBudget(c *dialect.Carrier, wire *request, r *dialect.Reasoning) {
 	budget := max(r.Tokens(), minBudget)
 	limit := dialect.Int(wire.MaxTokens)
 	if limit == 0 {

@@ -12,14 +12,14 @@ import (
 // (User Guide, Inference request parameters). It reports whether sampling settings are
 // excluded.
 func (e *encoder) thinking(limited bool) (alone bool) {
-	r := &e.Reasoning
+	r := e.Thinking()
 	if r.Path == "" {
 		return false
 	}
 	level := r.Level()
 	switch {
 	case e.family == nova && strings.Contains(e.Model, "nova-2") && (level != "" || r.Off):
-		return e.nova(level, limited)
+		return e.nova(&r, limited)
 	case e.family == gptOSS && !r.Off && level != "":
 		e.own.Set("reasoning_effort", dialect.String(atMost(level, "high")))
 	case e.family == gpt && (level != "" || r.Off):
@@ -52,14 +52,15 @@ func atMost(level, most string) string {
 
 // nova is the thinking of Amazon's models from version 2 on. With a high effort they take
 // neither a limit nor sampling settings.
-func (e *encoder) nova(level string, limited bool) (alone bool) {
+func (e *encoder) nova(r *dialect.Reasoning, limited bool) (alone bool) {
 	var o dialect.Object
-	if e.Reasoning.Off {
+	if r.Off {
 		o.Set("type", jsontext.Value(`"disabled"`))
 		e.own.Set("reasoningConfig", o.Value())
 		return false
 	}
-	if level = atMost(level, "high"); level == "high" && limited {
+	level := atMost(r.Level(), "high")
+	if level == "high" && limited {
 		level = "medium"
 	}
 	o.Set("type", jsontext.Value(`"enabled"`))

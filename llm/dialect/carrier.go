@@ -69,6 +69,23 @@ func (c *Carrier) Drop(path string) {
 	}
 }
 
+// Thinking returns how much the model is to think, for vendors that have words of their own for it. The effort is one of
+// none, minimal, low, medium, high, xhigh and max, or "": nobody can say how much another word is, so
+// it is noted as dropped.
+func (c *Carrier) Thinking() Reasoning {
+	r := c.Reasoning
+	switch {
+	case r.Effort == "none":
+		r.Off = true
+	case r.Effort != "" && r.effort() == 0:
+		c.Drop(r.EffortAt)
+		if r.Effort = ""; !r.Off && !r.Adaptive && r.Budget == 0 && !r.Hidden {
+			r.Path = ""
+		}
+	}
+	return r
+}
+
 // Owns reports whether the provider made the signature of p. Others are not sent:
 // the part is noted as dropped.
 func (c *Carrier) Owns(p *Part) bool {

@@ -240,7 +240,8 @@ type Reasoning struct {
 	Path     string // "" when the request says nothing
 	Off      bool
 	Adaptive bool   // the model decides, guided by the effort
-	Effort   string // none, minimal, low, medium, high, xhigh, max; "" when a budget is set, or nothing is said
+	Effort   string // as the client wrote it, see Carrier.Thinking; "" when a budget is set, or nothing is said
+	EffortAt string // where it says so, "" when it does not
 	Budget   int64  // tokens; 0 when only an effort is said
 	Hidden   bool   // the client does not want to see it
 	HiddenAt string // where it says so, "" when it does not
@@ -258,6 +259,11 @@ func (r *Reasoning) Tokens() int64 {
 	if r.Budget > 0 {
 		return r.Budget
 	}
+	return r.effort()
+}
+
+// effort returns the tokens that stand for the effort, 0 when it is none of the known ones.
+func (r *Reasoning) effort() int64 {
 	for _, e := range efforts {
 		if e.name == r.Effort {
 			return e.budget

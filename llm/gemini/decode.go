@@ -257,7 +257,7 @@ func (d *decoder) generation(g *generationConfig) error {
 	r := &d.Reasoning
 	r.Path = path + ".thinkingConfig"
 	r.Hidden, r.HiddenAt = !t.IncludeThoughts, r.Path+".includeThoughts"
-	r.Effort = strings.ToLower(t.ThinkingLevel)
+	r.Effort, r.EffortAt = strings.ToLower(t.ThinkingLevel), r.Path+".thinkingLevel"
 	d.Unknown(t.Rest, r.Path)
 	switch b := t.ThinkingBudget; {
 	case b == nil:

@@ -2,6 +2,7 @@ package gemini
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -286,8 +287,43 @@ func leveled(model string) bool {
 	return ok && version != "" && version[0] >= '3' && version[0] <= '9'
 }
 
+// leastLevel returns the lowest level of a model that is told a level: those of Pro can't go below low, nor can Flash from
+// 3.7 on.
+func leastLevel(model string) string {
+	_, version, _ := strings.Cut(model, "gemini-")
+	number, rest, _ := strings.Cut(version, "-")
+	if n, err := strconv.ParseFloat(number, 64); strings.HasPrefix(rest, "pro") || err == nil && n >= 3.7 && strings.HasPrefix(rest, "flash") && !strings.HasPrefix(rest, "flash-lite") {
+		return "low"
+	}
+	return "minimal"
+}
+
+// level returns how a model is told how much to think.
+func level(model string, r *dialect.Reasoning) string {
+	switch said := r.Level(); said {
+	case "none", "minimal":
+		return leastLevel(model)
+	case "medium":
+		switch {
+		case !strings.Contains(model, "gemini-3-pro"): // which has but two
+			return said
+		case r.Effort == "":
+			return "low"
+		}
+		return "high"
+	case "xhigh", "max":
+		return "high"
+	default:
+		return said
+	}
+}
+
+// leastBudget is what Gemini 2.5 Pro thinks at least.
+const leastBudget = 128
+
+// thinking returns how much the model is to think.
 func (e *encoder) thinking() *thinkingConfig {
-	r := &e.Reasoning
+	r := e.Thinking()
 	if r.Path == "" {
 		return nil
 	}
@@ -295,9 +331,11 @@ func (e *encoder) thinking() *thinkingConfig {
 	budget := r.Tokens()
 	switch {
 	case r.Off && leveled(e.Model):
-		t.ThinkingLevel = "minimal" // it can't do without
+		t.ThinkingLevel = leastLevel(e.Model) // it can't do without
 	case r.Off:
-		budget = 0
+		if budget = 0; strings.Contains(e.Model, "2.5-pro") { // nor can this one
+			budget = leastBudget
+		}
 		t.ThinkingBudget = &budget
 	case r.Adaptive && r.Effort == "":
 		if !leveled(e.Model) {
@@ -308,10 +346,7 @@ func (e *encoder) thinking() *thinkingConfig {
 		e.Drop(r.Path)
 		return nil
 	case leveled(e.Model):
-		t.ThinkingLevel = r.Level()
-		if t.ThinkingLevel == "xhigh" || t.ThinkingLevel == "max" {
-			t.ThinkingLevel = "high"
-		}
+		t.ThinkingLevel = level(e.Model, &r)
 		if r.Budget > 0 && r.Effort != "" {
 			e.Drop(r.Path + ".budget_tokens")
 		}

@@ -158,7 +158,7 @@ func (Chat) DecodeRequest(body []byte) (*dialect.Request, error) {
 	}
 	decodeChatFormat(r, wire.ResponseFormat)
 	if wire.ReasoningEffort != "" {
-		r.Reasoning = dialect.Reasoning{Path: "reasoning_effort", Effort: wire.ReasoningEffort, Off: wire.ReasoningEffort == "none"}
+		r.Reasoning = dialect.Reasoning{Path: "reasoning_effort", Effort: wire.ReasoningEffort, EffortAt: "reasoning_effort", Off: wire.ReasoningEffort == "none"}
 	}
 	dialect.Members(wire.Rest, func(name string, v jsontext.Value) {
 		if name == "stop" && v.Kind() != 'n' {

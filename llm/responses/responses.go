@@ -171,7 +171,7 @@ func (Responses) DecodeRequest(body []byte) (*dialect.Request, error) {
 	}
 	decodeText(r, wire.Text)
 	if o := wire.Reasoning; o != nil {
-		r.Reasoning = dialect.Reasoning{Path: "reasoning", Effort: o.Effort, Off: o.Effort == "none", Adaptive: o.Effort == ""}
+		r.Reasoning = dialect.Reasoning{Path: "reasoning", Effort: o.Effort, EffortAt: "reasoning.effort", Off: o.Effort == "none", Adaptive: o.Effort == ""}
 		if o.Summary != "" {
 			r.Note("", "reasoning.summary", dialect.String(o.Summary))
 		}
