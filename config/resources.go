@@ -17,6 +17,7 @@ package config
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -73,6 +74,36 @@ type Resources struct {
 
 	// Positions finds where a field was written; nil when unknown.
 	Positions *Positions
+}
+
+// Beside returns the resources with those of files beside them, which may be nil. It is a cluster's set, whatever the files
+// would be alone.
+func (r *Resources) Beside(files *Resources) *Resources {
+	if files == nil {
+		return r
+	}
+	out := *r
+	out.GatewayClasses = slices.Concat(files.GatewayClasses, r.GatewayClasses)
+	out.Gateways = slices.Concat(files.Gateways, r.Gateways)
+	out.HTTPRoutes = slices.Concat(files.HTTPRoutes, r.HTTPRoutes)
+	out.GRPCRoutes = slices.Concat(files.GRPCRoutes, r.GRPCRoutes)
+	out.ReferenceGrants = slices.Concat(files.ReferenceGrants, r.ReferenceGrants)
+	out.BackendTLS = slices.Concat(files.BackendTLS, r.BackendTLS)
+	out.Backends = slices.Concat(files.Backends, r.Backends)
+	out.TrafficPolicies = slices.Concat(files.TrafficPolicies, r.TrafficPolicies)
+	out.HTTPListenerPolicies = slices.Concat(files.HTTPListenerPolicies, r.HTTPListenerPolicies)
+	out.GatewayParameters = slices.Concat(files.GatewayParameters, r.GatewayParameters)
+	out.DirectResponses = slices.Concat(files.DirectResponses, r.DirectResponses)
+	out.GatewayExtensions = slices.Concat(files.GatewayExtensions, r.GatewayExtensions)
+	out.BackendConfigPolicies = slices.Concat(files.BackendConfigPolicies, r.BackendConfigPolicies)
+	out.Services = slices.Concat(files.Services, r.Services)
+	out.EndpointSlices = slices.Concat(files.EndpointSlices, r.EndpointSlices)
+	out.Secrets = slices.Concat(files.Secrets, r.Secrets)
+	out.ConfigMaps = slices.Concat(files.ConfigMaps, r.ConfigMaps)
+	out.Namespaces = slices.Concat(files.Namespaces, r.Namespaces)
+	out.Positions = files.Positions
+	out.Fingerprint = r.Fingerprint + "+" + files.Fingerprint
+	return &out
 }
 
 // Add appends an object of one of the kinds of package v1alpha1 to the list of its kind.

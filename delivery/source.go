@@ -200,6 +200,7 @@ func (s *Source) use(set Set, apply func(*config.Resources) *config.Report) erro
 			return fmt.Errorf("using the session keys: %w", err)
 		}
 		s.keys = keys
+		s.opts.Logger.Info("session keys came from the controller", slog.Int("keys", len(d.keys)))
 	}
 	report := &config.Report{}
 	report.Merge(apply(d.resources))

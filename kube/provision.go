@@ -33,9 +33,10 @@ const (
 	metricsPort = 15020
 	readyPort   = 15021
 
-	tokenDir = "/var/run/secrets/mcpgw"
-	caDir    = "/etc/mcpgw/controller"
-	userID   = 65532
+	tokenDir  = "/var/run/secrets/mcpgw"
+	caDir     = "/etc/mcpgw/controller"
+	customDir = "/etc/mcpgw/custom"
+	userID    = 65532
 )
 
 // reserved reports whether a data plane uses a port itself.

@@ -47,6 +47,12 @@ func (p *provision) pod(t *v1alpha1.ProxyPod) corev1.PodSpec {
 			}}},
 		}, t.ExtraVolumes...),
 	}
+	if c := p.spec.Agentgateway; c != nil && c.CustomConfigMapName != "" {
+		yes := true // one that is not there must not keep Pods from starting
+		spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "custom", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: c.CustomConfigMapName}, DefaultMode: &readable, Optional: &yes,
+		}}})
+	}
 	return spec
 }
 
@@ -142,6 +148,10 @@ func (p *provision) container(t *v1alpha1.ProxyPod, grace int64) corev1.Containe
 		ReadinessProbe:  t.ReadinessProbe,
 		LivenessProbe:   t.LivenessProbe,
 		SecurityContext: p.security(c),
+	}
+	if c.CustomConfigMapName != "" {
+		out.Args = append(out.Args, "--filename="+customDir+"/config.yaml")
+		out.VolumeMounts = append(out.VolumeMounts, corev1.VolumeMount{Name: "custom", MountPath: customDir, ReadOnly: true})
 	}
 	if c.Image != nil && c.Image.PullPolicy != "" {
 		out.ImagePullPolicy = c.Image.PullPolicy

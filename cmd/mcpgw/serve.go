@@ -18,7 +18,7 @@ at once, and one with a mistake changes nothing.
 
 With --kube the resources come from a Kubernetes API server, and what became of them
 is written to their status. With --controller they come from ` + "`mcpgw controller`" + `, which
-has the API server to itself; so do the session keys.`,
+has the API server to itself; so do the session keys. Files given with -f are served beside.`,
 		Example: "  mcpgw serve -f gateway.yaml\n  mcpgw serve -f backends/ -f policies.yaml\n  mcpgw serve --kube --publish-address 203.0.113.7",
 	}
 	serveFlags(cmd, &opts)

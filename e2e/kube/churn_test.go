@@ -119,20 +119,22 @@ func TestOutage(t *testing.T) {
 	late.isReady(t)
 }
 
+// leads tells whether a replica says that it leads.
+func leads(g *gateway) func() error {
+	return func() error {
+		if !strings.Contains(g.log.String(), "this replica writes status") {
+			return fmt.Errorf("it does not say so")
+		}
+		return nil
+	}
+}
+
 // TestLeader kills the replica that writes status: another goes on.
 func TestLeader(t *testing.T) {
 	namespace := namespaceOf(t)
 	controller, port := class(t, namespace), newPort()
 	host, at := serveText(t, "one")
 	first := start(t, controller, "--lease-namespace", namespace).isReady(t)
-	leads := func(g *gateway) func() error {
-		return func() error {
-			if !strings.Contains(g.log.String(), "this replica writes status") {
-				return fmt.Errorf("it does not say so")
-			}
-			return nil
-		}
-	}
 	eventually(t, "the first replica leads", leads(first))
 	second := start(t, controller, "--lease-namespace", namespace).isReady(t)
 	apply(t, namespace, staticYAML("b", host, at)+gatewayYAML(namespace, port))

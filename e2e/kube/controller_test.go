@@ -2,13 +2,17 @@ package kube
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -278,4 +282,196 @@ func gone(t testing.TB, namespace, object string) {
 		}
 		return nil
 	})
+}
+
+// balance forwards connections to address to the first of the others that takes them, as a Service does, until the test ends.
+func balance(t testing.TB, address string, to ...string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return // it is closed
+			}
+			go func() {
+				defer from.Close()
+				for _, other := range to {
+					conn, err := net.Dial("tcp", other)
+					if err != nil {
+						continue
+					}
+					go func() { _, _ = io.Copy(conn, from); _ = conn.Close() }() // until one of them ends
+					_, _ = io.Copy(from, conn)
+					return
+				}
+			}()
+		}
+	}()
+}
+
+// TestRotation: session keys come from the controller, and rotating them ends no session; those of a key that is taken
+// away end. When the replica of the controller that leads is killed, another goes on: data planes follow it, it deploys and writes status.
+func TestRotation(t *testing.T) {
+	namespace := namespaceOf(t)
+	name, port := class(t, namespace), newPort()
+	address := fmt.Sprintf("127.0.0.1:%d", newPort())
+	replica := func() (*gateway, string) {
+		at := fmt.Sprintf("127.0.0.1:%d", newPort())
+		g := launch(t, nil, "controller", "--kubeconfig", kubeconfig, "--controller-name", name, "--lease-namespace", namespace, "--listen", at, "--address", address, "--proxy-image", "mcpgw.test/mcpgw:e2e")
+		return g.isReady(t), at
+	}
+	first, firstAt := replica()
+	eventually(t, "the first replica leads", leads(first))
+	second, secondAt := replica()
+	balance(t, address, firstAt, secondAt)
+	host, demoPort := serveDemo(t)
+	apply(t, namespace, gatewayYAML(namespace, port)+serviceYAML("tools", host, demoPort)+
+		mcpYAML("tools", "{name: demo, service: {name: tools, port: 80, path: /demo/mcp}}")+routeYAML("tools", "/mcp", "tools"))
+	pod := runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
+	url := fmt.Sprintf("http://127.0.0.1:%d/mcp", port)
+	lists(t, url)
+	open := func() *mcp.ClientSession {
+		t.Helper()
+		session, err := connectLegacy(t, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = session.Close() })
+		return session
+	}
+	call := func(session *mcp.ClientSession) error {
+		_, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "demo_add", Arguments: map[string]any{"a": 2, "b": 3}})
+		return err
+	}
+	came := func(times int) {
+		t.Helper()
+		eventually(t, "session keys came", func() error {
+			if n := strings.Count(pod.log.String(), "session keys came from the controller"); n < times {
+				return fmt.Errorf("%d times, not %d", n, times)
+			}
+			return nil
+		})
+	}
+	type key struct {
+		Key     []byte    `json:"key"`
+		Created time.Time `json:"created"`
+	}
+	keys := func() (out []key) {
+		t.Helper()
+		text, err := base64.StdEncoding.DecodeString(path(t, namespace, "secret/mcpgw-session-keys", `{.data.keys\.json}`))
+		if err == nil {
+			err = json.Unmarshal(text, &out)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	set := func(keys []key) {
+		t.Helper()
+		text, err := json.Marshal(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kubectl(t, "patch", "secret", "mcpgw-session-keys", "-n", namespace, "--type=merge", "-p", fmt.Sprintf(`{"data":{"keys.json":%q}}`, base64.StdEncoding.EncodeToString(text)))
+	}
+	old := open()
+	came(1)
+	aged := keys()
+	aged[0].Created = aged[0].Created.Add(-8 * 24 * time.Hour)
+	set(aged)
+	eventually(t, "the keys are rotated", func() error {
+		if n := len(keys()); n != 2 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	came(2)
+	both := keys()
+	both[0].Created = both[0].Created.Add(-time.Hour) // by now all know it
+	set(both)
+	came(3)
+	fresh := open()
+	for what, session := range map[string]*mcp.ClientSession{"before": old, "after": fresh} {
+		if err := call(session); err != nil {
+			t.Errorf("a session from %s the rotation: %v", what, err)
+		}
+	}
+
+	// The leader is killed: another replica serves data planes, deploys and writes.
+	first.kill()
+	eventually(t, "the second replica leads", leads(second))
+	kubectl(t, "delete", "configmap", "gw", "-n", namespace)
+	apply(t, namespace, routeYAML("more", "/more", "tools"))
+	has(t, namespace, "httproute/more", conditions(".status.parents[0]"), "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "configmap/gw", "{.metadata.name}", "gw")
+	lists(t, fmt.Sprintf("http://127.0.0.1:%d/more", port))
+
+	// Another process has the same keys.
+	pod.kill()
+	pod = runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
+	for what, session := range map[string]*mcp.ClientSession{"before": old, "after": fresh} {
+		if err := call(session); err != nil {
+			t.Errorf("a session from %s the rotation, at another process: %v", what, err)
+		}
+	}
+	set(both[:1])
+	came(2)
+	if err := call(fresh); err != nil {
+		t.Errorf("a session of the key that stays: %v", err)
+	}
+	if err := call(old); err == nil {
+		t.Error("a session of a key that is gone goes on")
+	}
+}
+
+// TestBeside: what a ConfigMap holds is served beside what the controller delivers, by the same data plane.
+func TestBeside(t *testing.T) {
+	namespace := namespaceOf(t)
+	name, port := class(t, namespace), newPort()
+	controller, _ := startController(t, name, namespace, newPort())
+	controller.isReady(t)
+	host, at := serveDemo(t)
+	static := func(path string) string {
+		return strings.ReplaceAll(mcpYAML("static", fmt.Sprintf("{name: demo, static: {host: %s, port: %d, path: /demo/mcp}}", host, at))+routeYAML("static", path, "static"),
+			"name: static}", "name: static, namespace: "+namespace+"}")
+	}
+	configure := func(text string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		kubectl(t, "create", "configmap", "own", "-n", namespace, "--from-file", file)
+	}
+	configure(static("/static"))
+	apply(t, namespace, `---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: mine}
+spec: {kube: {agentgateway: {customConfigMapName: own}}}
+`+strings.Replace(gatewayYAML(namespace, port), "spec:\n", "spec:\n  infrastructure: {parametersRef: {group: gateway.kgateway.dev, kind: GatewayParameters, name: mine}}\n", 1)+
+		serviceYAML("tools", host, at)+mcpYAML("tools", "{name: demo, service: {name: tools, port: 80, path: /demo/mcp}}")+routeYAML("tools", "/mcp", "tools"))
+	pod := runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
+	lists(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
+	lists(t, fmt.Sprintf("http://127.0.0.1:%d/static", port))
+
+	// A mistake in it changes nothing, and keeps nothing else from being changed.
+	if err := os.WriteFile(pod.mounted["/etc/mcpgw/custom"]+"/config.yaml", []byte(strings.Replace(static("/other"), "port:", "prot:", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the mistake is told", func() error {
+		if !strings.Contains(pod.log.String(), "the files are refused, what they held before stays") {
+			return fmt.Errorf("%s", pod.log)
+		}
+		return nil
+	})
+	apply(t, namespace, routeYAML("more", "/more", "tools"))
+	lists(t, fmt.Sprintf("http://127.0.0.1:%d/more", port))
+	lists(t, fmt.Sprintf("http://127.0.0.1:%d/static", port))
 }

@@ -70,7 +70,10 @@ func runPod(t testing.TB, namespace, deployment, host string) *gateway {
 	for _, a := range container.Args {
 		args = append(args, expand(a))
 	}
-	g := &gateway{log: &transcript{}, ready: host + ":15021", done: make(chan struct{})}
+	g := &gateway{log: &transcript{}, ready: host + ":15021", done: make(chan struct{}), mounted: map[string]string{}}
+	for i := 0; i < len(moved); i += 2 {
+		g.mounted[moved[i]] = moved[i+1]
+	}
 	g.cmd = exec.Command(binary, args...)
 	g.cmd.Env = env
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log

@@ -58,6 +58,8 @@ type gateway struct {
 	log   *transcript
 	ready string
 	done  chan struct{}
+
+	mounted map[string]string // where the volumes of a Pod are, by mount path
 }
 
 // start runs the gateway for the GatewayClasses of a controller until the test ends, as the administrator
@@ -180,6 +182,15 @@ func connect(t testing.TB, url string) (*mcp.ClientSession, error) {
 	t.Cleanup(cancel)
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
 	return client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url}, nil)
+}
+
+// connectLegacy returns a session of a client of the revision 2025-06-18, which has an id.
+func connectLegacy(t testing.TB, url string) (*mcp.ClientSession, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
+	return client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url, DisableStandaloneSSE: true}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-06-18"})
 }
 
 // tools returns the names of the tools at url.

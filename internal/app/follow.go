@@ -27,8 +27,8 @@ func (o *FollowOptions) check(all *ServeOptions) error {
 		return fmt.Errorf("--controller %q is not host:port, as in mcpgw-controller.mcpgw-system.svc:9978", o.Address)
 	}
 	switch {
-	case len(all.Paths) > 0 || all.MCPConfig != "":
-		return errors.New("give either -f or --controller, not both")
+	case all.MCPConfig != "":
+		return errors.New("give either --mcp-config or --controller, not both")
 	case all.SessionKeysFile != "" || all.SessionKeys != "":
 		return errors.New("session keys come from the controller: leave --session-keys-file and MCPGW_SESSION_KEYS out")
 	case o.TokenFile == "":
@@ -37,18 +37,22 @@ func (o *FollowOptions) check(all *ServeOptions) error {
 	return nil
 }
 
-// followSource returns the source of a controller.
+// followSource returns the source of a controller, with that of the files that are to be served beside.
 func followSource(opts ServeOptions, in *instance) (config.Source, error) {
 	node, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("naming this replica: %w", err)
 	}
 	known := map[string]bool{}
-	return delivery.NewSource(delivery.SourceOptions{
+	source, err := delivery.NewSource(delivery.SourceOptions{
 		Address: opts.Follow.Address, CAFile: opts.Follow.CAFile, TokenFile: opts.Follow.TokenFile, CacheFile: opts.Follow.CacheFile,
 		Node: node, Logger: opts.Logger, SetSessionKeys: in.runtime.SetSessionKeys,
 		OnReport: func(report *config.Report) { in.tell(news(ofThisProcess(report), known), nil, true) },
 	})
+	if err != nil || len(opts.Paths) == 0 {
+		return source, err
+	}
+	return &besideSource{controller: source, paths: opts.Paths, logger: opts.Logger}, nil
 }
 
 // ofThisProcess returns the problems that only a data plane can have: the controller tells the rest, in the status of

@@ -36,7 +36,7 @@ type instance struct {
 	export  export
 	version string
 
-	asked   bool // the server was asked about what tell is told of; by the source's goroutine
+	asked   atomic.Bool // the server was asked about what tell is told of
 	served  atomic.Pointer[config.Resources]
 	once    sync.Once
 	started chan struct{} // closed when the first configuration is served
@@ -134,7 +134,7 @@ func (in *instance) run(ctx context.Context, source config.Source, serving func(
 
 // apply hands resources to the data plane.
 func (in *instance) apply(res *config.Resources) *config.Report {
-	in.asked = true
+	in.asked.Store(true)
 	report := in.server.Apply(res)
 	if !res.Local || !report.Has(config.Invalid) {
 		in.served.Store(res)
@@ -145,8 +145,7 @@ func (in *instance) apply(res *config.Resources) *config.Report {
 // tell is the reporter of every source.
 func (in *instance) tell(report *config.Report, sources *config.Sources, applied bool) {
 	in.show(report, sources)
-	asked := in.asked
-	in.asked = false
+	asked := in.asked.Swap(false)
 	if applied {
 		in.logger.Info("configuration applied", slog.String("problems", report.Summary()))
 		in.once.Do(func() { close(in.started) })

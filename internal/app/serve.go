@@ -26,7 +26,7 @@ type ServeOptions struct {
 	MCPConfig string
 	// Kube serves the resources of a Kubernetes API server in place of both, unless it is nil.
 	Kube *KubeOptions
-	// Follow takes the resources from a controller, unless it is nil.
+	// Follow takes the resources from a controller, and serves those of Paths beside them, unless it is nil.
 	Follow *FollowOptions
 	// Demo serves the built-in demo where there is none of these: MCP servers, and the LLM
 	// providers that variables name, or a mock LLM where none does.
