@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/lookout":  {},
 	"telemetry":         {"internal/fault", "internal/lifetime", "internal/secret"},
 	"limit":             {"internal/secret"},
+	"accesslog":         {"extension", "policy", "telemetry", "internal/fault"},
 	"policy":            {"limit", "telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
@@ -52,7 +53,7 @@ var allowed = map[string][]string{
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"delivery":          {"config", "config/v1alpha1", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "delivery", "internal/fault", "internal/secret"},
-	"gateway":           {"limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
+	"gateway":           {"accesslog", "limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
@@ -76,7 +77,7 @@ var only = map[string][]string{
 	"github.com/nyaruka/phonenumbers":     {"guard"},
 	"github.com/gorilla/websocket":        {"llm", "gateway"},
 	"github.com/redis/go-redis":           {"limit"},
-	"github.com/envoyproxy":               {"extension", "delivery"},
+	"github.com/envoyproxy":               {"accesslog", "extension", "delivery"},
 	"connectrpc.com/connect":              {"extension"},
 }
 

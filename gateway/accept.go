@@ -55,6 +55,7 @@ type exchange struct {
 	cancel context.CancelFunc
 	// streams ends when the drain begins.
 	streams context.Context
+	logged  logged
 	sending upstream.Sending
 	idle    idleness
 	// still is for how long nothing may move where the rule does not say it, of requests to services.
@@ -90,6 +91,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	flt := fault.Of(err)
 	x.fail(flt, err)
+	x.logged.reply = flt.Message
 	if x.writer.wrote || flt.Code == fault.ClientGone {
 		panic(http.ErrAbortHandler)
 	}
@@ -152,6 +154,7 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
 	}
 	x.rec.Duration = time.Since(x.rec.Start)
+	x.logged.write(x)
 	switch {
 	case x.peer:
 		x.tellPeer()

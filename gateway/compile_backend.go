@@ -126,7 +126,7 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	if p == nil {
 		return nowhere(name)
 	}
-	d := &destination{name: name.String(), kind: "Service", rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
+	d := &destination{name: name.String(), kind: "Service", cluster: fmt.Sprintf("kube-svc:%s-%s-%d_%s", name.Namespace, name.Name, *number, name.Name), rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
 	conn := c.serviceConnection(s, p)
 	d.hash = conn.hash
 	if addresses, ok := c.endpoints(o, path, s, p); ok && !conn.broken {
@@ -240,7 +240,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	if d := c.destinations[o.String()]; d != nil {
 		return d
 	}
-	d := &destination{name: o.name.String(), kind: backendType(b)}
+	d := &destination{name: o.name.String(), kind: backendType(b), cluster: fmt.Sprintf("backend_%s_%s_0", o.name.Namespace, o.name.Name)}
 	c.destinations[o.String()] = d
 	info := policy.BackendInfo{Name: d.name, Type: d.kind, Protocol: "http"}
 	switch {

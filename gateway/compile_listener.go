@@ -35,6 +35,7 @@ type listenerField struct {
 // listenerFields returns the fields of an HTTPListenerPolicy.
 func listenerFields() []listenerField {
 	return []listenerField{
+		{"accessLog", (*compiler).accessLogs},
 		{"tracing", (*compiler).tracing},
 		{"upgradeConfig", (*compiler).upgrades},
 		{"useRemoteAddress", func(_ *compiler, _ object, s *v1alpha1.HTTPListenerPolicySpec) listening {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -23,7 +24,13 @@ type edge struct {
 	idle       *lifetime.Watchdog // over requests of which nothing moves, where rules do not say it; nil is no bound
 	idleSaid   bool               // it holds, also for backends with clocks of their own
 	health     string             // the path of health checks, "" for none
-	old        bool               // HTTP/1.0 is answered
+	logs       []*logPlan
+	old        bool // HTTP/1.0 is answered
+}
+
+// keepsHeader reports whether a log asks for the header of answers.
+func (e *edge) keepsHeader() bool {
+	return slices.ContainsFunc(e.logs, func(l *logPlan) bool { return l.NeedsHeader() })
 }
 
 // newEdge returns the edge of a listener that no policy covers.
@@ -63,6 +70,7 @@ func (e *edge) enter(x *exchange, r *http.Request, ready bool) (answered bool, e
 		return false, nil
 	}
 	x.writer.server = e.server
+	x.logged.begin(x, e)
 	if isOld(r) {
 		if !e.old {
 			return false, errOldHTTP

@@ -50,6 +50,7 @@ func (x *exchange) permit(ctx context.Context, rule *rule, b *weighted) (context
 		return ctx, fault.New(fault.Misconfigured, "no backend for this route")
 	}
 	x.rec.Backend = b.to.name
+	x.logged.to = b.to
 	if b.to.fault != nil {
 		return ctx, b.to.fault
 	}
@@ -80,10 +81,12 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	r = modifyRequest(rule.filters.request, r)
 	switch {
 	case rule.redirect != nil:
+		x.logged.direct = true
 		w.Header()["Location"] = []string{rule.redirect.location(r, x.request.Host, x.request.Scheme, p.number, matched)}
 		w.WriteHeader(rule.redirect.status)
 		return nil
 	case rule.direct != nil:
+		x.logged.direct = true
 		return rule.direct.write(w)
 	}
 	if !x.peer {
@@ -94,7 +97,9 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	if b.filters.rewrite != nil {
 		rewrite = b.filters.rewrite
 	}
-	r = rewrite.apply(r, matched)
+	if r = rewrite.apply(r, matched); rewrite != nil && x.logged.logs != nil {
+		x.logged.sent = r.URL.RequestURI()
+	}
 
 	ctx := r.Context()
 	if p := rule.ai[b.to.name]; p != nil {

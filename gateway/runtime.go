@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpgw/mcpgw/accesslog"
 	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/llm"
@@ -68,6 +69,7 @@ type Runtime struct {
 	tokens    map[string]*oauth.Tokens
 	aws       map[string]*sigv4.Ambient
 	tracers   map[string]*telemetry.Tracer
+	sinks     map[string]accesslog.Sink             // of access logs
 	ending    sync.WaitGroup                        // tracers that send what they still have
 	checks    map[*upstream.Pool]context.CancelFunc // that ask endpoints whether they work
 	keys      map[string]runningKeys
@@ -103,6 +105,7 @@ func NewRuntime(opts RuntimeOptions) (*Runtime, error) {
 		verified:    authn.NewMemory(),
 		pools:       map[string]*upstream.Pool{},
 		tracers:     map[string]*telemetry.Tracer{},
+		sinks:       map[string]accesslog.Sink{},
 		providers:   map[string]*llm.Health{},
 		tokens:      map[string]*oauth.Tokens{},
 		checks:      map[*upstream.Pool]context.CancelFunc{},
@@ -289,6 +292,11 @@ func (rt *Runtime) prepare(s *Snapshot) {
 		if l.traced != nil {
 			l.tracer = rt.tracer(l.traced)
 		}
+		for _, log := range l.edge.logs {
+			if log.Sink == nil {
+				log.Sink = rt.sink(log)
+			}
+		}
 	}
 }
 
@@ -304,6 +312,37 @@ func (rt *Runtime) tracer(plan *tracerPlan) *telemetry.Tracer {
 	}
 	rt.tracers[plan.identity] = t
 	return t
+}
+
+// sink returns the sink of an access log, the one in use or a new one. rt.mu is held.
+func (rt *Runtime) sink(log *logPlan) accesslog.Sink {
+	s := rt.sinks[log.identity]
+	if s == nil {
+		s = log.open(accesslog.Options{Name: log.name, Logger: rt.opts.Logger, Dropped: func(n int) { rt.opts.Metrics.AccessLogDropped(log.name, n) }})
+		rt.sinks[log.identity] = s
+	}
+	return s
+}
+
+// endSinks ends the sinks that keep does not name. rt.mu is held.
+func (rt *Runtime) endSinks(keep map[string]bool) {
+	for identity, s := range rt.sinks {
+		if !keep[identity] {
+			delete(rt.sinks, identity)
+			rt.ending.Go(s.Close)
+		}
+	}
+}
+
+// reopenLogs has the files of access logs be opened anew.
+func (rt *Runtime) reopenLogs() {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, s := range rt.sinks {
+		if f, ok := s.(*accesslog.File); ok {
+			f.Reopen()
+		}
+	}
 }
 
 // endTracers ends the tracers that keep does not name. rt.mu is held.
@@ -341,13 +380,17 @@ func (rt *Runtime) commit(s *Snapshot) {
 			endCount(v)
 		}
 	}
-	traced := map[string]bool{}
+	traced, written := map[string]bool{}, map[string]bool{}
 	for _, l := range s.listeners {
 		if l.traced != nil {
 			traced[l.traced.identity] = true
 		}
+		for _, log := range l.edge.logs {
+			written[log.identity] = true
+		}
 	}
 	rt.endTracers(traced)
+	rt.endSinks(written)
 	rt.fetchKeys(s)
 	rt.runChecks()
 	rt.mu.Unlock()
@@ -395,6 +438,10 @@ func (rt *Runtime) close() {
 		rt.endChecks(p)
 	}
 	rt.fetching.Wait()
+	for _, s := range rt.sinks {
+		s.Close()
+	}
+	rt.sinks = map[string]accesslog.Sink{}
 	for _, p := range rt.pools {
 		p.Close()
 	}

@@ -126,6 +126,7 @@ type destination struct {
 	backend Backend
 	rules   *policy.Rules // what is attached to it, and what rules can say about it
 	kind    string        // of a Backend its type, else Service
+	cluster string        // its name as Envoy has it
 	mcp     bool
 	hash    *hashing     // what is hashed to choose an endpoint; nil without
 	guarded bool         // rules attached to it say who may use it

@@ -22,6 +22,7 @@ type responseWriter struct {
 	rec       *telemetry.Record
 	modifiers [3][]headerModifier // of the rule, of the backend reference, and for pages of other origins
 	server    serverHeader
+	logged    *logged // nil where nothing is logged
 	wrote     bool
 	taken     bool      // the connection was hijacked
 	detached  *detached // once Detach has taken the answer
@@ -54,6 +55,7 @@ func (w *responseWriter) Modify(h http.Header) {
 		}
 	}
 	w.server.apply(h)
+	w.logged.answers(h)
 }
 
 // Write implements [http.ResponseWriter].
@@ -111,14 +113,15 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // sends it too slowly: a time of grace, and a second for each KiB.
 type requestBody struct {
 	io.ReadCloser
-	rec   *telemetry.Record
-	w     http.ResponseWriter
-	grace *lifetime.Watchdog // nil when all of it is there
-	watch lifetime.Watch
-	begun bool
-	slow  bool
-	idle  *idleness // nil where nothing ends it
-	ended bool      // it was read to its end
+	rec    *telemetry.Record
+	w      http.ResponseWriter
+	grace  *lifetime.Watchdog // nil when all of it is there
+	watch  lifetime.Watch
+	begun  bool
+	slow   bool
+	idle   *idleness // nil where nothing ends it
+	ended  bool      // it was read to its end
+	logged *logged   // nil where nothing is logged
 
 	mu    sync.Mutex
 	start time.Time // of the first read
@@ -139,7 +142,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.idle.read(b.ReadCloser, p)
 	b.rec.BytesRead += int64(n)
-	b.ended = b.ended || err == io.EOF
+	if err == io.EOF {
+		b.ended = true
+		b.logged.bodyEnded()
+	}
 	if !b.begun {
 		return n, err
 	}

@@ -69,10 +69,15 @@ func usesOfField(name string) uses {
 
 // analyse refuses what compiles but can't be served.
 func analyse(checked *cel.Ast) error {
-	native := checked.NativeRep()
 	if out := checked.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
 		return &ExpressionError{Message: fmt.Sprintf("the expression is of type %s; a condition is a bool", out)}
 	}
+	return analyseParts(checked)
+}
+
+// analyseParts is analyse for an expression of any type.
+func analyseParts(checked *cel.Ast) error {
+	native := checked.NativeRep()
 	operands := map[int64]bool{} // what stands before a dot
 	ast.PreOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.SelectKind {

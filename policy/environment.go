@@ -92,6 +92,7 @@ func objects() map[string][]field {
 		promptType:   {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
 		resourceType: {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
 		basicType:    {{"username", text, basicUser, hasUser}},
+		responseType: {{"code", cel.IntType, responseCode, always}},
 	}
 }
 

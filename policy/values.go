@@ -32,6 +32,7 @@ type scope struct {
 	kind    Kind
 	// open makes what the operation does not have unknown, in place of an error.
 	open    bool
+	status  int // of the answer, for response
 	headers headerMap
 }
 
@@ -76,6 +77,8 @@ func (s *scope) ResolveName(name string) (any, bool) {
 		return (*backendObject)(s), true
 	case "mcp":
 		return (*mcpObject)(s), true
+	case "response":
+		return (*responseObject)(s), true
 	case "jwt":
 		return s.request.JWT.values(), true
 	case "apiKey":

@@ -15,10 +15,11 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(b)
-	log, metrics, ok := strings.Cut(doc, "## Metrics")
+	log, metrics, ok := strings.Cut(doc, "## Metrics\n")
 	if !ok {
 		t.Fatal("no metrics")
 	}
+	log, _, _ = strings.Cut(log, "## Access logs of policies")
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*`) \\|").FindAllStringSubmatch(log, -1) {
 		for _, name := range strings.Split(m[1], ", ") {
@@ -53,6 +54,7 @@ func TestDocs(t *testing.T) {
 	m.Limited("p", "l")
 	m.LimitForgotten("p", "l")
 	m.CSRFShadowed("p")
+	m.AccessLogDropped("l", 1)
 	m.Authentication("jwt", "accepted")
 	m.KeysFetched("i", true)
 	m.StreamOpened(GetStream)

@@ -31,6 +31,7 @@ type Metrics struct {
 	limited  *prometheus.CounterVec
 	forgot   *prometheus.CounterVec
 	panics   prometheus.Counter
+	unlogged *prometheus.CounterVec
 	cel      *prometheus.CounterVec
 	auth     *prometheus.CounterVec
 	keys     *prometheus.CounterVec
@@ -103,6 +104,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
 		limited:  counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
 		forgot:   counter("mcpgw_limit_keys_forgotten_total", "Keys of limits that were forgotten while they counted, since there are too many: they begin anew.", "policy", "limit"),
+		unlogged: counter("mcpgw_access_log_dropped_total", "Entries of the access logs of policies that were lost: the sink is too slow, or fails.", "log"),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mcpgw_panics_total", Help: "Requests that ended in a panic of the gateway."}),
 		cel:      counter("mcpgw_cel_errors_total", "Evaluations of a rule that failed: an allow rule then does not match and a deny rule does.", "policy"),
 		auth:     counter("mcpgw_authentications_total", "Credentials that were looked for, by kind and by what was found.", "method", "result"),
@@ -133,7 +135,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.cel, m.auth, m.keys,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.unlogged, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -252,6 +254,13 @@ func (m *Metrics) CSRFShadowed(policy string) {
 func (m *Metrics) Panic() {
 	if m != nil {
 		m.panics.Inc()
+	}
+}
+
+// AccessLogDropped counts entries of a policy's access log that were lost.
+func (m *Metrics) AccessLogDropped(log string, n int) {
+	if m != nil {
+		m.unlogged.WithLabelValues(log).Add(float64(n))
 	}
 }
 

@@ -40,6 +40,14 @@ func (r *Record) Trace(t *Tracer) {
 	r.span = &span{tracer: t, parent: parent, own: t.begin(parent)}
 }
 
+// TraceID returns the id of the request's trace in hexadecimal digits, "" without one.
+func (r *Record) TraceID() string {
+	if r.span == nil {
+		return ""
+	}
+	return r.span.own.TraceID().String()
+}
+
 // Traced reports whether the request has a span, sampled or not.
 func (r *Record) Traced() bool { return r.span != nil }
 

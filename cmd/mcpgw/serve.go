@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -141,5 +143,9 @@ func serve(cmd *cobra.Command, g *globals, opts app.ServeOptions) error {
 	if g.logFormat != "json" {
 		opts.Report, opts.Color = cmd.ErrOrStderr(), color()
 	}
+	reopen := make(chan os.Signal, 1)
+	signal.Notify(reopen, syscall.SIGHUP)
+	defer signal.Stop(reopen)
+	opts.Reopen = reopen
 	return app.Serve(cmd.Context(), opts)
 }

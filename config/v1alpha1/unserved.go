@@ -45,7 +45,6 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
 		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
 
-		{kind: KindHTTPListenerPolicy, path: "spec.accessLog", effect: "requests are in the gateway's own log only"},
 		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
 
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},

@@ -71,7 +71,6 @@ spec:
   healthCheck: {path: /}
   preserveHttp1HeaderCase: true
   acceptHttp10: true`, []UnservedField{
-			{"spec.accessLog", false, "accessLog is not served yet: requests are in the gateway's own log only"},
 			{"spec.tracing.verbose", false, "tracing.verbose is not served yet: spans carry no events"},
 		}},
 		{"how backends are reached", KindBackendConfigPolicy, `

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -64,6 +65,8 @@ type ServeOptions struct {
 	// if Color; nil logs them.
 	Report io.Writer
 	Color  bool
+	// Reopen has the files of access logs be opened anew with each value; nil never does.
+	Reopen <-chan os.Signal
 	// Banner gets what there is to see, once it is served; nil prints nothing.
 	Banner io.Writer
 }
@@ -155,8 +158,14 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	defer stop()
 	return in.run(ctx, source, func(ctx context.Context) error {
 		in.announce(ctx, opts, note)
-		<-ctx.Done()
-		return nil
+		for {
+			select {
+			case <-opts.Reopen:
+				in.server.ReopenLogs()
+			case <-ctx.Done():
+				return nil
+			}
+		}
 	})
 }
 
