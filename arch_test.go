@@ -54,11 +54,12 @@ var allowed = map[string][]string{
 	"delivery":          {"config", "config/v1alpha1", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "delivery", "internal/fault", "internal/secret"},
 	"gateway":           {"accesslog", "limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
+	"deploy/helm":       {},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
 	"internal/mcpjson":  {"config", "config/v1alpha1", "internal/secret"},
 	"internal/deps":     {},
-	"internal/app":      {"gateway", "replica", "kube", "delivery", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
+	"internal/app":      {"deploy/helm", "gateway", "replica", "kube", "delivery", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
 	"internal/llmtest":  {},
 	"internal/testkind": {},
 	"internal/testaws":  {},
@@ -70,6 +71,7 @@ var allowed = map[string][]string{
 // only says which packages alone may import a module, tests aside.
 var only = map[string][]string{
 	"sigs.k8s.io/controller-runtime":      {"kube"},
+	"helm.sh/helm":                        {"deploy/helm"},
 	"github.com/google/cel-go":            {"policy"},
 	"github.com/go-jose/go-jose":          {"authn"},
 	"golang.org/x/oauth2":                 {"upstream/oauth"},

@@ -43,19 +43,21 @@ func (w *watches) ask(ctx context.Context) error {
 }
 
 // chatter writes what the libraries say for those who look for a mistake in them: what operators should
-// know is said here.
+// know is said here. Of what they say at greater verbosities than that nothing is written: there are bodies of
+// requests in it, and Secrets and tokens in those.
 type chatter struct{ slog.Handler }
 
 // Enabled implements [slog.Handler].
-func (c chatter) Enabled(ctx context.Context, _ slog.Level) bool {
-	return c.Handler.Enabled(ctx, slog.LevelDebug)
+func (c chatter) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelDebug && c.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
 // Handle implements [slog.Handler].
 func (c chatter) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level = slog.LevelDebug; !c.Handler.Enabled(ctx, r.Level) {
+	if !c.Enabled(ctx, r.Level) {
 		return nil // not everybody asks first
 	}
+	r.Level = slog.LevelDebug
 	return c.Handler.Handle(ctx, r)
 }
 

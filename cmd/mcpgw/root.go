@@ -41,7 +41,7 @@ Exit codes: 0 all went well, 1 failure, 2 wrong usage, 3 invalid configuration,
 		return app.Usage(cmd.CommandPath(), err)
 	})
 	root.AddCommand(
-		newRun(g), newServe(g), newController(g), newValidate(g), newTools(g), newExplain(g), newSchema(g), newCRDs(), newVersion(g),
+		newRun(g), newServe(g), newController(g), newValidate(g), newTools(g), newExplain(g), newSchema(g), newCRDs(), newRender(), newReady(), newVersion(g),
 	)
 	usageErrors(root)
 	return root

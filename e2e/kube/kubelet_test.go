@@ -13,11 +13,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // runPod runs what a Deployment says as a process, as a kubelet does with a Pod of it: with its arguments, variables and volumes, and with
-// paths in all of them in place of mounts. It ends with the test. The Pod has the address host.
-func runPod(t testing.TB, namespace, deployment, host string) *gateway {
+// paths in all of them in place of mounts. It ends with the test. The Pod has the address host, and more in its environment.
+func runPod(t testing.TB, namespace, deployment, host string, more ...string) *gateway {
 	t.Helper()
 	var d appsv1.Deployment
 	eventually(t, "Deployment "+deployment+" is there", func() error {
@@ -70,12 +71,18 @@ func runPod(t testing.TB, namespace, deployment, host string) *gateway {
 	for _, a := range container.Args {
 		args = append(args, expand(a))
 	}
-	g := &gateway{log: &transcript{}, ready: host + ":15021", done: make(chan struct{}), mounted: map[string]string{}}
+	probe := container.ReadinessProbe.HTTPGet.Port
+	for _, p := range container.Ports {
+		if probe.Type == intstr.String && p.Name == probe.StrVal {
+			probe = intstr.FromInt32(p.ContainerPort)
+		}
+	}
+	g := &gateway{log: &transcript{}, ready: host + ":" + probe.String(), done: make(chan struct{}), mounted: map[string]string{}}
 	for i := 0; i < len(moved); i += 2 {
 		g.mounted[moved[i]] = moved[i+1]
 	}
 	g.cmd = exec.Command(binary, args...)
-	g.cmd.Env = env
+	g.cmd.Env = append(env, more...)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	g.begin(t)

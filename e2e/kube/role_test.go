@@ -2,7 +2,6 @@ package kube
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,19 +15,7 @@ func TestRole(t *testing.T) {
 		t.Fatalf("kubectl apply -k: %v\n%s", err, out)
 	}
 	const system = "mcpgw-system"
-	token := strings.TrimSpace(kubectl(t, "create", "token", "mcpgw", "-n", system))
-	account := filepath.Join(t.TempDir(), "kubeconfig")
-	authority := kubectl(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}")
-	server := kubectl(t, "config", "view", "--raw", "-o", "jsonpath={.clusters[0].cluster.server}")
-	if err := os.WriteFile(account, fmt.Appendf(nil, `apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %q}}]
-users: [{name: u, user: {token: %q}}]
-contexts: [{name: x, context: {cluster: c, user: u}}]
-current-context: x
-`, server, authority, token), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	account := accountConfig(t, system, "mcpgw")
 	for _, verb := range []string{"get secrets", "delete pods", "update httproutes.gateway.networking.k8s.io", "create backends.gateway.kgateway.dev"} {
 		verb, resource, _ := strings.Cut(verb, " ")
 		if out, err := try(t, "", "auth", "can-i", verb, resource, "--as", "system:serviceaccount:"+system+":mcpgw", "-A"); err == nil || !strings.HasPrefix(out, "no") {
