@@ -158,6 +158,9 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 				return status.Errorf(codes.NotFound, "no Gateway is served by ServiceAccount %s", account)
 			}
 			if err := f.send(set); err != nil {
+				if status.Code(err) == codes.ResourceExhausted {
+					f.logger.Error("what a data plane needs is more than a message can hold", slog.Int("bytes", maxMessage))
+				}
 				return err
 			}
 			if f.nonce != "" {

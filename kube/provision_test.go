@@ -183,8 +183,8 @@ func TestParameters(t *testing.T) {
 		{"a low port", `{name: http, protocol: HTTP, port: 80}`, `kube: {}`, `kube: {}`, "Deployment", []string{"spec", "template", "spec", "securityContext", "sysctls"}, "- name: net.ipv4.ip_unprivileged_port_start\n  value: \"0\""},
 		{"no security context", oneListener, `kube: {omitDefaultSecurityContext: true}`, `kube: {}`, "Deployment", []string{"spec", "template", "spec", "securityContext"}, "null"},
 		{"upstream's annotations of the account", oneListener, `kube: {serviceAccount: {extraAnnotations: {role: x}}}`, `kube: {}`, "ServiceAccount", []string{"metadata", "annotations"}, "note: b\nrole: x"},
-		{"labels that are not theirs to say", oneListener, `kube: {podTemplate: {extraLabels: {app.kubernetes.io/name: x, y: z}}}`, `kube: {}`, "Deployment", []string{"spec", "template", "metadata", "labels"},
-			"app.kubernetes.io/instance: gw\napp.kubernetes.io/managed-by: mcpgw\napp.kubernetes.io/name: gw\ngateway.networking.k8s.io/gateway-class-name: ours\ngateway.networking.k8s.io/gateway-name: gw\nteam: a\n\"y\": z"},
+		{"labels that are not theirs to say", oneListener, `kube: {podTemplate: {extraLabels: {app.kubernetes.io/name: x, yy: z}}}`, `kube: {}`, "Deployment", []string{"spec", "template", "metadata", "labels"},
+			"app.kubernetes.io/instance: gw\napp.kubernetes.io/managed-by: mcpgw\napp.kubernetes.io/name: gw\ngateway.networking.k8s.io/gateway-class-name: ours\ngateway.networking.k8s.io/gateway-name: gw\nteam: a\nyy: z"},
 		{"a budget", oneListener, `kube: {podDisruptionBudget: {spec: {maxUnavailable: 50%}}}`, `kube: {}`, "PodDisruptionBudget", []string{"spec", "maxUnavailable"}, "50%"},
 	} {
 		got, problems := planned(t, clusterOf(tt.listeners, tt.class, tt.own))

@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -50,25 +51,40 @@ func (s *set) served(controller string) []*gatewayv1.Gateway {
 	return slices.DeleteFunc(slices.Clone(s.resources.Gateways), func(g *gatewayv1.Gateway) bool { return !classes[g.Spec.GatewayClassName] })
 }
 
-// deliver hands out what each data plane needs of a set.
-func (s *Source) deliver(set *set, report *config.Report, w *writer) error {
-	p := s.opts.Proxies
+// A deliverer is what is kept between deliveries.
+type deliverer struct {
+	writer writer
+	last   string // identifies what was delivered
+}
+
+// deliver hands out what each data plane needs of a set, if that can be another than before.
+func (s *Source) deliver(set *set, report *config.Report, d *deliverer) error {
+	now := time.Now()
+	order, err := set.keys.of("", now)
+	if err != nil {
+		return err
+	}
+	this := fmt.Sprintf("%s %x", set.resources.Fingerprint, sha256.Sum256(slices.Concat(order...)))
+	if this == d.last {
+		return nil
+	}
+	d.last = this
 	gateways := set.served(s.opts.Controller)
-	shares, err := set.share(report, gateways, w)
+	shares, err := set.share(report, gateways, &d.writer)
 	if err != nil {
 		return err
 	}
 	out := make(map[types.NamespacedName]delivery.Set, len(shares))
 	for _, g := range gateways {
 		share := shares[types.NamespacedName{Namespace: g.Namespace, Name: g.Name}]
-		keys, err := set.keys.of(g.UID, time.Now())
+		keys, err := set.keys.of(g.UID, now)
 		if err != nil {
 			return err
 		}
 		share.SetSessionKeys(keys)
 		out[accountOf(g)] = share
 	}
-	p.Deliver(out)
+	s.opts.Proxies.Deliver(out)
 	return nil
 }
 

@@ -244,24 +244,20 @@ func mentionsIn(field string, v any, namespace string, to map[config.ObjectRef]b
 		for _, item := range v {
 			mentionsIn(field, item, namespace, to)
 		}
-	case map[string]any:
-		name, _ := v["name"].(string)
-		kind, _ := v["kind"].(string)
-		ref := config.ObjectRef{Kind: kind, Namespace: namespace, Name: name}
-		if other, _ := v["namespace"].(string); other != "" {
-			ref.Namespace = other
+	case string:
+		if field == "staticClusterName" {
+			to[config.ObjectRef{Kind: "Service", Namespace: namespace, Name: v}] = true
+			to[config.ObjectRef{Kind: v1alpha1.KindBackend, Namespace: namespace, Name: v}] = true
 		}
-		switch kinds := reachable(); {
-		case name == "":
-		case kind != "":
-			if slices.Contains(kinds, kind) {
-				to[ref] = true
+	case map[string]any:
+		if name, _ := v["name"].(string); name != "" {
+			ref := config.ObjectRef{Namespace: namespace, Name: name}
+			if other, _ := v["namespace"].(string); other != "" {
+				ref.Namespace = other
 			}
-		case field == "service":
-			ref.Kind = "Service"
-			to[ref] = true
-		case strings.HasSuffix(field, "Ref"), strings.HasSuffix(field, "Refs"):
-			for _, ref.Kind = range kinds {
+			kind, _ := v["kind"].(string)
+			group, _ := v["group"].(string)
+			for _, ref.Kind = range meant(field, kind, group) {
 				to[ref] = true
 			}
 		}
@@ -275,7 +271,18 @@ func mentionsIn(field string, v any, namespace string, to map[config.ObjectRef]b
 	}
 }
 
-// reachable returns the kinds that objects refer to by name.
-func reachable() []string {
-	return []string{"Service", v1alpha1.KindBackend, v1alpha1.KindGatewayExtension, v1alpha1.KindDirectResponse, v1alpha1.KindTrafficPolicy}
+// meant returns the kinds that a reference in a field may mean, none when it is no reference that is followed.
+func meant(field, kind, group string) []string {
+	all := []string{"Service", v1alpha1.KindBackend, v1alpha1.KindGatewayExtension, v1alpha1.KindDirectResponse, v1alpha1.KindTrafficPolicy}
+	switch {
+	case kind != "":
+		if slices.Contains(all, kind) {
+			return []string{kind}
+		}
+	case field == "service", strings.HasPrefix(field, "backendRef") && group == "":
+		return []string{"Service"}
+	case strings.HasSuffix(field, "Ref"), strings.HasSuffix(field, "Refs"):
+		return all
+	}
+	return nil
 }

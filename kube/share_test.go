@@ -1,12 +1,16 @@
 package kube
 
 import (
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
@@ -26,6 +30,7 @@ func setOf(t *testing.T, text string) *set {
 	res.Local, res.Positions, res.Separate = false, nil, true
 	s := &set{resources: res}
 	res.Backends, res.TrafficPolicies, res.DirectResponses, res.GatewayExtensions = nil, nil, nil, nil
+	res.HTTPListenerPolicies, res.BackendConfigPolicies, res.GatewayParameters = nil, nil, nil
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		u := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
@@ -61,6 +66,15 @@ func setOf(t *testing.T, text string) *set {
 	}
 	for _, o := range res.Namespaces {
 		o.UID = types.UID("namespace-" + o.Name)
+	}
+	for _, o := range res.GRPCRoutes {
+		o.UID = types.UID("grpc-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.BackendTLS {
+		o.UID = types.UID("tls-" + o.Namespace + o.Name)
+	}
+	for _, o := range res.ConfigMaps {
+		o.UID = types.UID("map-" + o.Namespace + o.Name)
 	}
 	for _, o := range res.ReferenceGrants {
 		o.UID = types.UID("grant-" + o.Namespace + o.Name)
@@ -299,4 +313,91 @@ func shareOfOne(s *set, w *writer) (delivery.Set, error) {
 	_, report := gateway.Compile(s.resources, nil)
 	sets, err := s.share(report, s.served(gateway.ControllerName), w)
 	return sets[types.NamespacedName{Namespace: "default", Name: "one"}], err
+}
+
+// TestShareComplete: a data plane that has its share makes of it what comes of the whole: the same problems, the same attachments, for
+// every configuration of the compiler's tests and the examples that has a Gateway.
+func TestShareComplete(t *testing.T) {
+	files, err := filepath.Glob("../gateway/testdata/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Glob("../examples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for _, file := range slices.Concat(files, examples) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, report := config.LoadFiles([]config.File{{Name: "x.yaml", Text: text}})
+		if report.Has(config.Invalid) || len(res.Gateways) == 0 {
+			continue
+		}
+		classes := "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: " + string(res.Gateways[0].Spec.GatewayClassName) + "}\nspec: {controllerName: kgateway.dev/agentgateway}\n"
+		if len(res.GatewayClasses) > 0 {
+			classes = ""
+		}
+		s := setOf(t, string(text)+"\n"+classes)
+		_, whole := gateway.Compile(s.resources, nil)
+		shares, err := s.share(whole, s.served(gateway.ControllerName), new(writer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for g, share := range shares {
+			compared++
+			part := partOf(s.resources, share)
+			_, got := gateway.Compile(part, nil)
+			if diff := cmp.Diff(about(whole, share), about(got, share)); diff != "" {
+				t.Errorf("%s: the data planes of Gateway %s differ: -whole +share:\n%s", file, g, diff)
+			}
+		}
+	}
+	if compared < 20 {
+		t.Errorf("%d Gateways were compared", compared)
+	}
+}
+
+// about returns the problems and attachments of a report that are about the objects of a share, in words. What is wrong with an object that
+// nothing of the share leads to is none of its business.
+func about(report *config.Report, share delivery.Set) (out []string) {
+	in := func(r config.ObjectRef) bool { _, ok := share[r.Kind+"/"+r.Namespace+"/"+r.Name]; return ok }
+	for _, p := range report.Problems {
+		if in(p.Object) && p.Code != config.CodeUnresolvedTarget && p.Code != config.CodeUnresolvedParent {
+			out = append(out, fmt.Sprintf("%s %s %s: %s", p.Code, p.Object, p.Path, p.Message))
+		}
+	}
+	for _, a := range report.Attachments {
+		if in(a.Object) && in(a.To) {
+			out = append(out, fmt.Sprintf("%s is at %s %s", a.Object, a.To, a.Section))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// partOf returns the resources that are in a share.
+func partOf(r *config.Resources, share delivery.Set) *config.Resources {
+	return &config.Resources{
+		Separate:       true,
+		GatewayClasses: kept("GatewayClass", r.GatewayClasses, share), Gateways: kept("Gateway", r.Gateways, share),
+		HTTPRoutes: kept("HTTPRoute", r.HTTPRoutes, share), GRPCRoutes: kept("GRPCRoute", r.GRPCRoutes, share),
+		ReferenceGrants: kept("ReferenceGrant", r.ReferenceGrants, share), BackendTLS: kept("BackendTLSPolicy", r.BackendTLS, share),
+		Backends: kept("Backend", r.Backends, share), TrafficPolicies: kept("TrafficPolicy", r.TrafficPolicies, share),
+		HTTPListenerPolicies: kept("HTTPListenerPolicy", r.HTTPListenerPolicies, share), DirectResponses: kept("DirectResponse", r.DirectResponses, share),
+		GatewayExtensions: kept("GatewayExtension", r.GatewayExtensions, share), BackendConfigPolicies: kept("BackendConfigPolicy", r.BackendConfigPolicies, share),
+		Services: kept("Service", r.Services, share), EndpointSlices: kept("EndpointSlice", r.EndpointSlices, share),
+		Secrets: kept("Secret", r.Secrets, share), ConfigMaps: kept("ConfigMap", r.ConfigMaps, share), Namespaces: kept("Namespace", r.Namespaces, share),
+	}
+}
+
+func kept[T metav1.Object](kind string, objects []T, share delivery.Set) (out []T) {
+	for _, o := range objects {
+		if _, ok := share[delivery.Name(kind, o)]; ok {
+			out = append(out, o)
+		}
+	}
+	return out
 }

@@ -34,6 +34,8 @@ type Options struct {
 	// Identity tells this replica from others.
 	Identity string
 
+	// Experimental has fields be served that are in the experimental channel of the Gateway API only.
+	Experimental bool
 	// Proxies, when set, has each Gateway be served by data planes, and not by this process.
 	Proxies *Proxies
 
@@ -108,7 +110,7 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	s.changed()
-	last, writer := "", new(writer)
+	last, out := "", new(deliverer)
 	for {
 		select {
 		case <-ctx.Done():
@@ -142,7 +144,7 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 		if s.opts.Proxies != nil {
 			ready, err := s.prepare(ctx, w, set)
 			if err == nil && ready {
-				err = s.deliver(set, report, writer)
+				err = s.deliver(set, report, out)
 			}
 			if err != nil {
 				return err

@@ -21,6 +21,9 @@ what the Gateway needs: over gRPC and TLS, for a token of its ServiceAccount.
 Any number of replicas serve data planes; the one that holds the lease writes.`,
 		Example: "  mcpgw controller --proxy-image ghcr.io/mcpgw/mcpgw:v1 --address mcpgw-controller.mcpgw-system.svc:9978",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if level := os.Getenv("KGW_LOG_LEVEL"); level != "" && !cmd.Flags().Changed("log-level") {
+				g.logLevel = level
+			}
 			logger, err := g.logger(cmd.ErrOrStderr())
 			if err != nil {
 				return err

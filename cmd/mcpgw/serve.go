@@ -52,6 +52,7 @@ func followFlags(cmd *cobra.Command, o *app.FollowOptions) {
 
 // clusterFlags adds the flags of reading a cluster's resources.
 func clusterFlags(cmd *cobra.Command, k *app.KubeOptions) {
+	k.LookupEnv = os.LookupEnv
 	f := cmd.Flags()
 	f.StringVar(&k.Kubeconfig, "kubeconfig", "", "kubeconfig file (default: as kubectl finds it, else as a Pod does)")
 	f.StringVar(&k.Context, "context", "", "context of the kubeconfig (default: its current one)")

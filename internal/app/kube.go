@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -28,6 +29,8 @@ type KubeOptions struct {
 	// Addresses and Service say where clients reach the Gateways, for their status.
 	Addresses []string
 	Service   string
+	// LookupEnv reads the variables that upstream's controller reads, as [os.LookupEnv] does; nil: there are none.
+	LookupEnv func(string) (string, bool)
 	// NoStatus leaves status to others. LeaseNamespace is where replicas agree on who writes it; "" is
 	// that of this Pod.
 	NoStatus       bool
@@ -58,6 +61,10 @@ func kubeSource(opts ServeOptions, in *instance) (config.Source, error) {
 
 // options returns how the resources of a cluster are read, and status written.
 func (o *KubeOptions) options(logger *slog.Logger) (kube.Options, error) {
+	experimental, err := o.gates(logger)
+	if err != nil {
+		return kube.Options{}, exit(ExitUsage, err)
+	}
 	cfg, err := kube.LoadConfig(o.Kubeconfig, o.Context)
 	if err != nil {
 		return kube.Options{}, exit(ExitUsage, err)
@@ -73,8 +80,29 @@ func (o *KubeOptions) options(logger *slog.Logger) (kube.Options, error) {
 	}
 	return kube.Options{
 		Config: cfg, Controller: cmp.Or(o.Controller, gateway.ControllerName), Namespaces: o.Namespaces, Addresses: o.Addresses, Service: o.Service,
-		LeaseNamespace: lease, Identity: identity, Logger: logger,
+		LeaseNamespace: lease, Identity: identity, Logger: logger, Experimental: experimental,
 	}, nil
+}
+
+// gates reads the variables of upstream's controller: whether experimental fields are served. Those that do nothing
+// here are said to.
+func (o *KubeOptions) gates(logger *slog.Logger) (experimental bool, err error) {
+	if o.LookupEnv == nil {
+		return false, nil
+	}
+	for _, name := range []string{"KGW_GLOBAL_POLICY_NAMESPACE", "KGW_WEIGHTED_ROUTE_PRECEDENCE", "KGW_ENABLE_ISTIO_AUTO_MTLS"} {
+		if value, ok := o.LookupEnv(name); ok && value != "" && value != "false" {
+			logger.Warn("a variable is set that is not served", slog.String("variable", name))
+		}
+	}
+	value, ok := o.LookupEnv(kube.ExperimentalVariable)
+	if !ok || value == "" {
+		return false, nil
+	}
+	if experimental, err = strconv.ParseBool(value); err != nil {
+		return false, fmt.Errorf("%s is true or false, not %q", kube.ExperimentalVariable, value)
+	}
+	return experimental, nil
 }
 
 // news returns the problems of a report that the one before had not, and notes which there are.
