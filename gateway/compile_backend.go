@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -270,8 +272,7 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.AWS != nil:
 		c.lambdaBackend(o, b, d)
 	default:
-		d.fault = misconfigured
-		c.add(o, "spec.type", finding{class: config.Unresolved, code: config.CodeUnserved}, "Backends of type %s are not served yet", d.kind)
+		c.dynamicBackend(o, b, d)
 	}
 	return d
 }
@@ -292,6 +293,45 @@ func backendType(b *v1alpha1.Backend) string {
 	default:
 		return string(v1alpha1.BackendDynamicForwardProxy)
 	}
+}
+
+// dynamicBackend compiles a Backend of type DynamicForwardProxy.
+func (c *compiler) dynamicBackend(o object, b *v1alpha1.Backend, d *destination) {
+	conn := *c.backendConnection(b)
+	if conn.broken {
+		d.fault = misconfigured
+		return
+	}
+	var spec v1alpha1.DynamicForwardProxyBackend
+	if b.Spec.DynamicForwardProxy != nil {
+		spec = *b.Spec.DynamicForwardProxy
+	}
+	if spec.EnableTLS && conn.opts.TLS == nil {
+		conn.opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	conn.opts.Destinations = destinationsOf(spec.AllowedDestinations)
+	identity := fmt.Sprintf("%s/%s", o, fingerprint(spec))
+	d.backend = &upstream.Proxy{Pool: c.connected(&conn, identity, upstream.HTTP1, nil)}
+}
+
+// destinationsOf returns the destinations that are permitted beside the usual ones.
+func destinationsOf(allowed []string) *upstream.Destinations {
+	d := new(upstream.Destinations)
+	for _, text := range allowed {
+		p, err := netip.ParsePrefix(text)
+		if a, err2 := netip.ParseAddr(text); err2 == nil {
+			p, err = netip.PrefixFrom(a.WithZone(""), a.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			d.Hosts = append(d.Hosts, strings.ToLower(text)) // validated
+		case p.Addr().Is4In6() && p.Bits() >= 96:
+			d.Allowed = append(d.Allowed, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96))
+		default:
+			d.Allowed = append(d.Allowed, p)
+		}
+	}
+	return d
 }
 
 func (c *compiler) staticBackend(o object, b *v1alpha1.Backend, d *destination) {

@@ -102,7 +102,7 @@ func (c *compiler) connection(at attachment, host string, b *v1alpha1.Backend) *
 		conn.broken = conn.broken || c.res.Broken[p.object.ref()]
 	}
 	if c.rt != nil {
-		conn.opts.Logger = c.rt.opts.Logger
+		conn.opts.Logger, conn.opts.Resolver = c.rt.opts.Logger, c.rt.opts.Resolver
 	}
 	return conn
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"sync"
 	"time"
 
@@ -44,6 +45,8 @@ type RuntimeOptions struct {
 	// Resource are attributes of the process in telemetry, which tracing policies may
 	// ask for.
 	Resource map[string]string
+	// Resolver resolves the names of hosts; default [net.DefaultResolver].
+	Resolver *net.Resolver
 	// CallIdle bounds the silence of an MCP server within one call; default 5m.
 	CallIdle time.Duration
 	// ModerationURL is where the moderation API of OpenAI is, without /moderations; default

@@ -85,6 +85,11 @@ type Options struct {
 	MaxResponseHeaders int
 	// CloseOnChange closes idle connections when the endpoints change.
 	CloseOnChange bool
+	// Destinations, when set, have each request go to the host that it names itself: the pool has
+	// no endpoints.
+	Destinations *Destinations
+	// Resolver resolves names; default is [net.DefaultResolver].
+	Resolver *net.Resolver
 	// Dial makes connections; default is a net.Dialer, which resolves names.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger gets what operators should know of endpoints; default [slog.Default].
@@ -107,6 +112,7 @@ type Pool struct {
 	check     *HealthCheck
 	bounds    bounds
 	onChange  bool // close connections
+	dynamic   bool // requests name their destinations
 	multiplex bool // connections carry several requests at once
 	log       *slog.Logger
 
@@ -131,11 +137,14 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		timeout, handshake = defaultConnectTimeout, tlsHandshakeTimeout
 	}
 	if dial == nil {
-		dialer := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		dialer := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Resolver: opts.Resolver}
 		if opts.KeepAlive != nil {
 			dialer.KeepAlive, dialer.KeepAliveConfig = 0, *opts.KeepAlive
 		}
 		dial = dialer.DialContext
+		if opts.Destinations != nil {
+			dial = opts.Destinations.guard(dialer)
+		}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -148,6 +157,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		check:     opts.Check,
 		bounds:    bounds{opts.MaxDuration, opts.MaxResponseHeaders},
 		onChange:  opts.CloseOnChange,
+		dynamic:   opts.Destinations != nil,
 		multiplex: opts.Protocol == H2C || opts.Protocol == HTTP2,
 		log:       opts.Logger,
 	}
@@ -188,7 +198,11 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}
-	if p.scheme == "http" && !p.multiplex {
+	switch {
+	case p.dynamic: // the transport bounds what is idle, wherever it leads
+		p.transport.MaxIdleConns, p.transport.MaxIdleConnsPerHost = maxIdleDestinations, maxIdlePerDestination
+		p.detector, p.check = nil, nil
+	case p.scheme == "http" && !p.multiplex:
 		p.lean = &lean{dial: dial, keep: idle, idle: map[string][]*leanConn{}}
 	}
 	p.SetEndpoints(addresses...)
@@ -282,9 +296,12 @@ func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
 	return p.transport.RoundTrip(out)
 }
 
-// pick returns the endpoint for r: the pinned one, or the picker's choice among
+// pick returns the endpoint for r: what it names, the pinned one, or the picker's choice among
 // those that are usable and were not tried yet.
 func (p *Pool) pick(r *http.Request, pin *Pin, tried []*Endpoint) (*Endpoint, error) {
+	if p.dynamic {
+		return destination(r, p.scheme)
+	}
 	if p.detector != nil {
 		p.sweepIfDue()
 	}

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -35,7 +36,6 @@ type unserved struct {
 // package gateway begins to serve is taken off the list.
 func unservedFields() []unserved {
 	return []unserved{
-		{kind: KindBackend, path: "spec.dynamicForwardProxy", protects: true},
 		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
 
@@ -97,14 +97,7 @@ func (u *unserved) message(v any) string {
 	if s, ok := v.(string); ok {
 		what += " " + s
 	}
-	effect := u.effect
-	switch {
-	case effect != "":
-	case u.kind == KindBackend:
-		effect = "routes to this backend answer 500"
-	default:
-		effect = "what this policy covers answers 500, rather than going on without it"
-	}
+	effect := cmp.Or(u.effect, "what this policy covers answers 500, rather than going on without it")
 	return fmt.Sprintf("%s is not served yet: %s", what, effect)
 }
 

@@ -32,9 +32,7 @@ spec:
 		}},
 		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, nil}, // package gateway says which providers are served
 		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, nil},
-		{"a dynamic forward proxy", KindBackend, `spec: {type: DynamicForwardProxy}`, []UnservedField{
-			{"spec.dynamicForwardProxy", true, "dynamicForwardProxy is not served yet: routes to this backend answer 500"},
-		}},
+		{"a dynamic forward proxy", KindBackend, `spec: {type: DynamicForwardProxy}`, nil},
 		{"rules", KindTrafficPolicy, `spec: {targetRefs: [{kind: Gateway, name: g}], rbac: {policy: {matchExpressions: ["true"]}}}`, nil},
 		{"what protects", KindTrafficPolicy, `
 spec:
