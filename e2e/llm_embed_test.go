@@ -42,11 +42,7 @@ func TestLLMEmbeddings(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		name := map[llmtest.Vendor]string{llmtest.VertexGemini: "vertex"}[v]
-		if name == "" {
-			name = v.String()
-		}
-		add(name, strings.Replace(s.Provider(""), "gemini-3-pro", "text-embedding-005", 1))
+		add(v.String(), strings.Replace(s.Provider(""), "gemini-3-pro", "text-embedding-005", 1))
 	}
 	const titan, cohere, nova = "amazon.titan-embed-text-v2:0", "cohere.embed-v4:0", "amazon.nova-2-multimodal-embeddings-v1:0"
 	for name, model := range map[string]string{"titan": titan, "cohere": cohere, "nova": nova} {
@@ -57,7 +53,7 @@ func TestLLMEmbeddings(t *testing.T) {
 		name, model string
 		each        bool // the tokens of each text are told, and not those of all
 	}{
-		{"openai", llmtest.Model, false}, {"gemini", "asked", false}, {"vertex", "text-embedding-005", true},
+		{"openai", llmtest.Model, false}, {"gemini", "asked", false}, {"vertex-gemini", "text-embedding-005", true},
 		{"titan", titan, true}, {"cohere", cohere, false}, {"nova", nova, true},
 	} {
 		for _, texts := range [][]string{{"a"}, {"a", "b"}} {

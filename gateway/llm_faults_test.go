@@ -110,7 +110,7 @@ func (c *faultCell) ask(g *testGateway) error {
 func faultCells(t *testing.T) (cells []*faultCell) {
 	t.Helper()
 	var good []*llmtest.Server
-	for _, v := range llmtest.Vendors {
+	for _, v := range llmtest.Everyone {
 		s := llmtest.Start(v)
 		t.Cleanup(func() {
 			s.Close()
@@ -127,14 +127,14 @@ func faultCells(t *testing.T) (cells []*faultCell) {
 		}
 		t.Cleanup(p.Close)
 		for _, client := range llmtest.Dialects {
-			for _, v := range llmtest.Vendors {
+			for _, v := range llmtest.Everyone {
 				for mode := range 4 {
 					c := &faultCell{fault: f, client: client, vendor: v, stream: mode&1 == 1, both: mode&2 == 2}
 					if c.stream && !f.Stream || !c.stream && !f.Whole || c.both && (f.After || f.No != 0) {
 						continue
 					}
-					c.name = fmt.Sprintf("f%d-%d-%s-%d", i, client, strings.ToLower(v.String()), mode)
-					other := llmtest.Vendors[(int(v)+1)%len(llmtest.Vendors)]
+					c.name = fmt.Sprintf("f%d-%d-%s-%d", i, client, v, mode)
+					other := llmtest.Everyone[(int(v)+1)%len(llmtest.Everyone)]
 					second := good[other].Provider("")
 					if c.both {
 						second = llmtest.Provider(other, p.Host, p.Port, "")

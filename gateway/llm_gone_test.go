@@ -34,7 +34,7 @@ func TestLLMFaultsClientGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(p.Close)
-		for _, v := range llmtest.Vendors {
+		for _, v := range llmtest.Everyone {
 			g := start(t, llmtest.Backend("model", llmtest.Provider(v, p.Host, p.Port, ""), second.Provider("")))
 			want := 0
 			for _, client := range llmtest.Dialects {

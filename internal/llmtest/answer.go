@@ -3,6 +3,7 @@ package llmtest
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 )
 
 // An Answer is what a model says, whatever the dialect.
@@ -56,14 +57,16 @@ const (
 	Count                     // any count of tokens
 	Contents                  // Gemini's batchEmbedContents
 	Predict                   // Vertex AI's embeddings of texts
+	Converse                  // Amazon Bedrock's
+	Invoke                    // Anthropic's Messages at Amazon Bedrock
 )
 
-// Dialects are those that have streams.
+// Dialects are those that clients speak and that have streams.
 var Dialects = []Dialect{Chat, Responses, Messages, Generate}
 
 // String returns the name of the dialect.
 func (d Dialect) String() string {
-	return [...]string{"chat completions", "Responses", "Messages", "generateContent", "embeddings", "count", "batchEmbedContents", "predict"}[d]
+	return [...]string{"chat completions", "Responses", "Messages", "generateContent", "embeddings", "count", "batchEmbedContents", "predict", "Converse", "InvokeModel"}[d]
 }
 
 // Vendor returns whose dialect it is.
@@ -130,8 +133,12 @@ func (d Dialect) Whole(a Answer, request []byte) []byte {
 		return embeddings(request)
 	case Contents, Predict:
 		return contentEmbeddings(d, request)
+	case Converse:
+		return converseWhole(a)
+	case Invoke:
+		return messagesWhole(a)
 	case Count:
-		return []byte(fmt.Sprintf(`{"input_tokens":%[1]d,"object":"response.input_tokens","totalTokens":%[1]d}`, CountedTokens))
+		return []byte(fmt.Sprintf(`{"input_tokens":%[1]d,"object":"response.input_tokens","totalTokens":%[1]d,"inputTokens":%[1]d}`, CountedTokens))
 	default:
 		return chatWhole(a)
 	}
@@ -146,6 +153,10 @@ func (d Dialect) Stream(a Answer) []Event {
 		return messagesStream(a)
 	case Generate:
 		return generateStream(a)
+	case Converse:
+		return converseStream(a)
+	case Invoke:
+		return invokeStream(a)
 	default:
 		return chatStream(a)
 	}
@@ -154,6 +165,8 @@ func (d Dialect) Stream(a Answer) []Event {
 // Error returns an error as the vendor of the dialect writes it.
 func (d Dialect) Error(status int, message string) []byte {
 	switch d {
+	case Converse, Invoke:
+		return fmt.Appendf(nil, `{"message":%s}`, quote(message))
 	case Messages:
 		typ := map[int]string{400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}[status]
 		if typ == "" {
@@ -175,9 +188,18 @@ func (d Dialect) Error(status int, message string) []byte {
 	}
 }
 
+// head sets what comes beside an error.
+func (d Dialect) head(h http.Header, status int) {
+	if name := exceptionOf(status); name != "" && d.framed() {
+		h.Set("X-Amzn-Errortype", name+":http://internal.amazon.com/coral/com.amazon.bedrock/")
+	}
+}
+
 // ErrorEvent returns an error in the middle of a stream.
 func (d Dialect) ErrorEvent(status int, message string) []byte {
 	switch d {
+	case Converse, Invoke:
+		return bedrockException(status, message)
 	case Messages:
 		return fmt.Appendf(nil, "event: error\ndata: %s\n\n", d.Error(status, message))
 	case Responses:

@@ -13,6 +13,8 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/responses"
 	"google.golang.org/genai"
+
+	"github.com/mcpgw/mcpgw/internal/testaws"
 )
 
 // operation returns what a vendor is asked for by a path.
@@ -41,6 +43,8 @@ func operation(v Vendor, r *http.Request) (d Dialect, stream bool, err error) {
 		return Messages, false, fmt.Errorf("Anthropic has no %s", path)
 	case VertexGemini, VertexClaude:
 		return vertexOperation(v, r)
+	case BedrockNova, BedrockClaude:
+		return bedrockOperation(v, r)
 	default:
 		model, method, _ := strings.Cut(strings.TrimPrefix(path, "/v1beta/models/"), ":")
 		switch {
@@ -90,6 +94,10 @@ func (s *Server) check(r *http.Request, d Dialect, body []byte) error {
 // holds reports why the vendor's own types can't hold a body.
 func holds(v Vendor, d Dialect, body []byte) error {
 	switch {
+	case d == Converse:
+		return testaws.CheckConverse(body)
+	case d == Invoke:
+		return invokeHolds(body)
 	case d == Count: // of which the parts are those of the other bodies
 		return nil
 	case v == Gemini, v == VertexGemini:

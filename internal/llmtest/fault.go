@@ -44,7 +44,7 @@ type Wire struct {
 func Faults() []Fault {
 	status := func(status int, header ...string) func(*Wire) {
 		return func(w *Wire) {
-			w.head(status, "application/json", header...)
+			w.head(status, "application/json", append(w.beside(status), header...)...)
 			w.end(w.Dialect.Error(status, "we are down"))
 		}
 	}
@@ -74,7 +74,7 @@ func Faults() []Fault {
 		{Name: "504", do: status(504)},
 		{Name: "529", do: status(529)},
 		{Name: "a status, and a body that is cut", do: func(w *Wire) {
-			w.head(503, "application/json")
+			w.head(503, "application/json", w.beside(503)...)
 			w.chunk([]byte(`{"error":`))
 		}},
 		{Name: "a page with 200", do: func(w *Wire) {
@@ -82,7 +82,7 @@ func Faults() []Fault {
 			w.end([]byte("<html>"))
 		}},
 		{Name: "compressed, unasked", do: func(w *Wire) {
-			w.head(200, "text/event-stream", "Content-Encoding: gzip")
+			w.head(200, w.Dialect.MediaType(), "Content-Encoding: gzip")
 			w.end([]byte("\x1f\x8b\x08"))
 		}},
 		{Name: "an error with 200", do: func(w *Wire) {
@@ -101,7 +101,7 @@ func Faults() []Fault {
 		{Name: "something else with 200", do: func(w *Wire) {
 			w.open()
 			if w.Stream {
-				w.end([]byte("data: {\"hello\":1}\n\n"))
+				w.end(w.Dialect.foreign())
 			} else {
 				w.end([]byte(`{"hello":1}`))
 			}
@@ -168,7 +168,7 @@ func Faults() []Fault {
 		{Name: "malformed before the first content", do: func(w *Wire) {
 			w.open()
 			w.prelude()
-			w.end([]byte("data: {\"id\":\n\n"))
+			w.end(w.Dialect.broken())
 		}},
 		{Name: "an error before the first content", do: func(w *Wire) {
 			w.open()
@@ -181,7 +181,7 @@ func Faults() []Fault {
 		{Name: "cut after content", do: func(*Wire) {}},
 		{Name: "reset after content", do: (*Wire).reset},
 		{Name: "ended after content, without its end", do: func(w *Wire) { w.end(nil) }},
-		{Name: "malformed after content", do: func(w *Wire) { w.end([]byte("data: {\n\n")) }},
+		{Name: "malformed after content", do: func(w *Wire) { w.end(w.Dialect.broken()) }},
 		{Name: "an error after content", do: func(w *Wire) { w.end(w.Dialect.ErrorEvent(500, "we are down")) }},
 	}
 	for i := range after {
@@ -214,10 +214,20 @@ func (w *Wire) head(status int, typ string, header ...string) {
 	w.say(fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n%s\r\n", status, http.StatusText(status), typ, more))
 }
 
+// beside returns the headers that the dialect has beside an error.
+func (w *Wire) beside(status int) (lines []string) {
+	h := http.Header{}
+	w.Dialect.head(h, status)
+	for name, values := range h {
+		lines = append(lines, name+": "+values[0])
+	}
+	return lines
+}
+
 // open begins a good answer.
 func (w *Wire) open() {
 	if w.Stream {
-		w.head(200, "text/event-stream")
+		w.head(200, w.Dialect.MediaType())
 	} else {
 		w.head(200, "application/json")
 	}
@@ -390,6 +400,12 @@ func (p *Faulty) serve(c net.Conn) {
 		w.Dialect = Responses
 	case strings.HasSuffix(path, "/messages"):
 		w.Dialect = Messages
+	case strings.HasSuffix(path, "awPredict"):
+		w.Dialect, w.Stream = Messages, strings.HasSuffix(path, ":streamRawPredict")
+	case strings.Contains(path, "/converse"):
+		w.Dialect, w.Stream = Converse, strings.HasSuffix(path, "-stream")
+	case strings.Contains(path, "/invoke"):
+		w.Dialect, w.Stream = Invoke, strings.HasSuffix(path, "-stream")
 	case strings.Contains(path, "enerateContent"):
 		w.Dialect, w.Stream = Generate, strings.HasSuffix(path, ":streamGenerateContent")
 	}

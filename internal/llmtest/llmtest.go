@@ -42,14 +42,24 @@ const (
 	Gemini
 	VertexGemini // Gemini at Vertex AI
 	VertexClaude // Claude there
+	BedrockNova  // Nova at Amazon Bedrock
+	BedrockClaude
 )
 
 // Vendors are those that have one dialect each, and API keys.
 var Vendors = []Vendor{OpenAI, Anthropic, Gemini}
 
-// String returns the key of the vendor in a Backend.
+// Everyone is Vendors and the platforms.
+var Everyone = []Vendor{OpenAI, Anthropic, Gemini, VertexGemini, VertexClaude, BedrockNova, BedrockClaude}
+
+// String returns a name of the vendor, which a Backend may have.
 func (v Vendor) String() string {
-	return [...]string{"openai", "anthropic", "gemini", "vertexAI", "vertexAI"}[v]
+	return [...]string{"openai", "anthropic", "gemini", "vertex-gemini", "vertex-claude", "bedrock-nova", "bedrock-claude"}[v]
+}
+
+// key returns the key of the vendor in a Backend.
+func (v Vendor) key() string {
+	return [...]string{"openai", "anthropic", "gemini", "vertexAI", "vertexAI", "bedrock", "bedrock"}[v]
 }
 
 // credential returns the header that holds the vendor's credential, and its value.
@@ -134,7 +144,10 @@ func Provider(v Vendor, host, port, more string) string {
 	if v == VertexGemini || v == VertexClaude {
 		more = vertexFields(v) + more
 	}
-	return fmt.Sprintf("host: %s, port: %s, %s: {authToken: {kind: Inline, inline: %s}%s}", host, port, v, Key, more)
+	if model := bedrockModels[v]; model != "" {
+		more = fmt.Sprintf(", model: %q", model) + more
+	}
+	return fmt.Sprintf("host: %s, port: %s, %s: {authToken: {kind: Inline, inline: %s}%s}", host, port, v.key(), Key, more)
 }
 
 // Backend returns the YAML of a Backend of that name whose priority groups have a
@@ -157,7 +170,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if refused == nil {
 		refused = s.check(r, d, body)
 	}
-	if d != Generate && bytes.Contains(body, []byte(`"stream":true`)) {
+	if d != Generate && !d.framed() && bytes.Contains(body, []byte(`"stream":true`)) {
 		stream = true
 	}
 	s.mu.Lock()
@@ -167,16 +180,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case refused != nil:
+		d.head(w.Header(), http.StatusBadRequest)
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = w.Write(d.Error(http.StatusBadRequest, refused.Error()))
 	case a.Status != 0:
 		for name, value := range a.Header {
 			w.Header().Set(name, value)
 		}
+		d.head(w.Header(), a.Status)
 		w.WriteHeader(a.Status)
 		_, _ = w.Write(d.Error(a.Status, a.Text))
 	case stream:
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", d.MediaType())
 		for _, e := range d.Stream(a) {
 			_, _ = w.Write(e.Wire) // the gateway may be gone
 			_ = http.NewResponseController(w).Flush()

@@ -71,3 +71,45 @@ func TestStrict(t *testing.T) {
 		})
 	}
 }
+
+// The platforms refuse what is not theirs, and embeddings what Google has no type for.
+func TestStrictPlatforms(t *testing.T) {
+	const (
+		nova     = "/model/amazon.nova-pro-v1%3A0/"
+		claude   = "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/"
+		google   = "/v1beta1/projects/p-1/locations/us-east5/publishers/google/models/"
+		converse = `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`
+		messages = `{"anthropic_version":"bedrock-2023-05-31","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`
+	)
+	for _, tt := range []struct {
+		vendor     Vendor
+		path, body string
+		status     int
+	}{
+		{BedrockNova, nova + "converse", converse, 200},
+		{BedrockNova, nova + "converse-stream", converse, 200},
+		{BedrockNova, nova + "converse", strings.Replace(converse, `"role"`, `"bogus":1,"role"`, 1), 400},
+		{BedrockNova, nova + "converse", messages, 400},
+		{BedrockNova, nova + "invoke", messages, 400},
+		{BedrockNova, claude + "converse", converse, 400},
+		{BedrockNova, strings.Replace(nova, "%3A", ":", 1) + "converse", converse, 400}, // whose signature would be another
+		{BedrockClaude, claude + "invoke", messages, 200},
+		{BedrockClaude, claude + "invoke-with-response-stream", messages, 200},
+		{BedrockClaude, claude + "invoke", strings.Replace(messages, `"max_tokens"`, `"bogus":1,"max_tokens"`, 1), 400},
+		{BedrockClaude, claude + "invoke", strings.Replace(messages, `"max_tokens"`, `"model":"m","max_tokens"`, 1), 400},
+		{BedrockClaude, claude + "invoke", strings.Replace(messages, "bedrock-2023", "vertex-2023", 1), 400},
+		{VertexGemini, google + "text-embedding-005:predict", `{"instances":[{"content":"a"}]}`, 200},
+		{VertexGemini, google + "text-embedding-005:predict", `{"instances":[{"content":"a"}],"bogus":1}`, 400},
+		{VertexGemini, google + "text-embedding-005:predict", `{"instances":[{"title":"a"}]}`, 400},
+		{Gemini, "/v1beta/models/m:batchEmbedContents", `{"requests":[{"model":"models/m","content":{"parts":[{"text":"a"}]}}]}`, 200},
+		{Gemini, "/v1beta/models/m:batchEmbedContents", `{"requests":[{"model":"models/other","content":{"parts":[{"text":"a"}]}}]}`, 400},
+		{Gemini, "/v1beta/models/m:batchEmbedContents", `{"requests":[{"model":"models/m","content":{"parts":[]}}]}`, 400},
+		{Gemini, "/v1beta/models/m:batchEmbedContents", `{"requests":[{"model":"models/m","content":{"parts":[{"text":"a"}]},"dimensions":3}]}`, 400},
+	} {
+		s := Start(tt.vendor)
+		if status := ask(t, s, tt.path, []byte(tt.body)); status != tt.status {
+			t.Errorf("%s %s %s: %d, %v", tt.vendor, tt.path, tt.body, status, s.Check())
+		}
+		s.Close()
+	}
+}

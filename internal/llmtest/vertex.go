@@ -20,6 +20,8 @@ func vertexOperation(v Vendor, r *http.Request) (d Dialect, stream bool, err err
 	switch v {
 	case VertexClaude:
 		switch {
+		case ok && model == "anthropic/models/count-tokens" && method == "rawPredict":
+			return Count, false, nil
 		case !ok || model != "anthropic/models/"+vertexModels[v]:
 		case method == "rawPredict":
 			return Messages, false, nil
