@@ -33,6 +33,10 @@ func newUsageServer(t *testing.T, gate chan struct{}) *usageServer {
 			_, _ = io.WriteString(w, `{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}`)
 			return
 		}
+		if r.URL.Path == "/v1/embeddings" {
+			_, _ = io.WriteString(w, `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":100,"total_tokens":100}}`)
+			return
+		}
 		if strings.Contains(string(body), `"stream":true`) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt-5","choices":[{"index":0,"delta":{"role":"assistant","content":"x"},"finish_reason":null}]}`+"\n\n")
@@ -146,6 +150,21 @@ func TestBudgetUnits(t *testing.T) {
 		for i, step := range tc.steps {
 			if got := g.chat(step.body, step.header...); got.Status != step.want {
 				t.Errorf("%s: request %d is answered %d %s", tc.name, i, got.Status, got.Body)
+			}
+		}
+	}
+}
+
+// Embeddings take what they are counted as, and are estimated without any output.
+func TestBudgetEmbeddings(t *testing.T) {
+	s := newUsageServer(t, nil)
+	g := start(t, s.backend())
+	for name, limit := range map[string]string{"tokens": "totalTokens: 150", "money": `cost: "0.000003"`} { // 100 tokens cost 0.000002
+		g.apply(s.backend() + budgets("- {name: "+name+", "+limit+", window: Month}"))
+		for i, want := range []int{200, 200, 429} {
+			got := g.do("POST", g.url("8080", "/v1/embeddings"), strings.NewReader(`{"model":"text-embedding-3-small","input":"hi"}`))
+			if got.Status != want {
+				t.Errorf("%s: request %d: %d %s", name, i, got.Status, got.Body)
 			}
 		}
 	}

@@ -105,6 +105,9 @@ func (c *faultCell) ask(g *testGateway) error {
 	return err
 }
 
+// faultClients are the clients that ask, those for embeddings for whole answers only.
+var faultClients = slices.Concat(llmtest.Dialects, llmtest.Embedders)
+
 // faultCells returns all cells, each with a Backend: a faulty provider, and behind it one of
 // another vendor that answers or has the same fault.
 func faultCells(t *testing.T) (cells []*faultCell) {
@@ -126,15 +129,19 @@ func faultCells(t *testing.T) (cells []*faultCell) {
 			t.Fatal(err)
 		}
 		t.Cleanup(p.Close)
-		for _, client := range llmtest.Dialects {
-			for _, v := range llmtest.Everyone {
+		for _, client := range faultClients {
+			vendors := llmtest.Everyone
+			if slices.Contains(llmtest.Embedders, client) {
+				vendors = []llmtest.Vendor{llmtest.OpenAI, llmtest.Gemini} // who embed by a model of any name
+			}
+			for at, v := range vendors {
 				for mode := range 4 {
 					c := &faultCell{fault: f, client: client, vendor: v, stream: mode&1 == 1, both: mode&2 == 2}
-					if c.stream && !f.Stream || !c.stream && !f.Whole || c.both && (f.After || f.No != 0) {
+					if c.stream && (!f.Stream || slices.Contains(llmtest.Embedders, client)) || !c.stream && !f.Whole || c.both && (f.After || f.No != 0) {
 						continue
 					}
 					c.name = fmt.Sprintf("f%d-%d-%s-%d", i, client, v, mode)
-					other := llmtest.Everyone[(int(v)+1)%len(llmtest.Everyone)]
+					other := vendors[(at+1)%len(vendors)]
 					second := good[other].Provider("")
 					if c.both {
 						second = llmtest.Provider(other, p.Host, p.Port, "")
@@ -240,17 +247,21 @@ func faultTables(t *testing.T, cells []*faultCell) string {
 		{"Answers that are not streamed, when the second provider fails in the same way", false, true},
 		{"Streams, when the second provider fails in the same way before its first content", true, true},
 	} {
+		clients := faultClients
+		if table.stream {
+			clients = llmtest.Dialects
+		}
 		fmt.Fprintf(&b, "\n## %s\n\n| the first provider |", table.title)
-		for _, d := range llmtest.Dialects {
+		for _, d := range clients {
 			fmt.Fprintf(&b, " %s |", d)
 		}
-		b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(llmtest.Dialects)) + "\n")
+		b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(clients)) + "\n")
 		for _, f := range llmtest.Faults() {
 			if outcomes[key{f.Name, llmtest.Chat, table.stream, table.both}] == nil {
 				continue // there is no such fault
 			}
 			fmt.Fprintf(&b, "| %s |", f.Name)
-			for _, d := range llmtest.Dialects {
+			for _, d := range clients {
 				got := outcomes[key{f.Name, d, table.stream, table.both}]
 				if len(got) == 0 || slices.Contains(got, "") {
 					t.Errorf("%s: the cell of %s is empty", f.Name, d)

@@ -1,6 +1,7 @@
 package llm_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,11 +70,11 @@ func TestEmbeddingsFailover(t *testing.T) {
 	good := &script{do: replies(200, strings.NewReader(goodVectors))}
 	b := embedders(&llm.Provider{Vendor: llm.Anthropic, RoundTripper: none}, &llm.Provider{Vendor: llm.OpenAI, RoundTripper: busy}, &llm.Provider{Vendor: llm.AzureOpenAI, APIVersion: "v1", RoundTripper: good})
 	for range 2 {
-		w, rec := embedWith(t, b, `{"model":"text-embedding-3-small","input":"hi","stream":true}`)
+		w, rec := embedWith(t, b, `{"model":"text-embedding-3-small","input":"hi","stream":true,"dimensions":3,"encoding_format":"float"}`)
 		if w.Code != 200 || w.Body.String() != goodVectors || w.Header().Get("X-Mcpgw-Cost") != "0.00000004" {
 			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 		}
-		if l := rec.LLM; l.Operation != "embeddings" || l.Provider != "azure.ai.openai" || l.Usage.Input != 2 || l.Usage.Output != 0 || l.Stream {
+		if l := rec.LLM; l.Operation != "embeddings" || l.Provider != "azure.ai.openai" || l.Usage.Input != 2 || l.Usage.Output != 0 || l.Stream || l.Dimensions != 3 || l.Encoding != "float" {
 			t.Errorf("the record is %+v", l)
 		}
 	}
@@ -271,6 +272,36 @@ func TestEmbeddingsElsewhere(t *testing.T) {
 	b := embedders(&llm.Provider{Vendor: llm.Gemini, RoundTripper: c}, &llm.Provider{Vendor: llm.OpenAI, RoundTripper: good})
 	if w, rec := embedWith(t, b, `{"model":"text-embedding-3-small","input":[1,2,3]}`); w.Code != 200 || rec.LLM.Provider != "openai" || len(c.bodies) != 0 {
 		t.Errorf("%d %s of %s", w.Code, w.Body, rec.LLM.Provider)
+	}
+}
+
+// Where each vendor has its embeddings.
+func TestEmbeddingsTargets(t *testing.T) {
+	place := llm.VertexModel{Project: "p", Location: "l"}
+	for _, tt := range []struct {
+		provider   llm.Provider
+		client, in string
+		path, want string // "" is what was sent
+	}{
+		{llm.Provider{Vendor: llm.OpenAI}, "embed", `{"model":"m","input":"a"}`, "/v1/embeddings", ""},
+		{llm.Provider{Vendor: llm.OpenAI, Prefix: "/api/v4"}, "embed", `{"model":"m","input":"a"}`, "/api/v4/embeddings", ""},
+		{llm.Provider{Vendor: llm.OpenAI, Model: "other"}, "embed", `{"model":"m","input":"a"}`, "/v1/embeddings", `{"model":"other","input":"a"}`},
+		{llm.Provider{Vendor: llm.AzureOpenAI, APIVersion: "v1"}, "embed", `{"model":"m","input":"a"}`, "/openai/v1/embeddings", ""},
+		{llm.Provider{Vendor: llm.AzureOpenAI, APIVersion: "preview"}, "embed", `{"model":"m","input":"a"}`, "/openai/v1/embeddings?api-version=preview", ""},
+		{llm.Provider{Vendor: llm.Gemini, Compat: true}, "embed", `{"model":"m","input":"a"}`, "/v1beta/openai/embeddings", ""},
+		{llm.Provider{Vendor: llm.Gemini, Compat: true}, "content", `{"content":{"parts":[{"text":"a"}]}}`, "/v1beta/openai/embeddings", `{"model":"asked-model","input":["a"],"encoding_format":"float"}`},
+		{llm.Provider{Vendor: llm.VertexAI, Vertex: place, Model: "gemini-embedding-2"}, "content", `{"model":"models/asked-model","content":{"parts":[{"text":"a"}]},"taskType":"CLUSTERING"}`,
+			"/v1beta1/projects/p/locations/l/publishers/google/models/gemini-embedding-2:embedContent", `{"content":{"parts":[{"text":"a"}]},"taskType":"CLUSTERING"}`},
+		{llm.Provider{Vendor: llm.VertexAI, Vertex: place, Model: "intfloat/e5-maas"}, "embed", `{"model":"m","input":"a"}`,
+			"/v1beta1/projects/p/locations/l/publishers/intfloat/models/e5-maas:embedContent", `{"content":{"parts":[{"text":"a"}]}}`},
+		{llm.Provider{Vendor: llm.VertexAI, Vertex: place, Model: "endpoints/123"}, "embed", `{"model":"m","input":"a"}`, "/v1beta1/projects/p/locations/l/endpoints/123:predict", `{"instances":[{"content":"a"}]}`},
+	} {
+		s := &standIn{status: 400, header: http.Header{}, reply: strings.NewReader("{}")}
+		tt.provider.RoundTripper = s
+		w, _ := serve(t, embedders(&tt.provider), httptest.NewRequest(http.MethodPost, paths[tt.client], strings.NewReader(tt.in)))
+		if want := cmp.Or(tt.want, tt.in); s.path != tt.path || string(s.body) != want {
+			t.Errorf("%d %s: %s gets %s, not %s", w.Code, w.Body, s.path, s.body, want)
+		}
 	}
 }
 

@@ -71,6 +71,9 @@ func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	q.groups = q.said.groups
 	rec.LLM.RequestModel, rec.LLM.Stream = q.asked, q.stream
+	if q.form == embed {
+		rec.LLM.Dimensions, rec.LLM.Encoding = number(q.body.Get("dimensions")), q.body.String("encoding_format")
+	}
 	if q.stream {
 		q.out.watch()
 	}

@@ -94,12 +94,12 @@ func (vertexAI) embeds(publisher, model string) (form, bool) {
 	}
 }
 
-// named returns the name by which a model is asked for: with its publisher in chat
-// completions. The dates of Claude's versions stand behind @ here.
+// named returns the name by which a model is asked for: with its publisher in OpenAI's
+// dialects, and where the path would name another one. The dates of Claude's versions stand behind @ here.
 func (v vertexAI) named(p *Provider, f form, model string) string {
 	publisher, name := v.publisher(p, model)
 	switch {
-	case f == chat, f == embed:
+	case f == chat, f == embed, f == embedContent && publisher != "google":
 		return publisher + "/" + name
 	case publisher != "anthropic":
 		return name

@@ -351,6 +351,12 @@ func (l *LLM) appendAttributes(attrs []attribute.KeyValue) []attribute.KeyValue 
 	set(semconv.GenAIResponseModelKey, l.ResponseModel)
 	set("mcpgw.llm.provider", l.Name)
 	set("mcpgw.llm.dropped", l.Dropped)
+	if l.Dimensions > 0 {
+		attrs = append(attrs, semconv.GenAIEmbeddingsDimensionCountKey.Int64(l.Dimensions))
+	}
+	if l.Encoding != "" {
+		attrs = append(attrs, semconv.GenAIRequestEncodingFormats(clip(l.Encoding, maxName)))
+	}
 	if l.FinishReason != "" {
 		attrs = append(attrs, semconv.GenAIResponseFinishReasons(l.FinishReason))
 	}

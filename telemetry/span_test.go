@@ -89,6 +89,23 @@ func TestSpanOfARequest(t *testing.T) {
 	}
 }
 
+func TestSpanOfEmbeddings(t *testing.T) {
+	tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}})
+	rec := accepted()
+	rec.Trace(tracer)
+	rec.LLM = LLM{Operation: "embeddings", Provider: "openai", RequestModel: "small", Dimensions: 256, Encoding: "base64", Usage: TokenUsage{Known: true, Input: 10}}
+	(&Account{}).End(rec)
+	s := exporter.GetSpans()[0]
+	got := attributes(s)
+	for key, want := range map[string]string{
+		"gen_ai.operation.name": "embeddings", "gen_ai.embeddings.dimension.count": "256", "gen_ai.request.encoding_formats": `["base64"]`, "gen_ai.usage.input_tokens": "10",
+	} {
+		if got[key] != want || s.Name != "embeddings small" {
+			t.Errorf("%s of %s is %q, want %q", key, s.Name, got[key], want)
+		}
+	}
+}
+
 func TestSpanOfALanguageModel(t *testing.T) {
 	tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}})
 	rec := accepted()

@@ -64,6 +64,9 @@ const (
 // Dialects are those that clients speak and that have streams.
 var Dialects = []Dialect{Chat, Responses, Messages, Generate}
 
+// Embedders are those in which clients ask for embeddings.
+var Embedders = []Dialect{Embeddings, Contents}
+
 // String returns the name of the dialect.
 func (d Dialect) String() string {
 	return [...]string{"chat completions", "Responses", "Messages", "generateContent", "embeddings", "count", "batchEmbedContents", "predict", "Converse", "InvokeModel"}[d]
@@ -90,6 +93,8 @@ func (d Dialect) Path(model string, stream bool) string {
 		return "/v1/messages"
 	case Embeddings:
 		return "/v1/embeddings"
+	case Contents:
+		return "/v1beta/models/" + model + ":batchEmbedContents"
 	case Generate:
 		if stream {
 			return "/v1beta/models/" + model + ":streamGenerateContent?alt=sse"
@@ -115,6 +120,8 @@ func (d Dialect) Request(text string, stream bool) []byte {
 		return fmt.Appendf(nil, `{"contents":[{"role":"user","parts":[{"text":%s}]}]}`, quote(text))
 	case Embeddings:
 		return fmt.Appendf(nil, `{"model":"asked","input":%s}`, quote(text))
+	case Contents:
+		return fmt.Appendf(nil, `{"requests":[{"model":"models/asked","content":{"parts":[{"text":%s}]}}]}`, quote(text))
 	default:
 		return fmt.Appendf(nil, `{"model":"asked","messages":[{"role":"user","content":%s}]%s}`, quote(text), more)
 	}

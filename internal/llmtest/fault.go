@@ -400,6 +400,10 @@ func (p *Faulty) serve(c net.Conn) {
 		w.Dialect = Responses
 	case strings.HasSuffix(path, "/messages"):
 		w.Dialect = Messages
+	case strings.HasSuffix(path, "/embeddings"):
+		w.Dialect = Embeddings
+	case strings.HasSuffix(path, ":batchEmbedContents"):
+		w.Dialect = Contents
 	case strings.HasSuffix(path, "awPredict"):
 		w.Dialect, w.Stream = Messages, strings.HasSuffix(path, ":streamRawPredict")
 	case strings.Contains(path, "/converse"):

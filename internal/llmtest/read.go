@@ -2,6 +2,7 @@ package llmtest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ type Told struct{ Message string }
 func (e *Told) Error() string { return "the stream ends with an error: " + e.Message }
 
 // Read reads an answer that is not streamed with the types of the dialect's vendor and
-// returns its text.
+// returns its text: that of [Hello] where it is embedded as [Vector].
 func (d Dialect) Read(body []byte) (string, error) {
 	switch d {
 	case Responses:
@@ -46,6 +47,18 @@ func (d Dialect) Read(body []byte) (string, error) {
 			return "", errors.New("there is no finishReason")
 		}
 		return r.Text(), nil
+	case Embeddings:
+		var r openai.CreateEmbeddingResponse
+		if err := json.Unmarshal(body, &r); err != nil || len(r.Data) != 1 {
+			return "", fmt.Errorf("there is not one embedding: %w", cmp.Or(err, errNoAnswer))
+		}
+		return embedded(r.Data[0].Embedding)
+	case Contents:
+		var r genai.EmbedContentResponse
+		if err := json.Unmarshal(body, &r); err != nil || len(r.Embeddings) != 1 {
+			return "", fmt.Errorf("there is not one embedding: %w", cmp.Or(err, errNoAnswer))
+		}
+		return embedded(r.Embeddings[0].Values)
 	default:
 		var c openai.ChatCompletion
 		if err := json.Unmarshal(body, &c); err != nil {
@@ -56,6 +69,20 @@ func (d Dialect) Read(body []byte) (string, error) {
 		}
 		return c.Choices[0].Message.Content, nil
 	}
+}
+
+var errNoAnswer = errors.New("that is no answer")
+
+// embedded returns the text that is embedded so.
+func embedded[F float32 | float64](values []F) (string, error) {
+	same := len(values) == len(Vector)
+	for i := range values {
+		same = same && float32(values[i]) == Vector[i]
+	}
+	if !same {
+		return "", fmt.Errorf("nothing is embedded as %v", values)
+	}
+	return Hello.Text, nil
 }
 
 func messageText(m *anthropic.Message) (text string, err error) {
@@ -83,8 +110,8 @@ func (d Dialect) ReadError(body []byte) (string, error) {
 	switch {
 	case e.Error.Message == "",
 		d == Messages && (e.Type != "error" || e.Error.Type == ""),
-		d == Generate && (e.Error.Status == "" || len(e.Error.Code) == 0),
-		(d == Chat || d == Responses) && e.Error.Type == "":
+		(d == Generate || d == Contents) && (e.Error.Status == "" || len(e.Error.Code) == 0),
+		(d == Chat || d == Responses || d == Embeddings) && e.Error.Type == "":
 		return "", fmt.Errorf("no error of %s: %s", d, body)
 	}
 	return e.Error.Message, nil

@@ -45,6 +45,8 @@ func TestCost(t *testing.T) {
 		{"gcp.gemini", "gemini-2.5-flash", Usage{Input: 100, AudioInput: 100}, "0.0001"},
 		{"aws.bedrock", "amazon.nova-micro-v1:0", Usage{Input: 1000, CacheRead: 1000}, "0.00000875"},
 		{"openai", "text-embedding-3-small", Usage{Input: 3}, "0.00000006"},
+		{"aws.bedrock", "eu.cohere.embed-v4:0", Usage{Input: 100}, "0.000012"},
+		{"aws.bedrock", "cohere.embed-english-v3", Usage{Input: 100}, "0.00001"},
 		{"openai", "gpt-4o", Usage{Input: 10, CacheRead: 20, AudioInput: 20, Output: 1, Reasoning: 5, AudioOutput: 5}, "0.0000225"}, // what is more than the whole is cut
 		{"openai", "gpt-4o", Usage{Input: math.MaxInt64, Output: math.MaxInt64}, "9223372036.854775807"},
 		{"openai", "gpt-4o", Usage{Input: -5, CacheRead: -3}, "0.00"},
