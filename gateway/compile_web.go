@@ -43,6 +43,7 @@ func webFields() []webField {
 		{"csrf", (*compiler).csrfPart},
 		{"headerModifiers", (*compiler).modifiersPart},
 		{"buffer", (*compiler).bufferPart},
+		{"transformation", (*compiler).transformationPart},
 		{"timeouts", (*compiler).timeoutsPart},
 		{"retry", (*compiler).retryPart},
 		{"autoHostRewrite", (*compiler).autoHostPart},
@@ -198,6 +199,19 @@ func held(w http.ResponseWriter, r *http.Request, limit int64) (*http.Request, e
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, nil
 	}
+	body, err := bodyWithin(w, r, limit)
+	if err != nil {
+		return nil, err
+	}
+	r = r.WithContext(r.Context())
+	r.ContentLength, r.TransferEncoding = int64(len(body)), nil
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return r, nil
+}
+
+// bodyWithin reads the body of r, of at most limit bytes.
+func bodyWithin(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, fault.New(fault.TooLarge, "the request body is over the limit of %d bytes", limit)
 	}
@@ -212,9 +226,5 @@ func held(w http.ResponseWriter, r *http.Request, limit int64) (*http.Request, e
 	case err != nil:
 		return nil, fault.Wrap(fault.BadRequest, err, "the request body could not be read")
 	}
-	r = r.WithContext(r.Context())
-	r.ContentLength, r.TransferEncoding = int64(len(body)), nil
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	return r, nil
+	return body, nil
 }

@@ -34,8 +34,12 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
 	}
+	r = b.withoutCredentials(r, x.request.Consumed)
 	if x.peer || len(rule.interceptors) == 0 { // of another replica's: it was intercepted where it was accepted
 		return x.send(&x.writer, r, m, p, b)
+	}
+	if b != nil {
+		r = r.WithContext(context.WithValue(r.Context(), destinationKey{}, b.to))
 	}
 	return intercept(rule.interceptors, &x.writer, r, func(w http.ResponseWriter, r *http.Request) error { return x.send(w, r, m, p, b) })
 }
@@ -74,10 +78,9 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 		x.writer.modifiers[0] = rule.filters.response
 	}
 	matched := 0
-	if m.pathType == pathPrefix {
+	if m.pathType == pathPrefix && strings.HasPrefix(r.URL.Path, m.path) { // an interceptor may have changed it
 		matched = len(m.path)
 	}
-	r = b.withoutCredentials(r, x.request.Consumed)
 	r = modifyRequest(rule.filters.request, r)
 	switch {
 	case rule.redirect != nil:

@@ -164,8 +164,10 @@ func offsetOf(a *ast.AST, e ast.Expr) int {
 
 func fieldNames(typ string) []string {
 	var out []string
-	for _, f := range objects()[typ] {
-		out = append(out, f.name)
+	for _, objects := range []map[string][]field{objects(), messageObjects()} {
+		for _, f := range objects[typ] {
+			out = append(out, f.name)
+		}
 	}
 	return out
 }

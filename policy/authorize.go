@@ -23,6 +23,14 @@ func NewBackendRules(b BackendInfo, sets []RuleSet) *Rules {
 	return &Rules{backend: &b, rules: newGroup(sets)}
 }
 
+// Backend returns the Backend that the rules are for; nil for [NewRules] and nil rules.
+func (r *Rules) Backend() *BackendInfo {
+	if r == nil {
+		return nil
+	}
+	return r.backend
+}
+
 // An admission is what Admit leaves in the context: what is decided already, and what
 // each operation has still to be asked.
 type admission struct {

@@ -78,7 +78,8 @@ func offset(source string, l common.Location) int {
 // here.
 func elsewhere() map[string]string {
 	return map[string]string{
-		"response":  "a rule decides before there is a response",
+		"response":  "there is no response yet",
+		"mcp":       "what a request asks for is read later",
 		"llm":       "a rule decides before the body of a request to a model is read",
 		"extauthz":  "external authorization is not served",
 		"env":       "a rule does not read the environment of the gateway",

@@ -105,11 +105,13 @@ type provider struct {
 
 func newProvider(base types.Provider) *provider {
 	p := &provider{Provider: base, objects: map[string]map[string]*types.FieldType{}, names: map[string][]string{}}
-	for typ, fields := range objects() {
-		p.objects[typ] = make(map[string]*types.FieldType, len(fields))
-		for _, f := range fields {
-			p.objects[typ][f.name] = &types.FieldType{Type: f.typ, IsSet: f.set, GetFrom: f.get}
-			p.names[typ] = append(p.names[typ], f.name)
+	for _, objects := range []map[string][]field{objects(), messageObjects()} {
+		for typ, fields := range objects {
+			p.objects[typ] = make(map[string]*types.FieldType, len(fields))
+			for _, f := range fields {
+				p.objects[typ][f.name] = &types.FieldType{Type: f.typ, IsSet: f.set, GetFrom: f.get}
+				p.names[typ] = append(p.names[typ], f.name)
+			}
 		}
 	}
 	return p
@@ -142,9 +144,9 @@ func (p *provider) FindStructFieldType(name, field string) (*types.FieldType, bo
 
 // environment returns the environment that every expression is compiled in. It is
 // made once, and immutable.
-var environment = sync.OnceValues(newEnvironment)
+var environment = sync.OnceValues(func() (*cel.Env, error) { return newEnvironment(variables()) })
 
-func newEnvironment() (*cel.Env, error) {
+func newEnvironment(variables []variable) (*cel.Env, error) {
 	options := []cel.EnvOption{
 		cel.ClearMacros(),
 		cel.Macros(macros()...),
@@ -154,7 +156,7 @@ func newEnvironment() (*cel.Env, error) {
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ParserRecursionLimit(maxNesting),
 	}
-	for _, v := range variables() {
+	for _, v := range variables {
 		options = append(options, cel.Variable(v.name, v.typ))
 	}
 	options = append(options, functions()...)

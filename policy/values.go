@@ -32,7 +32,8 @@ type scope struct {
 	kind    Kind
 	// open makes what the operation does not have unknown, in place of an error.
 	open    bool
-	status  int // of the answer, for response
+	status  int           // of the answer, for response
+	message *messageScope // nil but for a Template
 	headers headerMap
 }
 

@@ -267,8 +267,9 @@ type Timeouts struct {
 	// +optional
 	Request Duration `json:"request,omitempty"`
 
-	// How long a request or response may stand still. 0s means no limit.
-	// Default: 5m.
+	// For how long no byte may move between client and gateway while a
+	// request is served. 0s means no limit. Default: 5m for Services and
+	// Backends of type Static; MCP and AI backends have clocks of their own.
 	// +optional
 	StreamIdle Duration `json:"streamIdle,omitempty"`
 }
@@ -292,8 +293,8 @@ type Retry struct {
 	// +kubebuilder:validation:Maximum=32
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// How long one try may take. It must be shorter than timeouts.request.
-	// Default: no limit but that of the request.
+	// How long one try may take until its answer begins. It must be shorter
+	// than timeouts.request. Default: no limit but that of the request.
 	// +optional
 	PerTryTimeout Duration `json:"perTryTimeout,omitempty"`
 
@@ -304,8 +305,8 @@ type Retry struct {
 	// +kubebuilder:validation:items:Maximum=599
 	StatusCodes []int32 `json:"statusCodes,omitempty"`
 
-	// How long to wait before the first new try; the wait doubles with each.
-	// Default: 25ms.
+	// How long to wait at most before the first new try; the wait doubles with
+	// each, up to ten times. Default: 25ms.
 	// +optional
 	// +kubebuilder:default="25ms"
 	BackoffBaseInterval Duration `json:"backoffBaseInterval,omitempty"`

@@ -17,7 +17,8 @@ type Transformation struct {
 	Response *Transform `json:"response,omitempty"`
 }
 
-// A Transform is a set of changes: set, then add, then remove, then body.
+// A Transform is a set of changes: set, then add, then remove, then body. All
+// expressions see the message as it came.
 type Transform struct {
 	// Headers to set, replacing what is there. Default: none.
 	// +optional
@@ -52,7 +53,8 @@ type HeaderTransform struct {
 	// +kubebuilder:validation:Pattern="^:?[A-Za-z0-9!#$%&'*+.^_|~-]+$"
 	Name string `json:"name"`
 
-	// The CEL expression of the value. Required.
+	// The CEL expression of the value. Where it fails or is null, a header
+	// that is to be set is removed. Required.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16384
 	Value string `json:"value"`
@@ -76,7 +78,8 @@ type BodyTransform struct {
 	// +kubebuilder:default=AsString
 	ParseAs BodyParseAs `json:"parseAs,omitempty"`
 
-	// The CEL expression of the new body. Required.
+	// The CEL expression of the new body: a string as it is, all else as
+	// JSON. Where it fails the body stays. Required.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16384
 	Value string `json:"value"`

@@ -41,7 +41,6 @@ func unservedFields() []unserved {
 
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
-		{kind: KindTrafficPolicy, path: "spec.transformation", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
 		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
 

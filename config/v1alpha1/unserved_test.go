@@ -43,7 +43,6 @@ spec:
   csrf: {}
   headerModifiers: {request: {remove: [a]}}
   buffer: {maxRequestSize: 1Ki}`, []UnservedField{
-			{"spec.transformation", true, "transformation is not served yet: " + stops},
 			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
 			{"spec.extProc", true, "extProc is not served yet: " + stops},
 		}},
