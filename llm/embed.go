@@ -58,15 +58,20 @@ func (a *attempt) parts(r *dialect.Request) iter.Seq[*dialect.Request] {
 	}
 }
 
-// complete returns an error unless the answer to part i of a translated request has as many
-// embeddings as that has inputs.
-func (a *attempt) complete(r *dialect.Response, i int) error {
+// complete makes the embeddings of an answer to part i of a translated request numbers, and returns
+// an error unless there are as many as inputs. Where bytes pass they may be anything.
+func (a *attempt) complete(r *dialect.Response, i int) (err error) {
 	if !a.speaks.embeds() || a.same {
 		return nil
 	}
 	n := a.speaks.atOnce(a.named)
 	if want := min(n, len(a.read.Inputs)-i*n); len(r.Vectors) != want {
 		return fmt.Errorf("there are %d embeddings of %d inputs", len(r.Vectors), want)
+	}
+	for j, v := range r.Vectors {
+		if r.Vectors[j], err = v.Numbers(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -95,6 +100,7 @@ func (a *attempt) gather(bodies []payload) (*failure, error) {
 		if requests[i], err = a.request(ctx, body); err != nil {
 			return nil, err
 		}
+		requests[i].Header.Del("Idempotency-Key") // which is of one request, and not of several
 	}
 	var size atomic.Int64
 	for i, r := range requests {
@@ -125,7 +131,11 @@ func (a *attempt) gather(bodies []payload) (*failure, error) {
 		all.Vectors = append(all.Vectors, r.Vectors...)
 		all.Lost = append(all.Lost, r.Lost...)
 		all.Usage.Input += r.Usage.Input
+		all.Usage.AudioInput += r.Usage.AudioInput
 		all.Usage.Known = all.Usage.Known && r.Usage.Known
+	}
+	if !all.Usage.Known {
+		all.Usage = dialect.Usage{}
 	}
 	return a.answered(all, answers[0].header, nil)
 }

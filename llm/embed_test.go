@@ -59,7 +59,9 @@ func embedders(providers ...*llm.Provider) *llm.Backend {
 // embedWith asks a backend to embed what a body says.
 func embedWith(t *testing.T, b *llm.Backend, body string) (*httptest.ResponseRecorder, *telemetry.Record) {
 	t.Helper()
-	return serve(t, b, httptest.NewRequest(http.MethodPost, paths["embed"], strings.NewReader(body)))
+	r := httptest.NewRequest(http.MethodPost, paths["embed"], strings.NewReader(body))
+	r.Header.Set("Idempotency-Key", "once")
+	return serve(t, b, r)
 }
 
 // A provider without embeddings is passed over, one that fails is made good by the next, and what
@@ -80,6 +82,19 @@ func TestEmbeddingsFailover(t *testing.T) {
 	}
 	if none.asked != 0 || busy.asked != 1 || good.asked != 2 {
 		t.Errorf("they were asked %d, %d and %d times", none.asked, busy.asked, good.asked)
+	}
+}
+
+// Where bytes pass embeddings may be anything: of other types, of many vectors, not numbered.
+func TestEmbeddingsPass(t *testing.T) {
+	for _, reply := range []string{
+		`{"data":[{"embedding":"AQI="},{"embedding":[[1,2],[3]]}],"model":"m"}`,
+		`{"data":[{"index":0,"embedding":{"int8":[1]}},{"index":0,"embedding":[1]}],"model":"m","usage":{"prompt_tokens":1,"total_tokens":1}}`,
+	} {
+		w, _ := embedWith(t, embedders(&llm.Provider{Vendor: llm.OpenAI, RoundTripper: &script{do: replies(200, strings.NewReader(reply))}}), `{"model":"m","input":["a","b"]}`)
+		if w.Code != 200 || w.Body.String() != reply {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
 	}
 }
 
@@ -124,6 +139,7 @@ func (c *cutter) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.mu.Lock()
 	c.bodies = append(c.bodies, string(body))
+	shared := len(c.bodies) > 1 && r.Header.Get("Idempotency-Key") != ""
 	c.now++
 	c.most = max(c.most, c.now)
 	c.mu.Unlock()
@@ -132,6 +148,9 @@ func (c *cutter) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer c.mu.Unlock()
 		c.now--
 	}()
+	if shared {
+		return nil, errors.New("the parts have one key")
+	}
 	if c.bad != "" && strings.Contains(string(body), c.bad) {
 		return c.do(r)
 	}

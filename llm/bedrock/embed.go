@@ -102,14 +102,8 @@ func (*Titan) DecodeResponse(body []byte) (*dialect.Response, error) {
 	if wire.Tokens != nil {
 		r.Usage = dialect.Usage{Known: true, Input: *wire.Tokens}
 	}
-	return r, addVector(r, wire.Embedding)
-}
-
-// addVector adds an embedding to an answer.
-func addVector(r *dialect.Response, values jsontext.Value) error {
-	v, err := dialect.ReadVector(values)
-	r.Vectors = append(r.Vectors, v)
-	return err
+	r.Vectors = []dialect.Vector{{Values: wire.Embedding}}
+	return r, nil
 }
 
 type cohereRequest struct {
@@ -166,12 +160,11 @@ func (*Cohere) DecodeResponse(body []byte) (*dialect.Response, error) {
 			list = values
 		}
 	})
-	var err error
-	dialect.Elements(list, func(_ int, values jsontext.Value) { err = errors.Join(err, addVector(r, values)) })
+	dialect.Elements(list, func(_ int, values jsontext.Value) { r.Vectors = append(r.Vectors, dialect.Vector{Values: values}) })
 	if len(r.Vectors) == 0 {
-		err = errNoEmbedding
+		return nil, errNoEmbedding
 	}
-	return r, err
+	return r, nil
 }
 
 var errNoEmbedding = errors.New("the answer holds no embeddings")
@@ -235,9 +228,7 @@ func (*Nova) DecodeResponse(body []byte) (*dialect.Response, error) {
 	r := &dialect.Response{}
 	r.Lose(wire.Rest, "")
 	for i := range wire.Embeddings {
-		if err := addVector(r, wire.Embeddings[i].Embedding); err != nil {
-			return nil, err
-		}
+		r.Vectors = append(r.Vectors, dialect.Vector{Values: wire.Embeddings[i].Embedding})
 		path := "embeddings[" + strconv.Itoa(i) + "]"
 		if wire.Embeddings[i].Type != "TEXT" {
 			r.Lost = append(r.Lost, path+".embeddingType")

@@ -81,12 +81,13 @@ func CohereTask(task string) string {
 	return ""
 }
 
-// A Vector is the embedding of one input: an array of numbers, as the provider wrote it.
+// A Vector is the embedding of one input, as the provider wrote it: an array of numbers, or their
+// bytes in base64.
 type Vector struct {
 	Values jsontext.Value
 }
 
-// Base64 returns the vector as the bytes of its numbers, float32 in little endian, in base64.
+// Base64 returns a vector of numbers as their bytes, float32 in little endian, in base64.
 func (v Vector) Base64() (string, error) {
 	var values []float32
 	if err := json.Unmarshal(v.Values, &values); err != nil {
@@ -101,19 +102,19 @@ func (v Vector) Base64() (string, error) {
 
 var errNoVector = errors.New("an embedding is no array of numbers")
 
-// ReadVector reads an embedding: an array of numbers, or their bytes in base64.
-func ReadVector(v jsontext.Value) (Vector, error) {
-	switch v.Kind() {
+// Numbers returns the vector as an array of numbers.
+func (v Vector) Numbers() (Vector, error) {
+	switch v.Values.Kind() {
 	case '[':
-		err := Each(v, func(dec *jsontext.Decoder) error {
+		err := Each(v.Values, func(dec *jsontext.Decoder) error {
 			if dec.PeekKind() != '0' {
 				return errNoVector
 			}
 			return dec.SkipValue()
 		})
-		return Vector{v}, err
+		return v, err
 	case '"':
-		b, err := base64.StdEncoding.DecodeString(Strings(v)[0])
+		b, err := base64.StdEncoding.DecodeString(Strings(v.Values)[0])
 		if err != nil || len(b)%4 != 0 {
 			return Vector{}, errNoVector
 		}

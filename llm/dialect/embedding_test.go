@@ -14,7 +14,7 @@ func TestVector(t *testing.T) {
 		`"AACAPgA="`: "", `"?"`: "", `"AADAfw=="`: "", `"AACAfw=="`: "", // 5 bytes, no base64, not a number, infinity
 		`["a"]`: "", `[1,null]`: "", `[[1]]`: "", `{}`: "", `null`: "", `1`: "", "": "",
 	} {
-		v, err := ReadVector(jsontext.Value(in))
+		v, err := Vector{jsontext.Value(in)}.Numbers()
 		if (err == nil) != (want != "") || err == nil && string(v.Values) != want {
 			t.Errorf("%s is %s, %v", in, v.Values, err)
 		}

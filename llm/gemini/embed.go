@@ -255,7 +255,9 @@ func (EmbedContent) DecodeResponse(body []byte) (*dialect.Response, error) {
 	}
 	r := &dialect.Response{}
 	r.Lose(wire.Rest, "")
-	return r, wire.Usage.into(r, addVector(r, wire.Embedding, "embedding"))
+	addVector(r, wire.Embedding, "embedding")
+	wire.Usage.into(r)
+	return r, nil
 }
 
 // DecodeResponse reads a provider's answer.
@@ -270,28 +272,24 @@ func (BatchEmbedContents) DecodeResponse(body []byte) (*dialect.Response, error)
 	r := &dialect.Response{}
 	r.Lose(wire.Rest, "")
 	for i := range wire.Embeddings {
-		if err := addVector(r, &wire.Embeddings[i], "embeddings["+strconv.Itoa(i)+"]"); err != nil {
-			return nil, err
-		}
+		addVector(r, &wire.Embeddings[i], "embeddings["+strconv.Itoa(i)+"]")
 	}
-	return r, wire.Usage.into(r, nil)
+	wire.Usage.into(r)
+	return r, nil
 }
 
 // addVector adds an embedding to an answer.
-func addVector(r *dialect.Response, wire *vector, path string) error {
-	v, err := dialect.ReadVector(wire.Values)
-	r.Vectors = append(r.Vectors, v)
+func addVector(r *dialect.Response, wire *vector, path string) {
+	r.Vectors = append(r.Vectors, dialect.Vector{Values: wire.Values})
 	r.Lose(wire.Rest, path)
-	return err
 }
 
-// into adds usage, which not all models tell, to an answer, and returns err.
-func (u *embedUsage) into(r *dialect.Response, err error) error {
+// into adds usage, which not all models tell, to an answer.
+func (u *embedUsage) into(r *dialect.Response) {
 	if u != nil {
 		r.Usage = dialect.Usage{Known: true, Input: u.Prompt, AudioInput: u.Details.audio() + u.Details2.audio()}
 		r.Lose(u.Rest, "usageMetadata")
 	}
-	return err
 }
 
 // EncodeResponse writes an answer to a client, which asked for one embedding.

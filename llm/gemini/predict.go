@@ -79,9 +79,7 @@ func (Predict) DecodeResponse(body []byte) (*dialect.Response, error) {
 		p := &wire.Predictions[i]
 		path := "predictions[" + strconv.Itoa(i) + "]"
 		r.Lose(p.Rest, path)
-		if err := addVector(r, &vector{p.Embeddings.Values, p.Embeddings.Rest}, path+".embeddings"); err != nil {
-			return nil, err
-		}
+		addVector(r, &vector{p.Embeddings.Values, p.Embeddings.Rest}, path+".embeddings")
 		s := p.Embeddings.Statistics
 		if s == nil {
 			r.Usage.Known = false

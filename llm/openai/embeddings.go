@@ -186,16 +186,18 @@ func (Embeddings) DecodeResponse(body []byte) (*dialect.Response, error) {
 		return nil, errNoEmbeddings
 	}
 	r := &dialect.Response{Model: wire.Model, Vectors: make([]dialect.Vector, len(wire.Data))}
+	numbered := true // not all that are like OpenAI do so
 	for i := range wire.Data {
 		d := &wire.Data[i]
-		if d.Index < 0 || d.Index >= len(r.Vectors) || r.Vectors[d.Index].Values != nil {
-			return nil, errors.New("the embeddings are not numbered")
-		}
-		var err error
-		if r.Vectors[d.Index], err = dialect.ReadVector(d.Embedding); err != nil {
-			return nil, err
+		if numbered = numbered && d.Index >= 0 && d.Index < len(r.Vectors) && r.Vectors[d.Index].Values == nil; numbered {
+			r.Vectors[d.Index].Values = d.Embedding
 		}
 		r.Lose(d.Rest, fmt.Sprintf("data[%d]", i))
+	}
+	for i := range wire.Data {
+		if !numbered {
+			r.Vectors[i].Values = wire.Data[i].Embedding
+		}
 	}
 	if wire.Usage != nil {
 		r.Usage = dialect.Usage{Known: true, Input: wire.Usage.PromptTokens}
