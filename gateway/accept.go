@@ -99,6 +99,10 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
 	}
 	x.writer.modifiers = [3][]headerModifier{2: x.writer.modifiers[2]} // pages may read why
+	if fault.IsGRPC(r) {
+		flt.WriteGRPC(&x.writer)
+		return
+	}
 	if x.render != nil {
 		x.render(&x.writer, r.WithContext(telemetry.NewContext(r.Context(), &x.rec)), err)
 		return

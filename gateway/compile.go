@@ -191,12 +191,6 @@ func (c *compiler) checkUnserved() {
 		}
 		c.reportUnserved(objectOf(v1alpha1.KindGatewayParameters, o), o)
 	}
-	for _, o := range c.res.GRPCRoutes {
-		c.add(objectOf("GRPCRoute", o), "", finding{
-			class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue",
-			help: "use an HTTPRoute with a path match on /PACKAGE.SERVICE/METHOD",
-		}, "GRPCRoutes are not served yet")
-	}
 }
 
 // checkUnused reports what is wrong with the Backends that nothing refers to. They are

@@ -87,7 +87,7 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 	if kind == v1alpha1.KindBackend {
 		c.routed[name] = true
 	}
-	grant := reference{from: "HTTPRoute", fromGroup: gatewayv1.GroupName, to: kind, toGroup: group}
+	grant := reference{from: o.kind, fromGroup: gatewayv1.GroupName, to: kind, toGroup: group}
 	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
 		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
 		return nowhere(name)
@@ -102,6 +102,13 @@ func (c *compiler) resolve(o object, path string, ref *gatewayv1.BackendObjectRe
 			class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "BackendNotFound",
 			help: didYouMean(name.Name, candidates, listing("Backend in namespace "+name.Namespace, candidates)),
 		}, "Backend %q is not there", name.Name)
+		return nowhere(name)
+	}
+	if o.kind == "GRPCRoute" && !c.takesGRPC(b) {
+		c.add(o, path, finding{
+			class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "UnsupportedProtocol",
+			help: "use a Backend of type Static with appProtocol grpc or a policy that says tls, or a Service",
+		}, "Backend %q does not take gRPC requests, which are HTTP/2", name.Name)
 		return nowhere(name)
 	}
 	return c.backend(b)
@@ -121,6 +128,9 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 		return nowhere(name)
 	}
 	key := fmt.Sprintf("Service/%s:%d", name, *number)
+	if o.kind == "GRPCRoute" {
+		key = "gRPC/" + key
+	}
 	if d := c.destinations[key]; d != nil && d.fault == nil {
 		return d
 	}
@@ -132,7 +142,11 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	conn := c.serviceConnection(s, p)
 	d.hash = conn.hash
 	if addresses, ok := c.endpoints(o, path, s, p); ok && !conn.broken {
-		d.backend = &upstream.Proxy{Pool: c.connected(conn, key, protocolOf(p.AppProtocol), addresses)}
+		protocol := protocolOf(p.AppProtocol)
+		if o.kind == "GRPCRoute" && p.AppProtocol == nil {
+			protocol = upstream.H2C // all that gRPC is
+		}
+		d.backend = &upstream.Proxy{Pool: c.connected(conn, key, protocol, addresses)}
 	} else {
 		d.fault = misconfigured
 	}

@@ -37,7 +37,8 @@ type openListener struct {
 	port     int
 	spec     *gatewayv1.Listener
 	secure   bool
-	takes    bool // HTTPRoutes
+	takes    map[string]bool // the kinds of routes
+	claims   []claim
 	matches  []*match
 	open     bool // a rule that nothing restricts is attached
 }
@@ -179,19 +180,19 @@ func (c *compiler) protocol(o object, path string, spec *gatewayv1.Listener) (se
 	return false, false
 }
 
-// routeKinds reports whether the listener takes HTTPRoutes.
-func (c *compiler) routeKinds(l *openListener) bool {
+// routeKinds returns the kinds of routes that a listener takes.
+func (c *compiler) routeKinds(l *openListener) map[string]bool {
 	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
-		return true
+		return map[string]bool{"HTTPRoute": true, "GRPCRoute": true}
 	}
-	takes := false
+	takes := map[string]bool{}
 	for i, k := range l.spec.AllowedRoutes.Kinds {
-		if k.Kind == "HTTPRoute" && (k.Group == nil || *k.Group == gatewayv1.GroupName) {
-			takes = true
+		if (k.Kind == "HTTPRoute" || k.Kind == "GRPCRoute") && (k.Group == nil || *k.Group == gatewayv1.GroupName) {
+			takes[string(k.Kind)] = true
 			continue
 		}
 		c.add(l.object, fmt.Sprintf("%s.allowedRoutes.kinds[%d].kind", l.path, i), finding{
-			class: config.Unresolved, code: config.CodeListener, reason: "InvalidRouteKinds", help: "use HTTPRoute",
+			class: config.Unresolved, code: config.CodeListener, reason: "InvalidRouteKinds", help: "use HTTPRoute or GRPCRoute",
 		}, "routes of kind %s are not served", k.Kind)
 	}
 	return takes

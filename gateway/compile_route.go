@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -18,7 +19,7 @@ import (
 // maxRegex bounds the length of a regular expression.
 const maxRegex = 4 << 10
 
-// A compiledRule is a rule of an HTTPRoute before it is attached to listeners.
+// A compiledRule is a rule of a route before it is attached to listeners.
 type compiledRule struct {
 	section string // the rule's name, "" without
 	rule    rule
@@ -27,16 +28,40 @@ type compiledRule struct {
 	matches []match
 }
 
-// compileRoutes compiles the HTTPRoutes and attaches them to listeners.
-func (c *compiler) compileRoutes() {
+// An anyRoute is an HTTPRoute, or a GRPCRoute as one.
+type anyRoute struct {
+	*gatewayv1.HTTPRoute
+	object object
+	age    int                  // among those of its kind
+	grpc   *gatewayv1.GRPCRoute // nil for an HTTPRoute
+}
+
+// allRoutes returns the routes, the oldest first.
+func (c *compiler) allRoutes() (out []anyRoute) {
 	for age, r := range c.res.HTTPRoutes {
-		o := objectOf("HTTPRoute", r)
-		rules, ok := c.compileRules(o, r)
+		out = append(out, anyRoute{HTTPRoute: r, object: objectOf("HTTPRoute", r), age: age})
+	}
+	if len(c.res.GRPCRoutes) == 0 {
+		return out
+	}
+	for age, r := range c.res.GRPCRoutes {
+		out = append(out, anyRoute{HTTPRoute: asHTTPRoute(r), object: objectOf("GRPCRoute", r), age: age, grpc: r})
+	}
+	slices.SortStableFunc(out, func(a, b anyRoute) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(nameOf(a).String(), nameOf(b).String()))
+	})
+	return out
+}
+
+// compileRoutes compiles the HTTPRoutes and GRPCRoutes and attaches them to listeners.
+func (c *compiler) compileRoutes() {
+	for _, r := range c.allRoutes() {
+		rules, ok := c.compileRules(r)
 		if !ok {
 			continue // invalid: left out as a whole
 		}
-		for _, a := range c.attachments(o, r) {
-			c.attachRoute(o, age, a, rules)
+		for _, a := range c.attachments(r.object, r.HTTPRoute) {
+			c.attachRoute(r.object, r.age, a, rules)
 		}
 	}
 }
@@ -140,7 +165,7 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 			continue
 		}
 		fitting = append(fitting, l)
-		if l.takes && c.allows(l, o.name.Namespace) {
+		if l.takes[o.kind] && c.allows(l, o.name.Namespace) {
 			allowing = append(allowing, l)
 		}
 	}
@@ -155,20 +180,20 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 		c.add(o, path, finding{class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent"},
 			"Gateway %q has no listener for this route that can be served", name.Name)
 		return nil
-	case !slices.ContainsFunc(fitting, func(l *openListener) bool { return l.takes }):
+	case !slices.ContainsFunc(fitting, func(l *openListener) bool { return l.takes[o.kind] }):
 		c.add(o, path, finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
-			help: "add kind HTTPRoute to allowedRoutes.kinds of the listener",
-		}, "no listener of Gateway %q takes HTTPRoutes", name.Name)
+			help: "add kind " + o.kind + " to allowedRoutes.kinds of the listener",
+		}, "no listener of Gateway %q takes %ss", name.Name, o.kind)
 		return nil
 	case len(allowing) == 0:
 		c.add(o, path, finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
 			help: "set allowedRoutes.namespaces.from on the listener; its default is Same",
-		}, "no listener of Gateway %q takes HTTPRoutes from namespace %q", name.Name, o.name.Namespace)
+		}, "no listener of Gateway %q takes %ss from namespace %q", name.Name, o.kind, o.name.Namespace)
 		return nil
 	}
-	out := c.intersectHosts(o, r, name, allowing)
+	out := c.contested(o, path, c.intersectHosts(o, r, name, allowing))
 	for i, a := range out {
 		if i == 0 || out[i-1].listener != a.listener {
 			c.report.Attachments = append(c.report.Attachments, config.Attachment{
@@ -206,7 +231,8 @@ func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway type
 
 // compileRules compiles the rules of a route; ok is false when it holds a mistake that
 // leaves open what it would match.
-func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compiledRule, ok bool) {
+func (c *compiler) compileRules(r anyRoute) (out []compiledRule, ok bool) {
+	o := r.object
 	ok = true
 	for i := range r.Spec.Rules {
 		spec := &r.Spec.Rules[i]
@@ -217,9 +243,12 @@ func (c *compiler) compileRules(o object, r *gatewayv1.HTTPRoute) (out []compile
 			cr.rule.name = cr.section
 		}
 		var good bool
-		if cr.matches, good = c.compileMatches(o, path, spec.Matches); !good {
-			ok = false
+		if r.grpc != nil {
+			cr.matches, good = c.compileMethods(o, path, r.grpc.Spec.Rules[i].Matches)
+		} else {
+			cr.matches, good = c.compileMatches(o, path, spec.Matches)
 		}
+		ok = ok && good
 		c.routeTimeouts(o, path, spec.Timeouts, &cr)
 		c.routeRetry(o, path, spec.Retry, &cr)
 		c.compileFilters(o, path+".filters", spec.Filters, &cr)

@@ -114,6 +114,9 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	if timeout := rule.timeoutOf(b); timeout > 0 && !(b.to.mcp && outlives(r)) {
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(timeout), errTimeout)
 	}
+	if _, passes := b.to.backend.(*upstream.Proxy); passes && fault.IsGRPC(r) {
+		x.body.grace = nil // a call may be as silent as it wants, as far as stillness lets it
+	}
 	if dog := x.stillness(rule, b, r); dog != nil {
 		ctx = x.idle.begin(ctx, dog, x)
 	}

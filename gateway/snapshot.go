@@ -73,7 +73,7 @@ type listener struct {
 	tracer      *telemetry.Tracer // set just before the snapshot is served; nil traces nothing
 }
 
-// A rule is an HTTPRoute rule as attached to one listener.
+// A rule is a rule of a route as attached to one listener.
 type rule struct {
 	gateway, listener, route, name string
 

@@ -117,13 +117,13 @@ type requestBody struct {
 	w      http.ResponseWriter
 	grace  *lifetime.Watchdog // nil when all of it is there
 	watch  lifetime.Watch
-	begun  bool
 	slow   bool
 	idle   *idleness // nil where nothing ends it
 	ended  bool      // it was read to its end
 	logged *logged   // nil where nothing is logged
 
 	mu    sync.Mutex
+	begun bool      // it is watched
 	start time.Time // of the first read
 	read  int64
 	over  bool // nobody waits for more
@@ -135,18 +135,14 @@ const slowest = 1 << 10
 
 // Read implements [io.Reader].
 func (b *requestBody) Read(p []byte) (int, error) {
-	if !b.begun && b.grace != nil {
-		b.begun = true
-		b.start = time.Now()
-		b.grace.Start(&b.watch, b.check)
-	}
+	watched := b.watched()
 	n, err := b.idle.read(b.ReadCloser, p)
 	b.rec.BytesRead += int64(n)
 	if err == io.EOF {
 		b.ended = true
 		b.logged.bodyEnded()
 	}
-	if !b.begun {
+	if !watched {
 		return n, err
 	}
 	if err == nil {
@@ -161,6 +157,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	b.release()
 	return n, err
+}
+
+// watched has the client be watched, if it is to be.
+func (b *requestBody) watched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.begun && b.grace != nil {
+		b.begun = true
+		b.start = time.Now()
+		b.grace.Start(&b.watch, b.check)
+	}
+	return b.begun
 }
 
 // check gives up on the client unless it has sent enough by now.
@@ -193,7 +201,10 @@ func (b *requestBody) Close() error {
 
 // release ends the watch. The deadline, if there is one now, would otherwise end a long answer.
 func (b *requestBody) release() {
-	if !b.begun {
+	b.mu.Lock()
+	begun := b.begun
+	b.mu.Unlock()
+	if !begun {
 		return
 	}
 	b.watch.Stop()

@@ -258,6 +258,18 @@ func (w *watches) mentioned(r *config.Resources, own []*unstructured.Unstructure
 			}
 		}
 	}
+	for _, route := range r.GRPCRoutes {
+		for _, rule := range route.Spec.Rules {
+			for _, b := range rule.BackendRefs {
+				names[string(b.Name)] = true
+			}
+			for _, f := range rule.Filters {
+				if f.RequestMirror != nil {
+					names[string(f.RequestMirror.BackendRef.Name)] = true
+				}
+			}
+		}
+	}
 	for _, o := range own {
 		words(o.Object["spec"], names)
 	}

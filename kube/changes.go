@@ -41,7 +41,7 @@ func (o *outcome) changes(controller string) []change {
 	for _, a := range o.report.Attachments {
 		j.attached[a.Object] = append(j.attached[a.Object], a)
 		once := config.Attachment{Object: a.Object, To: a.To, Section: a.Section}
-		if a.Object.Kind == "HTTPRoute" && !seen[once] {
+		if (a.Object.Kind == "HTTPRoute" || a.Object.Kind == "GRPCRoute") && !seen[once] {
 			seen[once] = true
 			if j.taken[a.To] == nil {
 				j.taken[a.To] = map[string]int{}
@@ -63,7 +63,10 @@ func (o *outcome) changes(controller string) []change {
 		}
 	}
 	for _, r := range o.resources.HTTPRoutes {
-		j.route(r)
+		j.route(judged{r, "HTTPRoute", &r.Spec.CommonRouteSpec, len(r.Spec.Rules), &r.Status.RouteStatus})
+	}
+	for _, r := range o.resources.GRPCRoutes {
+		j.route(judged{r, "GRPCRoute", &r.Spec.CommonRouteSpec, len(r.Spec.Rules), &r.Status.RouteStatus})
 	}
 	for _, u := range o.own {
 		j.own(u)

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -171,17 +172,15 @@ func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems [
 // that are served.
 func supported(l *gatewayv1.Listener) []gatewayv1.RouteGroupKind {
 	group := gatewayv1.Group(gatewayv1.GroupName)
-	route := gatewayv1.RouteGroupKind{Group: &group, Kind: "HTTPRoute"}
 	out := []gatewayv1.RouteGroupKind{}
 	if l.Protocol != gatewayv1.HTTPProtocolType && l.Protocol != gatewayv1.HTTPSProtocolType {
 		return out
 	}
-	if l.AllowedRoutes == nil || len(l.AllowedRoutes.Kinds) == 0 {
-		return append(out, route)
-	}
-	for _, k := range l.AllowedRoutes.Kinds {
-		if k.Kind == route.Kind && (k.Group == nil || *k.Group == group) {
-			return append(out, route)
+	for _, kind := range []gatewayv1.Kind{"HTTPRoute", "GRPCRoute"} {
+		if l.AllowedRoutes == nil || len(l.AllowedRoutes.Kinds) == 0 || slices.ContainsFunc(l.AllowedRoutes.Kinds, func(k gatewayv1.RouteGroupKind) bool {
+			return k.Kind == kind && (k.Group == nil || *k.Group == group)
+		}) {
+			out = append(out, gatewayv1.RouteGroupKind{Group: &group, Kind: kind})
 		}
 	}
 	return out

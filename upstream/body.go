@@ -35,6 +35,9 @@ type source struct {
 	release bool // the body is to be closed once nobody reads it
 	closed  bool
 	stopped bool // nothing is read any more
+	// breaks says that to close the body ends a read that waits, as in HTTP/2: who reads then need not wait for a client that
+	// says nothing.
+	breaks bool
 }
 
 // A watchedBody is the body of a client's request as one try reads it. It remembers
@@ -96,7 +99,7 @@ func (b *watchedBody) readOn(p []byte) (int, error) {
 		b.kept = append(b.kept, p[:n]...)
 		b.off = len(b.kept)
 	}
-	if err != nil && !b.stopped && !errors.Is(err, http.ErrBodyReadAfterClose) {
+	if err != nil && !b.stopped && !b.closed && !errors.Is(err, http.ErrBodyReadAfterClose) {
 		b.err = err
 	}
 	_ = b.closeIfDue() // there is nobody to tell
@@ -131,6 +134,13 @@ func (b *watchedBody) settle() {
 
 // closeIfDue closes the body once that is wanted and nobody reads it. The caller holds mu.
 func (s *source) closeIfDue() error {
+	if s.release && s.reading && s.breaks && !s.closed {
+		s.closed = true
+		s.mu.Unlock()
+		err := s.body.Close()
+		s.mu.Lock()
+		return err
+	}
 	if !s.release || s.closed || s.reading {
 		return nil
 	}

@@ -80,6 +80,10 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := copyBody(w, resp); err != nil {
 		f := fault.Of(err)
 		rec.ErrorType, rec.Err = f.Code.String(), err
+		if fault.IsGRPC(r) && f.Code != fault.ClientGone {
+			f.SetGRPC(header, http.TrailerPrefix)
+			return nil
+		}
 		panic(http.ErrAbortHandler)
 	}
 	if err := s.body.failure(); err != nil {
@@ -121,6 +125,7 @@ func (p *Proxy) WriteError(w http.ResponseWriter, _ *http.Request, err error) {
 func outgoing(r *http.Request, upgrade string) *http.Request {
 	out := (&http.Request{
 		Method:        r.Method,
+		ProtoMajor:    r.ProtoMajor, // of the client, whose body it is
 		URL:           r.URL,
 		Header:        make(http.Header, len(r.Header)+3),
 		Body:          r.Body,

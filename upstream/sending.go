@@ -49,6 +49,7 @@ func (p *Pool) send(r *http.Request, s *sending) (*http.Response, error) {
 			limit = replayLimit
 		}
 		s.body = watchBody(r.Body, limit)
+		s.body.breaks = r.ProtoMajor == 2
 	}
 	cancel := context.CancelFunc(nil)
 	if p.bounds.duration > 0 {
