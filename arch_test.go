@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
 	"upstream/sigv4":    {"internal/fault", "internal/secret"},
 	"extension":         {"internal/fault"},
+	"extension/extproc": {"extension", "telemetry", "internal/fault"},
 	"authn":             {"policy", "telemetry", "internal/fault", "internal/secret"},
 	"mcp/protocol":      {"internal/fault"},
 	"mcp/session":       {"mcp/protocol", "upstream", "telemetry", "internal/events", "internal/fault", "internal/lifetime", "internal/secret"},
@@ -53,7 +54,7 @@ var allowed = map[string][]string{
 	"config":            {"config/v1alpha1", "internal/fault", "internal/secret"},
 	"delivery":          {"config", "config/v1alpha1", "internal/secret"},
 	"kube":              {"config", "config/v1alpha1", "delivery", "internal/fault", "internal/secret"},
-	"gateway":           {"accesslog", "limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
+	"gateway":           {"accesslog", "limit", "replica", "mcp/federation", "mcp/session", "llm", "llm/price", "authn", "policy", "guard", "extension", "extension/extproc", "upstream", "upstream/oauth", "upstream/sigv4", "telemetry", "config", "config/v1alpha1", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"deploy/helm":       {},
 	"console":           {"gateway", "config", "telemetry", "internal/fault", "internal/secret"},
 	"internal/demo":     {},
@@ -79,7 +80,7 @@ var only = map[string][]string{
 	"github.com/nyaruka/phonenumbers":     {"guard"},
 	"github.com/gorilla/websocket":        {"llm", "gateway"},
 	"github.com/redis/go-redis":           {"limit"},
-	"github.com/envoyproxy":               {"accesslog", "extension", "delivery"},
+	"github.com/envoyproxy":               {"accesslog", "extension", "extension/extproc", "delivery"},
 	"connectrpc.com/connect":              {"extension"},
 }
 
