@@ -31,6 +31,7 @@ func TestEmbeddingsGuarded(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{`{"model":"m","input":"hunter2 and bob@example.com"}`, `{"model":"m","input":"<PASSWORD> and <EMAIL_ADDRESS>"}`},
 		{`{"model":"m","input":["a","hunter2"]}`, `{"model":"m","input":["a","<PASSWORD>"]}`},
+		{`{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"hunter2"}]}],"title":"hunter3"}`, `{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"<PASSWORD>"}]}],"title":"<PASSWORD>"}`},
 		{`{"model":"m","input":[1,2]}`, ""},
 		{`{"model":"m","input":["a",[1,2]]}`, ""},
 		{`{"model":"m","Input":"hunter2"}`, ""},
@@ -38,6 +39,14 @@ func TestEmbeddingsGuarded(t *testing.T) {
 		s, w, _ := under(t, p, llm.OpenAI, "embed", tt.in, goodVectors)
 		if want := map[bool]int{true: 200, false: 400}[tt.want != ""]; w.Code != want || string(s.body) != tt.want {
 			t.Errorf("%s: %d %s, the provider gets %s", tt.in, w.Code, w.Body, s.body)
+		}
+	}
+	for client, in := range map[string]string{
+		"content": `{"content":{"parts":[{"text":"hunter2"}]},"embedContentConfig":{"title":"hunter2"}}`, "contents": `{"requests":[{"content":{"parts":[{"text":"a"},{"text":"hunter2"}]},"title":"hunter2"}]}`,
+	} {
+		s, w, _ := under(t, p, llm.Gemini, client, in, `{"embedding":{"values":[1]},"embeddings":[{"values":[1]}]}`)
+		if want := strings.ReplaceAll(in, "hunter2", "<PASSWORD>"); w.Code != 200 || string(s.body) != want {
+			t.Errorf("%s: %d %s, the provider gets %s", client, w.Code, w.Body, s.body)
 		}
 	}
 	s, w, _ := under(t, &llm.Policy{Prompt: &guard.Prompt{Regex: builtins(t, guard.Reject), Rejection: guard.Rejection{Status: 403}}}, llm.OpenAI, "embed", `{"model":"m","input":["hunter2"]}`, goodVectors)

@@ -45,7 +45,7 @@ func promptPaths(f form) []promptPath {
 			{"prompt.variables.**", "user"},
 		}
 	case embed:
-		return []promptPath{{"input", "user"}, {"input[*]", "user"}, {"title", "user"}}
+		return append(promptPaths(chat), promptPath{"title", "user"}) // of messages, too, which some that are like OpenAI embed
 	case embedContent, embedContents:
 		at := map[form]string{embedContents: "requests[*]."}[f]
 		return []promptPath{

@@ -56,7 +56,7 @@ func (Embeddings) DecodeRequest(body []byte) (*dialect.Request, error) {
 	case *wire.Format == "base64":
 		r.Base64 = true
 	default:
-		return nil, dialect.Invalid("encoding_format", "encoding_format is neither float nor base64")
+		return nil, dialect.Invalid("encoding_format", "it is neither float nor base64")
 	}
 	inputs, err := decodeInputs(wire.Input)
 	if err != nil {
@@ -67,8 +67,6 @@ func (Embeddings) DecodeRequest(body []byte) (*dialect.Request, error) {
 	r.Fields = hints(r)
 	return r, nil
 }
-
-var errInput = dialect.Invalid("input", "input is neither a text nor the ids of its tokens, nor an array of those")
 
 // decodeInputs reads what is to be embedded: one text or the ids of its tokens, or an array of
 // those.
@@ -94,9 +92,9 @@ func decodeInputs(v jsontext.Value) (out []dialect.Input, err error) {
 		in, err := decodeInput("input", v)
 		return []dialect.Input{in}, err
 	case len(out) == 0:
-		return nil, dialect.Invalid("input", "input is empty")
+		return nil, dialect.Invalid("input", "it is empty")
 	case len(out) > dialect.MaxInputs:
-		return nil, dialect.Invalid("input", fmt.Sprintf("input holds more than %d texts", dialect.MaxInputs))
+		return nil, dialect.Invalid("input", fmt.Sprintf("it holds more than %d texts", dialect.MaxInputs))
 	}
 	return out, nil
 }
@@ -115,7 +113,7 @@ func decodeInput(path string, v jsontext.Value) (dialect.Input, error) {
 			return in, nil
 		}
 	}
-	return in, errInput
+	return in, dialect.Invalid(path, "it is neither a text nor the ids of its tokens")
 }
 
 // hints gives the inputs what the fields say of them, which clients of Cohere and of Google add
