@@ -198,6 +198,9 @@ func askAll(t *testing.T, cells []*faultCell) {
 	g := start(t, strings.ReplaceAll(strings.Join(backends, "---\n"), "priorityGroups:", clocks))
 	var group errgroup.Group
 	group.SetLimit(64)
+	if cells[0].fault.Slow {
+		group.SetLimit(128) // which do nothing but wait
+	}
 	for _, c := range cells {
 		group.Go(func() error {
 			if err := c.ask(g); err != nil {
