@@ -128,6 +128,7 @@ func (s *Server) finish(x *exchange) {
 	if !x.writer.taken {
 		x.body.abandon()
 	}
+	noteReset(x.rec.Request)
 	if !x.left && s.end(x, recover()) {
 		panic(http.ErrAbortHandler)
 	}
@@ -291,6 +292,11 @@ func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
 	}
 	if err != nil {
 		return err
+	}
+	if !x.peer {
+		if err := checkTarget(r); err != nil {
+			return err
+		}
 	}
 	if err := checkPath(r.URL); err != nil {
 		return err

@@ -269,6 +269,7 @@ type tlsStateKey struct{}
 
 // connContext adds the TLS state of a connection to the context of its requests.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, resetsKey{}, &resets{conn: c})
 	if w, ok := c.(*wire); ok {
 		if t, ok := w.Conn.(*tls.Conn); ok {
 			state := t.ConnectionState()

@@ -1,12 +1,30 @@
 package gateway
 
 import (
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 )
+
+// checkTarget refuses what a client that means well has no use for, and that readers behind the gateway may take
+// in their own way.
+func checkTarget(r *http.Request) error {
+	switch {
+	case r.Method == http.MethodTrace: // it shows to pages what they must not see, and to clients what the gateway adds
+		return &fault.Fault{Code: fault.MethodNotAllowed, Message: "TRACE is not served", Header: http.Header{"Allow": {"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}}}
+	case r.Host == "" && !isOld(r):
+		return fault.New(fault.BadRequest, "the request has no Host")
+	case r.URL.User != nil || r.URL.Scheme != "" && r.URL.Scheme != "http" && r.URL.Scheme != "https":
+		return fault.New(fault.BadRequest, "the request target has a user, or is no http URL")
+	case strings.IndexByte(r.RequestURI, '#') >= 0:
+		return fault.New(fault.BadRequest, "the request target has a fragment")
+	default:
+		return nil
+	}
+}
 
 // checkPath refuses request targets that two readers could take for two different
 // paths: dot segments, encoded slashes and backslashes, control characters. So the

@@ -285,13 +285,15 @@ func (s *Server) newHTTPServer(p *port, base context.Context) *http.Server {
 	open := new(lifetime.Lifetime)
 	open.Begin(base)
 	return &http.Server{
-		Handler:           &front{server: s, port: p.number, base: open},
-		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       p.idle,
-		MaxHeaderBytes:    maxHeaderBytes,
-		Protocols:         protocols,
+		Handler:                      &front{server: s, port: p.number, base: open},
+		ReadHeaderTimeout:            headTimeout,
+		IdleTimeout:                  p.idle,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is accounted for as any request is
+		Protocols:                    protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          100,
+			MaxReadFrameSize:              16 << 10, // what every peer may send; net/http would take 1 MiB
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     64 << 10,
 		},

@@ -143,6 +143,7 @@ func outgoing(r *http.Request, upgrade string) *http.Request {
 	if trailers {
 		out.Header["Te"] = []string{"trailers"}
 	}
+	delete(out.Header, "Expect") // what was expected was answered here
 	if upgrade != "" {
 		out.Header["Connection"] = []string{"Upgrade"}
 		out.Header["Upgrade"] = []string{upgrade}
