@@ -94,6 +94,18 @@ func (p *provision) security(c *v1alpha1.ProxyContainer) *corev1.SecurityContext
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
+// environment returns the variables of a data plane, of which given ones take the place of those with the same name.
+func environment(given []corev1.EnvVar) []corev1.EnvVar {
+	own := []corev1.EnvVar{
+		{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"}}},
+		{Name: "MCPGW_PEER_ADDR", Value: fmt.Sprintf("[$(POD_IP)]:%d", peerPort)},
+	}
+	own = slices.DeleteFunc(own, func(e corev1.EnvVar) bool {
+		return slices.ContainsFunc(given, func(g corev1.EnvVar) bool { return g.Name == e.Name })
+	})
+	return append(own, given...)
+}
+
 // container returns the container of a data plane.
 func (p *provision) container(t *v1alpha1.ProxyPod, grace int64) corev1.Container {
 	c := p.spec.Agentgateway
@@ -131,10 +143,7 @@ func (p *provision) container(t *v1alpha1.ProxyPod, grace int64) corev1.Containe
 			"--log-format=json",
 			"--log-level=" + level,
 		},
-		Env: append([]corev1.EnvVar{
-			{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"}}},
-			{Name: "MCPGW_PEER_ADDR", Value: fmt.Sprintf("[$(POD_IP)]:%d", peerPort)},
-		}, c.Env...),
+		Env: environment(c.Env),
 		Ports: []corev1.ContainerPort{
 			{Name: "peers", ContainerPort: peerPort, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: metricsPort, Protocol: corev1.ProtocolTCP},

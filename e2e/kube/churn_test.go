@@ -16,9 +16,29 @@ import (
 func TestChurn(t *testing.T) {
 	namespace := namespaceOf(t)
 	controller, port := class(t, namespace), newPort()
+	start(t, controller, "--lease-namespace", namespace, "--namespace", namespace, "--publish-address", "127.0.0.1").isReady(t)
+	churn(t, namespace, port, func() {})
+}
+
+// TestChurnDelivered is TestChurn for a data plane that a controller deploys. Both go on while the API server is away.
+func TestChurnDelivered(t *testing.T) {
+	namespace := namespaceOf(t)
+	name, port := class(t, namespace), newPort()
+	controller, _ := startController(t, name, namespace, newPort(), "--namespace", namespace)
+	controller.isReady(t)
+	patch := churn(t, namespace, port, func() { runPod(t, namespace, "gw", "127.0.0.1").isReady(t) })
+	kill()
+	if code, _ := answer(t, fmt.Sprintf("http://127.0.0.1:%d/r999", port), ""); code != 200 {
+		t.Errorf("without the API server the answer is %d", code)
+	}
+	revive(t)
+	patch(0)
+}
+
+// churn applies the routes and Backends to a Gateway gw at a port, and changes a Backend a few times, which what it returns does once more.
+func churn(t *testing.T, namespace string, port int, deployed func()) (patch func(i int)) {
 	host, at := serveText(t, "one")
 	other, otherAt := serveText(t, "two")
-	start(t, controller, "--lease-namespace", namespace, "--namespace", namespace, "--publish-address", "127.0.0.1").isReady(t)
 	var yaml strings.Builder
 	yaml.WriteString(gatewayYAML(namespace, port))
 	for i := range 200 {
@@ -39,21 +59,26 @@ func TestChurn(t *testing.T) {
 			return nil
 		})
 	}
+	deployed()
 	says("/r999", "one")
 	has(t, namespace, "gateway/gw", "{.status.listeners[0].attachedRoutes}", "1000")
 	has(t, namespace, "httproute/r999", conditions(".status.parents[0]"), "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs ")
 	t.Logf("1,000 routes and 200 Backends: applied by kubectl in %v, status of all in %v", applied, time.Since(begin))
-	for i := range 5 {
+	patch = func(i int) {
+		t.Helper()
 		want, to, toAt := "two", other, otherAt
 		if i%2 == 1 {
 			want, to, toAt = "one", host, at
 		}
-		patch := fmt.Sprintf(`{"spec":{"static":{"hosts":[{"host":"%s","port":%d}]}}}`, to, toAt)
-		kubectl(t, "patch", "backend", "b7", "-n", namespace, "--type=merge", "-p", patch)
+		kubectl(t, "patch", "backend", "b7", "-n", namespace, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"static":{"hosts":[{"host":"%s","port":%d}]}}}`, to, toAt))
 		begin := time.Now()
 		says("/r7", want)
 		t.Logf("a changed Backend is live %v after kubectl has returned", time.Since(begin))
 	}
+	for i := range 6 {
+		patch(i)
+	}
+	return patch
 }
 
 // TestOutage stops the API server for a while. The gateway goes on, also one whose watches can't be taken up where they

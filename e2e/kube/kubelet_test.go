@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,12 +82,55 @@ func runPod(t testing.TB, namespace, deployment, host string, more ...string) *g
 	for i := 0; i < len(moved); i += 2 {
 		g.mounted[moved[i]] = moved[i+1]
 	}
+	if host != "127.0.0.1" {
+		beginApart(t, g, append(env, more...), args, host)
+		return g
+	}
 	g.cmd = exec.Command(binary, args...)
 	g.cmd.Env = append(env, more...)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	g.begin(t)
 	return g
+}
+
+// podHost returns the address of the n-th Pod that has a network of its own.
+func podHost(n int) string { return fmt.Sprintf("10.245.%d.2", n) }
+
+// beginApart starts a Pod in a network namespace of its own, in which it has the address host, and which is reached from all
+// others: so Pods of one Deployment may have the same ports.
+func beginApart(t testing.TB, g *gateway, env, args []string, host string) {
+	t.Helper()
+	network := strings.TrimSuffix(host, ".2")
+	// Its link is there once it may go on.
+	setUp := fmt.Sprintf(`read -r go && ip addr add %s/30 dev eth0 && ip link set eth0 up && ip link set lo up && ip route add default via %s.1 && exec "$@"`, host, network)
+	g.cmd = exec.Command("sh", append([]string{"-c", setUp, "mcpgw", binary}, args...)...)
+	g.cmd.Env = env
+	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: syscall.CLONE_NEWNET}
+	stdin, err := g.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.begin(t)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := "pod" + strings.ReplaceAll(strings.TrimPrefix(network, "10.245."), ".", "-")
+	for _, command := range [][]string{
+		{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(g.cmd.Process.Pid)},
+		{"ip", "addr", "add", network + ".1/30", "dev", link},
+		{"ip", "link", "set", link, "up"},
+	} {
+		if out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", command, err, out)
+		}
+	}
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", link).Run() }) // it may be gone with the Pod
+	if _, err := io.WriteString(stdin, "go\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = stdin.Close()
 }
 
 // fill writes what a volume holds to a folder.
