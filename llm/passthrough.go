@@ -50,7 +50,7 @@ func (b *Backend) servePassthrough(w http.ResponseWriter, r *http.Request, op *o
 				return fault.Wrap(fault.Internal, err, "internal error")
 			}
 		}
-		body = &upload{ReadCloser: r.Body}
+		body = &upload{ReadCloser: r.Body, connection: r.ProtoMajor == 1}
 		defer body.stop(rc)
 		out.Body, out.ContentLength = body, r.ContentLength
 	}
@@ -102,6 +102,8 @@ func (b *Backend) servePassthrough(w http.ResponseWriter, r *http.Request, op *o
 // An upload is the body of a request that may outlast the answer to it.
 type upload struct {
 	io.ReadCloser
+	connection bool // it is what the connection goes on after
+
 	mu   sync.Mutex // held while it is read
 	over bool       // nothing is read any more
 	eof  atomic.Bool
@@ -124,7 +126,7 @@ func (u *upload) Read(b []byte) (int, error) {
 // last says in the header of an answer that the connection ends with it, unless the body has
 // ended; see stop.
 func (u *upload) last(h http.Header) {
-	if u != nil && !u.eof.Load() {
+	if u != nil && u.connection && !u.eof.Load() {
 		h["Connection"] = []string{"close"}
 	}
 }

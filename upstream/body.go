@@ -192,8 +192,9 @@ func (b *watchedBody) unread() bool {
 
 // stop ends the reading, now that the handler of the request returns. Of a body that has not ended nothing
 // is read any more, by net/http neither, which in full duplex would take its end for that of
-// the next request: the caller has said, or last says in h, that there is none.
-func (b *watchedBody) stop(w http.ResponseWriter) {
+// the next request: the caller has said in the head of the answer, or stop says in a head that has not gone, that
+// there is none. In HTTP/2 a stream ends by itself.
+func (b *watchedBody) stop(w http.ResponseWriter, r *http.Request) {
 	if b == nil {
 		return
 	}

@@ -32,6 +32,23 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+// answerEarly answers a request once its head has come.
+func answerEarly(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if line == "\r\n" {
+			break
+		}
+	}
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	_, _ = io.Copy(io.Discard, r)
+}
+
 // TestProxyEarlyAnswer is about an answer that ends before the request has: what is still to come of the request
 // is not taken for another one, by whoever reads it, and nothing panics.
 func TestProxyEarlyAnswer(t *testing.T) {
@@ -40,21 +57,7 @@ func TestProxyEarlyAnswer(t *testing.T) {
 		"chunked": {"Transfer-Encoding: chunked", "32\r\n" + strings.Repeat("a", 50) + "\r\n", "23\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n\r\n0\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := serveRaw(t, func(c net.Conn) {
-				defer func() { _ = c.Close() }()
-				r := bufio.NewReader(c)
-				for {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					if line == "\r\n" {
-						break
-					}
-				}
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-				_, _ = io.Copy(io.Discard, r)
-			})
+			addr := serveRaw(t, answerEarly)
 			p := &Proxy{Pool: newPool(t, Options{}, addr)}
 			var mu sync.Mutex
 			var paths []string
@@ -105,5 +108,39 @@ func TestProxyEarlyAnswer(t *testing.T) {
 				t.Errorf("the server says:\n%s", said.String())
 			}
 		})
+	}
+}
+
+// TestProxyEarlyAnswerHTTP2 is the same in HTTP/2, where the connection goes on.
+func TestProxyEarlyAnswerHTTP2(t *testing.T) {
+	p := &Proxy{Pool: newPool(t, Options{}, serveRaw(t, answerEarly))}
+	var mu sync.Mutex
+	from := map[string]bool{}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from[r.RemoteAddr] = true
+		mu.Unlock()
+		if err := p.Serve(w, r.WithContext(telemetry.NewContext(r.Context(), new(telemetry.Record)))); err != nil {
+			p.WriteError(w, r, err)
+		}
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	for range 5 {
+		body, client := io.Pipe()
+		resp, err := s.Client().Do(request(t, "POST", s.URL, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, resp); got != "ok" || resp.ProtoMajor != 2 {
+			t.Errorf("answer %q in %s", got, resp.Proto)
+		}
+		_ = client.Close()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(from) != 1 {
+		t.Errorf("it took %d connections", len(from))
 	}
 }

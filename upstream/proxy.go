@@ -53,11 +53,11 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	out := outgoing(r, upgrade)
 	s := sending{spans: true}
 	resp, err := p.Pool.send(out, &s)
-	defer s.body.stop(w)
+	defer s.body.stop(w, r)
 	rec.Attempts++
 	rec.UpstreamHost = s.host()
 	if err != nil {
-		if s.body.failure() != nil {
+		if r.ProtoMajor == 1 && s.body.failure() != nil {
 			w.Header()["Connection"] = []string{"close"} // nobody knows where the next request begins
 		}
 		return err
