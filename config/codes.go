@@ -132,7 +132,7 @@ func Codes() []Code {
 		{CodeUnresolvedSecret, "a Secret is not there", "A reference leads to a Secret that does not exist or lacks the key. Nothing is sent without the credential: requests answer 503 until it is there."},
 		{CodeUnresolvedParent, "a Gateway or listener is not there", "The parentRef of a route leads to no Gateway or listener that accepts the route. The route is not served."},
 		{CodeUnresolvedTarget, "what a policy covers is not there", "The targetRef of a policy leads to nothing."},
-		{CodeUnresolvedExtension, "what a filter refers to is not there", "The extensionRef of a filter leads to nothing, or to a kind that can't be a filter."},
+		{CodeUnresolvedExtension, "what an extensionRef refers to is not there", "The extensionRef of a filter leads to nothing, or to a kind that can't be a filter; or that of a policy to no GatewayExtension of the type it needs."},
 		{CodeNotPermitted, "a reference into another namespace is not permitted", "A ReferenceGrant in the namespace that is referred to has to permit it."},
 		{CodeUnserved, "a field is not served yet", "The field is known, but does nothing yet. When it restricts or protects, what it covers answers 500 rather than going on without it."},
 		{CodeListener, "a listener can't be used", "Its protocol, port, hostname or certificate does not permit it to be opened."},

@@ -43,6 +43,7 @@ func webFields() []webField {
 		{"csrf", (*compiler).csrfPart},
 		{"headerModifiers", (*compiler).modifiersPart},
 		{"buffer", (*compiler).bufferPart},
+		{"extProc", (*compiler).extProcPart},
 		{"transformation", (*compiler).transformationPart},
 		{"timeouts", (*compiler).timeoutsPart},
 		{"retry", (*compiler).retryPart},

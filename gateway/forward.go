@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,11 @@ import (
 // forward chooses one of the backends of the rule that matched an admitted request, asks if the request
 // may go there, and lets it through the rule's interceptors on its way.
 func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Request) error {
+	return x.through(ctx, &x.writer, m, p, r, nil)
+}
+
+// through is forward to w. Of the rule's interceptors only those are asked that asks selects; nil selects all.
+func (x *exchange) through(ctx context.Context, w http.ResponseWriter, m *match, p *port, r *http.Request, asks func(interceptor) bool) error {
 	rule := m.rule
 	if rule.fault != nil {
 		return rule.fault
@@ -36,12 +42,17 @@ func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Reque
 	}
 	r = b.withoutCredentials(r, x.request.Consumed)
 	if x.peer || len(rule.interceptors) == 0 { // of another replica's: it was intercepted where it was accepted
-		return x.send(&x.writer, r, m, p, b)
+		return x.send(w, r, m, p, b)
 	}
+	by := rule.interceptors
+	if asks != nil {
+		by = slices.DeleteFunc(slices.Clone(by), func(i interceptor) bool { return !asks(i) })
+	}
+	ctx = context.WithValue(r.Context(), passageKey{}, &passage{exchange: x, match: m, port: p})
 	if b != nil {
-		r = r.WithContext(context.WithValue(r.Context(), destinationKey{}, b.to))
+		ctx = context.WithValue(ctx, destinationKey{}, b.to)
 	}
-	return intercept(rule.interceptors, &x.writer, r, func(w http.ResponseWriter, r *http.Request) error { return x.send(w, r, m, p, b) })
+	return intercept(by, w, r.WithContext(ctx), func(w http.ResponseWriter, r *http.Request) error { return x.send(w, r, m, p, b) })
 }
 
 // permit asks if an admitted request may go to a backend of a rule, which is nil where the rule answers itself. MCP

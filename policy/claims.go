@@ -10,7 +10,10 @@ import (
 
 // Claims are what is known of a client: the members of a JSON object, as jwt.* and apiKey.*
 // show them to rules. They are immutable and safe for concurrent use. Nil Claims have no members.
-type Claims struct{ object traits.Mapper }
+type Claims struct {
+	object traits.Mapper
+	raw    []byte
+}
 
 // NewClaims returns the members of a JSON object. It is read strictly, so that no other reader
 // can see something else in it: a duplicate name, invalid UTF-8, data after the object and what
@@ -24,7 +27,15 @@ func NewClaims(object []byte) (*Claims, error) {
 	if !ok {
 		return nil, errors.New("not a JSON object")
 	}
-	return &Claims{object: m}, nil
+	return &Claims{object: m, raw: object}, nil
+}
+
+// JSON returns the members as they were read, a JSON object; nil for nil Claims. It is not to be changed.
+func (c *Claims) JSON() []byte {
+	if c == nil {
+		return nil
+	}
+	return c.raw
 }
 
 // Text returns the member of that name if it is a string; else ok is false.

@@ -54,6 +54,7 @@ func TestDocs(t *testing.T) {
 	m.Limited("p", "l")
 	m.LimitForgotten("p", "l")
 	m.CSRFShadowed("p")
+	m.Extension("e", "", "ok")
 	m.AccessLogDropped("l", 1)
 	m.Authentication("jwt", "accepted")
 	m.KeysFetched("i", true)

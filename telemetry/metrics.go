@@ -21,20 +21,21 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
-	inFlight prometheus.Gauge
-	mirrored *prometheus.CounterVec
-	retries  *prometheus.CounterVec
-	denied   *prometheus.CounterVec
-	csrf     *prometheus.CounterVec
-	limited  *prometheus.CounterVec
-	forgot   *prometheus.CounterVec
-	panics   prometheus.Counter
-	unlogged *prometheus.CounterVec
-	cel      *prometheus.CounterVec
-	auth     *prometheus.CounterVec
-	keys     *prometheus.CounterVec
+	requests   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	inFlight   prometheus.Gauge
+	mirrored   *prometheus.CounterVec
+	retries    *prometheus.CounterVec
+	denied     *prometheus.CounterVec
+	csrf       *prometheus.CounterVec
+	limited    *prometheus.CounterVec
+	forgot     *prometheus.CounterVec
+	extensions *prometheus.CounterVec
+	panics     prometheus.Counter
+	unlogged   *prometheus.CounterVec
+	cel        *prometheus.CounterVec
+	auth       *prometheus.CounterVec
+	keys       *prometheus.CounterVec
 
 	operations *prometheus.HistogramVec
 	compatible *prometheus.CounterVec
@@ -94,21 +95,22 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets()}, labels)
 	}
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		requests: counter("mcpgw_http_requests_total", "Requests that were accepted, by what served them and the status sent; code 0 is none.", "gateway", "listener", "route", "backend", "code"),
-		duration: histogram("mcpgw_http_request_duration_seconds", "Time from the head of a request to the end of its answer.", "gateway", "listener", "route", "backend", "code"),
-		inFlight: single("mcpgw_http_requests_in_flight", "Requests that are being served."),
-		retries:  counter("mcpgw_upstream_retries_total", "Requests to upstreams that failed and that were to be tried again, by what became of it: sent, or over_budget.", "backend", "result"),
-		mirrored: counter("mcpgw_mirrored_requests_total", "Copies of requests for a mirror, by what became of them: sent, failed, or dropped.", "backend", "result"),
-		csrf:     counter("mcpgw_csrf_shadowed_total", "Requests that a policy would deny for their origin, and only watches.", "policy"),
-		denied:   counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
-		limited:  counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
-		forgot:   counter("mcpgw_limit_keys_forgotten_total", "Keys of limits that were forgotten while they counted, since there are too many: they begin anew.", "policy", "limit"),
-		unlogged: counter("mcpgw_access_log_dropped_total", "Entries of the access logs of policies that were lost: the sink is too slow, or fails.", "log"),
-		panics:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mcpgw_panics_total", Help: "Requests that ended in a panic of the gateway."}),
-		cel:      counter("mcpgw_cel_errors_total", "Evaluations of a rule that failed: an allow rule then does not match and a deny rule does.", "policy"),
-		auth:     counter("mcpgw_authentications_total", "Credentials that were looked for, by kind and by what was found.", "method", "result"),
-		keys:     counter("mcpgw_jwks_fetches_total", "Fetches of the keys of an issuer of tokens.", "issuer", "result"),
+		registry:   prometheus.NewRegistry(),
+		requests:   counter("mcpgw_http_requests_total", "Requests that were accepted, by what served them and the status sent; code 0 is none.", "gateway", "listener", "route", "backend", "code"),
+		duration:   histogram("mcpgw_http_request_duration_seconds", "Time from the head of a request to the end of its answer.", "gateway", "listener", "route", "backend", "code"),
+		inFlight:   single("mcpgw_http_requests_in_flight", "Requests that are being served."),
+		retries:    counter("mcpgw_upstream_retries_total", "Requests to upstreams that failed and that were to be tried again, by what became of it: sent, or over_budget.", "backend", "result"),
+		mirrored:   counter("mcpgw_mirrored_requests_total", "Copies of requests for a mirror, by what became of them: sent, failed, or dropped.", "backend", "result"),
+		csrf:       counter("mcpgw_csrf_shadowed_total", "Requests that a policy would deny for their origin, and only watches.", "policy"),
+		denied:     counter("mcpgw_denied_total", "Requests and operations that a policy denied, by the object whose rule decided.", "policy", "backend"),
+		limited:    counter("mcpgw_limited_total", "Requests and operations that found a limit exhausted, by the object that sets it and by what is limited.", "policy", "limit"),
+		forgot:     counter("mcpgw_limit_keys_forgotten_total", "Keys of limits that were forgotten while they counted, since there are too many: they begin anew.", "policy", "limit"),
+		extensions: counter("mcpgw_extension_requests_total", "Questions to the services of GatewayExtensions, by what they came to.", "extension", "stat_prefix", "result"),
+		unlogged:   counter("mcpgw_access_log_dropped_total", "Entries of the access logs of policies that were lost: the sink is too slow, or fails.", "log"),
+		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "mcpgw_panics_total", Help: "Requests that ended in a panic of the gateway."}),
+		cel:        counter("mcpgw_cel_errors_total", "Evaluations of a rule that failed: an allow rule then does not match and a deny rule does.", "policy"),
+		auth:       counter("mcpgw_authentications_total", "Credentials that were looked for, by kind and by what was found.", "method", "result"),
+		keys:       counter("mcpgw_jwks_fetches_total", "Fetches of the keys of an issuer of tokens.", "issuer", "result"),
 
 		operations: histogram("mcp_server_operation_duration_seconds", "Duration of an MCP operation as the client sees it (OpenTelemetry mcp.server.operation.duration).",
 			"mcp_method_name", "mcp_target", "gen_ai_tool_name", "error_type", "mcp_protocol_version"),
@@ -135,7 +137,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
 	version, revision := build(opts.Version)
 	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.panics, m.unlogged, m.cel, m.auth, m.keys,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.extensions, m.panics, m.unlogged, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
 		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
 	m.registry.MustRegister(m.llm.collectors()...)
@@ -247,6 +249,14 @@ func (m *Metrics) LimitForgotten(policy, limit string) {
 func (m *Metrics) CSRFShadowed(policy string) {
 	if m != nil {
 		m.csrf.WithLabelValues(policy).Inc()
+	}
+}
+
+// Extension counts a question to the service of an extension, an object as Kind/namespace/name, by what it came to: allowed, denied, ok,
+// over_limit or failed.
+func (m *Metrics) Extension(extension, prefix, result string) {
+	if m != nil {
+		m.extensions.WithLabelValues(extension, prefix, result).Inc()
 	}
 }
 

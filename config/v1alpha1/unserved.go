@@ -42,7 +42,6 @@ func unservedFields() []unserved {
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
 		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
 		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
-		{kind: KindTrafficPolicy, path: "spec.extProc", protects: true, when: isEnabled},
 
 		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
 
@@ -52,7 +51,9 @@ func unservedFields() []unserved {
 		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions.maxRequestsPerConnection", effect: "connections are used as long as they are good"},
 
 		{kind: KindGatewayExtension, path: "spec.extAuth", effect: "policies that refer to it make what they cover answer 500"},
-		{kind: KindGatewayExtension, path: "spec.extProc", effect: "policies that refer to it make what they cover answer 500"},
+		{kind: KindGatewayExtension, path: "spec.extProc.metadataOptions.forwarding.typed", effect: "there is no typed metadata to send"},
+		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.requestTimeout", effect: "messageTimeout bounds each answer, and nothing the stream"},
+		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.retry", effect: "a stream is not begun again"},
 		{kind: KindGatewayExtension, path: "spec.rateLimit", effect: "policies that refer to it make what they cover answer 500"},
 
 		{kind: KindGatewayParameters, path: "spec.kube", effect: "it has no effect on this gateway"},

@@ -44,7 +44,6 @@ spec:
   headerModifiers: {request: {remove: [a]}}
   buffer: {maxRequestSize: 1Ki}`, []UnservedField{
 			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
-			{"spec.extProc", true, "extProc is not served yet: " + stops},
 		}},
 		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, []UnservedField{
 			{"spec.rateLimit.global", true, "rateLimit.global is not served yet: " + stops},
@@ -87,6 +86,11 @@ spec:
 		{"a direct response", KindDirectResponse, `spec: {status: 200}`, nil},
 		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, []UnservedField{
 			{"spec.rateLimit", false, "rateLimit is not served yet: policies that refer to it make what they cover answer 500"},
+		}},
+		{"an external processor", KindGatewayExtension, `spec: {extProc: {metadataOptions: {forwarding: {typed: [a], untyped: [b]}}, grpcService: {backendRef: {name: s}, requestTimeout: 1s, retry: {}}}}`, []UnservedField{
+			{"spec.extProc.metadataOptions.forwarding.typed", false, "extProc.metadataOptions.forwarding.typed is not served yet: there is no typed metadata to send"},
+			{"spec.extProc.grpcService.requestTimeout", false, "extProc.grpcService.requestTimeout 1s is not served yet: messageTimeout bounds each answer, and nothing the stream"},
+			{"spec.extProc.grpcService.retry", false, "extProc.grpcService.retry is not served yet: a stream is not begun again"},
 		}},
 		{"proxies", KindGatewayParameters, `spec: {kube: {}}`, []UnservedField{
 			{"spec.kube", false, "kube is not served yet: it has no effect on this gateway"},

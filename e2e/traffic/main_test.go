@@ -1,5 +1,5 @@
 // Package traffic tests what policies and filters of the built gateway do to requests on their way: retries, mirrors,
-// transformations and times, with Debian's nginx as a server that fails, and with MCP servers and language models.
+// transformations, external processing and times, with Debian's nginx as a server that fails, and with MCP servers and language models.
 package traffic
 
 import (

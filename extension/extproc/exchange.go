@@ -2,7 +2,6 @@ package extproc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -243,10 +242,9 @@ func (x *exchange) first(q *question) {
 		return
 	}
 	q.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{}}
-	for namespace, m := range x.call.Metadata {
-		b, err := json.Marshal(m)
+	for namespace, object := range x.call.Metadata {
 		s := new(structpb.Struct)
-		if err == nil && s.UnmarshalJSON(b) == nil { // else it is not such as JSON has it
+		if s.UnmarshalJSON(object) == nil { // else it is none
 			q.MetadataContext.FilterMetadata[namespace] = s
 		}
 	}

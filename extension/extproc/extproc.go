@@ -95,9 +95,9 @@ func New(opts Options) *Processor {
 
 // A Call is what is known of a request beside it.
 type Call struct {
-	Scheme   string                    // http or https
-	Hidden   []string                  // headers that the processor does not see, by their canonical names
-	Metadata map[string]map[string]any // what else the processor is told, as JSON has it, by namespace
+	Scheme   string            // http or https
+	Hidden   []string          // headers that the processor does not see, by their canonical names
+	Metadata map[string][]byte // JSON objects that the processor is told with the first message, by namespace
 
 	// Next answers the request, of which the processor has changed what the Change says. It is called at most once.
 	Next func(w http.ResponseWriter, r *http.Request, c *Change) error

@@ -862,7 +862,7 @@ func TestTimeout(t *testing.T) {
 func TestFirst(t *testing.T) {
 	var list []*question
 	s := serve(t, answering(func(q *question) *reply { list = append(list, q); return plain(q) }))
-	url := gateway(t, Options{Service: s, Mode: Mode{RequestHeaders: true, RequestBody: Buffered}, Timeout: patient}, Call{Metadata: map[string]map[string]any{"a.b": {"sub": "me", "n": 1}}}, echo)
+	url := gateway(t, Options{Service: s, Mode: Mode{RequestHeaders: true, RequestBody: Buffered}, Timeout: patient}, Call{Metadata: map[string][]byte{"a.b": []byte(`{"sub": "me", "n": 1}`)}}, echo)
 	if _, _, err := exchanged(t, url, strings.NewReader("hello")); err != nil || len(list) != 2 {
 		t.Fatalf("%d messages, error %v", len(list), err)
 	}

@@ -154,6 +154,8 @@ func Rules() []Rule {
 			Rule{"", `extAuth: {}`, `spec.extAuth: Required value: set one of extensionRef and disable`, `extAuth: {disable: {}}`},
 			Rule{"", `extAuth: {extensionRef: {name: e}, disable: {}}`, `spec.extAuth.disable: Forbidden: set only one of extensionRef and disable`, `extAuth: {extensionRef: {name: e}}`},
 			Rule{"", `extAuth: {extensionRef: {name: e}, withRequestBody: {maxRequestBytes: 0}}`, `spec.extAuth.withRequestBody.maxRequestBytes: Invalid value: 0: must be at least 1`, `extAuth: {extensionRef: {name: e}, withRequestBody: {maxRequestBytes: 1}}`},
+			Rule{"", `extProc: {extensionRef: {name: e}, disable: {}}`, `spec.extProc.disable: Forbidden: set only one of extensionRef and disable`, `extProc: {disable: {}}`},
+			Rule{"", `extProc: {extensionRef: {name: e}, processingMode: {requestBodyMode: WHOLE}}`, `spec.extProc.processingMode.requestBodyMode: Unsupported value: "WHOLE"`, `extProc: {extensionRef: {name: e}, processingMode: {responseTrailerMode: SEND}}`},
 			Rule{"", `extProc: {}`, `spec.extProc: Required value: set one of extensionRef and disable`, `extProc: {extensionRef: {name: e, namespace: x}, processingMode: {requestBodyMode: BUFFERED}}`},
 			Rule{"", `cors: {disable: {}, maxAge: 1}`, `spec.cors.maxAge: Forbidden: disable stands alone`, `cors: {disable: {}}`},
 			Rule{"", `cors: {allowOrigins: ["a.example.com"]}`, `spec.cors.allowOrigins[0]: Invalid value: "a.example.com": must be an origin`, `cors: {allowOrigins: ["https://*.example.com", "*"]}`},
