@@ -10,6 +10,9 @@
 // The status of Gateways, routes, policies and Backends is written from the report on what was delivered, by the
 // one replica that holds the lease, and only where it differs.
 //
+// With [Proxies] each Gateway is served by data planes of its own: the set that was delivered and the report say what each
+// needs, which package delivery carries, and what is to be deployed for it, which the holder of the lease applies.
+//
 // The package knows nothing of how resources are served: package gateway does not appear here. It is
 // called by internal/app.
 package kube

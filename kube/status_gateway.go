@@ -108,7 +108,14 @@ func (j *judge) reach(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	if len(out.addresses) == 0 && service != nil {
 		out.addresses = addressesOf(service)
 	}
+	if len(out.addresses) == 0 && p.selfManaged {
+		for _, a := range g.Spec.Addresses {
+			out.addresses = append(out.addresses, a.Value)
+		}
+	}
 	switch {
+	case service == nil && p.selfManaged:
+		out.lacking = fmt.Sprintf("nothing says at which address clients reach the data planes: write spec.addresses, or make a Service %q", nameFor(g.Name))
 	case service == nil:
 		out.lacking = fmt.Sprintf("there is no Service %q yet, through which clients reach the Gateway", nameFor(g.Name))
 	case service.Spec.Type == corev1.ServiceTypeLoadBalancer:

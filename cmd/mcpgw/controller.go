@@ -34,6 +34,7 @@ Any number of replicas serve data planes; the one that holds the lease writes.`,
 	}
 	clusterFlags(cmd, &opts.Kube)
 	f := cmd.Flags()
+	f.Lookup("no-status").Usage = "don't write status and deploy nothing: other replicas do"
 	f.StringVar(&opts.Listen, "listen", ":"+app.DefaultControllerPort, "address for data planes")
 	f.StringVar(&opts.Address, "address", "", "host:port at which data planes reach the controller (default mcpgw-controller.NAMESPACE.svc:"+app.DefaultControllerPort+")")
 	f.StringVar(&opts.Image, "proxy-image", os.Getenv("MCPGW_PROXY_IMAGE"), "image of the data planes that are deployed (default: the variable MCPGW_PROXY_IMAGE)")

@@ -123,7 +123,8 @@ func TestFollow(t *testing.T) {
 	kubectl(t, "create", "serviceaccount", "gw", "-n", namespace)
 	apply(t, namespace, selfManagedYAML+gatewayYAML(namespace, port)+serviceYAML("tools", host, demoPort)+
 		mcpYAML("tools", "{name: demo, service: {name: tools, port: 80, path: /demo/mcp}}")+routeYAML("tools", "/mcp", "tools"))
-	kubectl(t, "patch", "gateway", "gw", "-n", namespace, "--type=merge", "-p", `{"spec":{"infrastructure":{"parametersRef":{"group":"gateway.kgateway.dev","kind":"GatewayParameters","name":"mine"}}}}`)
+	kubectl(t, "patch", "gateway", "gw", "-n", namespace, "--type=merge", "-p", `{"spec":{"addresses":[{"value":"203.0.113.8"}],"infrastructure":{"parametersRef":{"group":"gateway.kgateway.dev","kind":"GatewayParameters","name":"mine"}}}}`)
+	has(t, namespace, "gateway/gw", "{.status.addresses[*].value} "+conditions(".status"), "203.0.113.8 Accepted=True/Accepted Programmed=True/Programmed Ready=False/Pending ")
 	ca, cache := authority(t, namespace), filepath.Join(t.TempDir(), "cache")
 	follow := func(token string, args ...string) *gateway {
 		return launch(t, nil, append([]string{"serve", "--controller", address, "--controller-ca-file", ca, "--controller-token-file", token, "--admin-addr", "off"}, args...)...)
@@ -167,7 +168,7 @@ func TestFollow(t *testing.T) {
 	controller.kill()
 	call("without the controller")
 	plane.kill()
-	plane = follow(token, "--controller-cache", cache).isReady(t)
+	follow(token, "--controller-cache", cache).isReady(t)
 	call("after a start from what was kept")
 	controller, _ = startController(t, name, namespace, at)
 	controller.isReady(t)
