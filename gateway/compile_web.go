@@ -36,7 +36,8 @@ type webField struct {
 	compile func(c *compiler, o object, spec *v1alpha1.TrafficPolicySpec) (part *webPart, ok bool)
 }
 
-// webFields returns the fields of a webPolicy, in the order in which they attach to a rule.
+// webFields returns the fields of a webPolicy, in the order in which they attach to a rule: of interceptors the first
+// sees a request first.
 func webFields() []webField {
 	return []webField{
 		{"cors", (*compiler).corsPart},

@@ -24,10 +24,9 @@ import (
 // A Template is a compiled CEL expression whose value is put into a request or an answer. Beside the variables of an
 // [Expression] but mcp it has request.body and, for answers, response. It is immutable and safe for concurrent use.
 type Template struct {
-	program      cel.Program
-	request      bool // it speaks of the body of the request
-	response     bool // and of that of the answer
-	compiledFrom string
+	program  cel.Program
+	request  bool // it speaks of the body of the request
+	response bool // and of that of the answer
 }
 
 // A Message is what a [Template] is evaluated for. It belongs to one goroutine.
@@ -157,7 +156,7 @@ func compileTemplate(source string, environment func() (*cel.Env, error)) (*Temp
 	if err := analyseParts(checked); err != nil {
 		return nil, err
 	}
-	t := &Template{compiledFrom: source}
+	t := new(Template)
 	t.request, t.response = bodiesOf(checked.NativeRep())
 	t.program, err = env.Program(checked, regexps(), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(interruptEvery))
 	if err != nil {
@@ -194,9 +193,6 @@ func bodiesOf(a *ast.AST) (request, response bool) {
 
 // SpeaksOfBody reports whether the template has to have the body of the request, and that of the answer.
 func (t *Template) SpeaksOfBody() (request, response bool) { return t.request, t.response }
-
-// String returns the template as it was written.
-func (t *Template) String() string { return t.compiledFrom }
 
 // Text returns the value for a header. ok is false for null, which is no header.
 func (t *Template) Text(ctx context.Context, m *Message) (text string, ok bool, err error) {

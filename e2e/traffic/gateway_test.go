@@ -73,7 +73,7 @@ type gateway struct {
 }
 
 // start runs the gateway until the test ends. The resources come after a Gateway with one listener.
-func start(t testing.TB, resources string) *gateway {
+func start(t testing.TB, resources string, env ...string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, file: filepath.Join(t.TempDir(), "gateway.yaml"), address: freeAddress(t), metrics: freeAddress(t)}
 	_, port, _ := net.SplitHostPort(g.address)
@@ -83,6 +83,7 @@ func start(t testing.TB, resources string) *gateway {
 	}
 	ready := freeAddress(t)
 	cmd := exec.Command(binary, "serve", "-f", g.file, "--admin-addr", "off", "--metrics-addr", g.metrics, "--ready-addr", ready)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &g.log, &g.log
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
