@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"telemetry":         {"internal/fault", "internal/lifetime", "internal/secret"},
 	"limit":             {"internal/secret"},
 	"accesslog":         {"extension", "policy", "telemetry", "internal/fault"},
-	"policy":            {"limit", "telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
+	"policy":            {"limit", "extension", "telemetry", "internal/fault", "internal/lifetime", "internal/secret"},
 	"upstream":          {"telemetry", "internal/fault", "internal/lifetime", "internal/lookout", "internal/secret"},
 	"upstream/oauth":    {"internal/fault", "internal/secret"},
 	"upstream/sigv4":    {"internal/fault", "internal/secret"},

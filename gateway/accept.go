@@ -41,6 +41,7 @@ type front struct {
 	// is the one that it chose.
 	peer    bool
 	backend string
+	changes *policy.Changes // of services, at the replica that passes the request on
 }
 
 // An exchange is all that the stations keep of one request.
@@ -75,7 +76,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{streams: s.streams, still: &s.still, peer: f.peer, backend: f.backend}
 	x.rec.Start = time.Now()
 	x.rec.Request = r
-	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec}
+	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec, request: &x.request}
 	if s.opts.Account != nil && !x.peer {
 		s.opts.Account.Begin(&x.rec)
 	}
@@ -207,11 +208,30 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return fault.New(fault.NotFound, "listener not found")
 	}
 	x.rec.Gateway, x.rec.Listener = l.gateway, l.name
-	x.request.Gateway, x.request.Passed = l.gateway, x.peer
+	x.request.Gateway, x.request.Passed, x.request.Carried = l.gateway, x.peer, f.changes
 	if answered, err := l.edge.enter(x, r, f.server.Ready()); answered || err != nil {
 		return err
 	}
 	x.rec.Trace(l.tracer)
+	life, ok := r.Context().(*lifetime.Lifetime)
+	if !ok { // it is not the lifetime that a lean connection has given the request
+		life = new(lifetime.Lifetime)
+		life.Begin(r.Context())
+		x.life = life
+	}
+	ctx := l.edge.forwarding(telemetry.NewContext(life, &x.rec))
+	for {
+		err := x.route(ctx, p, l)
+		if err != policy.ErrRerouted { //nolint:errorlint // it is not wrapped
+			return err
+		}
+	}
+}
+
+// route takes the request through match and admit to its backend. A request whose route is to be chosen again
+// ends in [policy.ErrRerouted].
+func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
+	r := x.request.HTTP
 	m := l.router.find(x.request.Host, r)
 	if m == nil {
 		return fault.New(fault.NotFound, "route not found")
@@ -221,13 +241,7 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 	if m.rule.metadata != nil {
 		return m.rule.metadata.Serve(&x.writer, &x.request)
 	}
-	life, ok := r.Context().(*lifetime.Lifetime)
-	if !ok { // it is not the lifetime that a lean connection has given the request
-		life = new(lifetime.Lifetime)
-		life.Begin(r.Context())
-		x.life = life
-	}
-	ctx := l.edge.forwarding(telemetry.NewContext(life, &x.rec))
+	x.writer.modifiers[2] = nil
 	if c := m.rule.cors; c != nil && len(r.Header["Origin"]) > 0 && !x.peer {
 		if isPreflight(r) {
 			c.preflight(&x.writer, r)
@@ -239,6 +253,7 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
 	}
 	admitted, err := m.rule.policy.Admit(ctx, &x.request)
+	r = x.request.HTTP
 	if x.request.Principal != anonymous {
 		x.rec.Principal = x.request.Principal
 	}
@@ -305,7 +320,9 @@ func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
 	if !ok {
 		return fault.New(fault.BadRequest, "the Host header is malformed")
 	}
-	x.request = policy.Request{HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous}
+	x.request = policy.Request{
+		HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous, ID: x.rec.RequestID, Time: x.rec.Start,
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace = r.Body, &x.rec, x.writer.ResponseWriter, grace
 		if b, ok := r.Body.(*leanRequestBody); ok && b.there() {

@@ -30,8 +30,9 @@ import (
 // [Server.Apply] commits the Snapshot.
 func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c := newCompiler(res, rt)
-	c.compilePolicies()
 	c.compileConnections()
+	c.compileExtensions()
+	c.compilePolicies()
 	c.checkClaims()
 	c.compileGateways()
 	c.compileListening()
@@ -70,6 +71,7 @@ type compiler struct {
 	applied      map[object]bool // policies whose spec.ai holds somewhere
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
+	extensions   map[types.NamespacedName]*compiledExtension
 	destinations map[string]*destination
 	routed       map[types.NamespacedName]bool // Backends that a route refers to
 	assumed      bool                          // the Gateway is
@@ -97,6 +99,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		noted:        map[string]bool{},
 		applied:      map[object]bool{},
 		expressions:  map[string]compiledExpression{},
+		extensions:   map[types.NamespacedName]*compiledExtension{},
 		destinations: map[string]*destination{},
 		routed:       map[types.NamespacedName]bool{},
 		snapshot: &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{},

@@ -1,12 +1,8 @@
 package gateway
 
 import (
-	"cmp"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/extension/extproc"
 )
@@ -20,24 +16,13 @@ func (c *compiler) extProcPart(o object, spec *v1alpha1.TrafficPolicySpec) (*web
 	case s.ExtensionRef == nil:
 		return &webPart{}, true // switched off
 	}
-	name := types.NamespacedName{Namespace: cmp.Or(s.ExtensionRef.Namespace, o.name.Namespace), Name: s.ExtensionRef.Name}
-	i := slices.IndexFunc(c.res.GatewayExtensions, func(g *v1alpha1.GatewayExtension) bool { return nameOf(g) == name })
-	missing := finding{class: config.Unresolved, code: config.CodeUnresolvedExtension}
-	if i < 0 {
-		missing.help = "create it, or refer to one that is there"
-		c.add(o, "spec.extProc.extensionRef.name", missing, "GatewayExtension %q is not there: what this policy covers answers 500, rather than going on without it", name.Name)
+	e := c.extension(o, "spec.extProc.extensionRef", s.ExtensionRef, v1alpha1.ExtensionExtProc)
+	if e == nil {
 		return nil, false
 	}
-	g := c.res.GatewayExtensions[i]
-	if g.Spec.ExtProc == nil {
-		missing.help = "refer to one of type ExtProc"
-		c.add(o, "spec.extProc.extensionRef.name", missing, "GatewayExtension %q is not of type ExtProc: what this policy covers answers 500, rather than going on without it", name.Name)
-		return nil, false
-	}
-	p := c.processor(objectOf(v1alpha1.KindGatewayExtension, g), g.Spec.ExtProc, s.ProcessingMode)
+	p := c.processor(e.object, e.spec.ExtProc, s.ProcessingMode)
 	if p == nil {
-		missing.help = "see what is said of it"
-		c.add(o, "spec.extProc.extensionRef", missing, "GatewayExtension %q can't be used: what this policy covers answers 500, rather than going on without it", name.Name)
+		c.unusable(o, "spec.extProc.extensionRef", e)
 		return nil, false
 	}
 	return &webPart{attach: func(r *rule, _ *compiledRule) { r.interceptors = append(r.interceptors, p) }}, true

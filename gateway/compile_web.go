@@ -40,6 +40,7 @@ type webField struct {
 // sees a request first.
 func webFields() []webField {
 	return []webField{
+		{"extAuth", (*compiler).extAuthPart},
 		{"cors", (*compiler).corsPart},
 		{"csrf", (*compiler).csrfPart},
 		{"headerModifiers", (*compiler).modifiersPart},

@@ -33,9 +33,14 @@ func (x *exchange) through(ctx context.Context, w http.ResponseWriter, m *match,
 	if x.peer {
 		b = rule.backend(x.backend)
 	}
+	before := x.request.HTTP
 	ctx, err := x.permit(ctx, rule, b)
 	if err != nil {
 		return err
+	}
+	if x.request.HTTP != before { // whose body may be held
+		r = r.WithContext(ctx)
+		r.Header = x.request.HTTP.Header
 	}
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/mcp/federation"
+	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/replica"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -24,6 +25,7 @@ const (
 	peerListener    = federation.PeerHeader + "-Listener" // namespace/name/listener
 	peerLoopback    = federation.PeerHeader + "-Loopback"
 	peerBackend     = federation.PeerHeader + "-Backend" // that the weights chose
+	peerChanges     = federation.PeerHeader + "-Changes" // of services, policy.Changes as JSON in base64
 	peerServerName  = federation.PeerHeader + "-Server-Name"
 	peerCertificate = federation.PeerHeader + "-Certificate" // of the client, DER in base64, the leaf first
 	peerVerified    = federation.PeerHeader + "-Verified"
@@ -46,6 +48,13 @@ func (p *peers) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header[peerBackend] = []string{rec.Backend}
 	if federation.ListenerOf(r.Context()).Loopback {
 		r.Header[peerLoopback] = []string{"true"}
+	}
+	if changes := policy.ChangesOf(r.Context()); changes != nil {
+		text, err := json.Marshal(changes)
+		if err != nil {
+			return nil, err
+		}
+		r.Header[peerChanges] = []string{base64.StdEncoding.EncodeToString(text)}
 	}
 	if state := rec.Request.TLS; state != nil {
 		r.Header[peerServerName] = []string{state.ServerName}
@@ -154,18 +163,18 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		fault.New(fault.NotFound, "listener not found").WriteText(w) // its configuration is another, for now
 		return
 	}
-	client, backend, err := clientRequest(r)
+	f := &front{server: s, port: port, base: s.base, peer: true}
+	client, err := f.clientRequest(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	f := &front{server: s, port: port, base: s.base, peer: true, backend: backend}
 	f.ServeHTTP(w, client)
 }
 
-// clientRequest returns the request as the replica that passed it on got it, and the
-// backend that it chose.
-func clientRequest(r *http.Request) (client *http.Request, backend string, err error) {
+// clientRequest returns the request as the replica that passed it on got it, and notes the
+// backend that it chose and what services changed there.
+func (f *front) clientRequest(r *http.Request) (client *http.Request, err error) {
 	h := r.Header
 	ctx := federation.WithListener(federation.FromPeer(r.Context()), federation.Listener{Loopback: h.Get(peerLoopback) != ""})
 	client = r.WithContext(ctx)
@@ -175,11 +184,11 @@ func clientRequest(r *http.Request) (client *http.Request, backend string, err e
 		for _, text := range h[peerCertificate] {
 			der, err := base64.StdEncoding.DecodeString(text)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			cert, err := x509.ParseCertificate(der)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			state.PeerCertificates = append(state.PeerCertificates, cert)
 		}
@@ -188,13 +197,23 @@ func clientRequest(r *http.Request) (client *http.Request, backend string, err e
 		}
 		client.TLS = state
 	}
-	backend = h.Get(peerBackend)
+	f.backend = h.Get(peerBackend)
+	if text := h.Get(peerChanges); text != "" {
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, err
+		}
+		f.changes = new(policy.Changes)
+		if err := json.Unmarshal(b, f.changes); err != nil {
+			return nil, err
+		}
+	}
 	for name := range h {
 		if strings.HasPrefix(name, federation.PeerHeader) {
 			delete(h, name)
 		}
 	}
-	return client, backend, nil
+	return client, nil
 }
 
 // portOf returns the port of a listener, given as namespace/name/listener.

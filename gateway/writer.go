@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/policy"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
 
@@ -20,6 +21,7 @@ import (
 type responseWriter struct {
 	http.ResponseWriter
 	rec       *telemetry.Record
+	request   *policy.Request     // what services add to the answer
 	modifiers [3][]headerModifier // of the rule, of the backend reference, and for pages of other origins
 	server    serverHeader
 	logged    *logged // nil where nothing is logged
@@ -41,6 +43,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.wrote = true
 		w.rec.Status = status
 		w.idle.answers()
+		w.request.ApplyResponse(w.Header())
 		w.Modify(w.Header())
 	}
 	w.ResponseWriter.WriteHeader(status)

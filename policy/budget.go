@@ -71,8 +71,9 @@ type Budget struct {
 // A Reservation is what was taken of budgets for something that goes on: it is settled once that has
 // ended. A nil Reservation took nothing. It belongs to one goroutine.
 type Reservation struct {
-	ctx   context.Context
-	taken []reserved
+	ctx       context.Context
+	taken     []reserved
+	spendings []spending
 }
 
 type reserved struct {
@@ -83,10 +84,11 @@ type reserved struct {
 
 // Reserve takes an estimate, which is asked for when there are budgets, of the budgets that cover the request that was admitted as ctx: of all of them, or of none. Of
 // an estimate that is more than a whole budget it takes the whole. Its errors are [fault.RateLimited], [fault.Denied] when
-// a budget counts money and the price is not known, and [fault.Overloaded] when a budget can't be counted.
+// a budget counts money and the price is not known, and [fault.Overloaded] when a budget can't be counted; and those of services that
+// count tokens, which are asked whether there are any left.
 func Reserve(ctx context.Context, estimate func() Amounts) (*Reservation, error) {
 	estimate = sync.OnceValue(estimate)
-	return reserve(ctx, func(b *Budget) (int64, error) {
+	r, err := reserve(ctx, func(b *Budget) (int64, error) {
 		estimate := estimate()
 		if b.Unit == Cost && !estimate.Priced {
 			return 0, &fault.Fault{
@@ -96,6 +98,20 @@ func Reserve(ctx context.Context, estimate func() Amounts) (*Reservation, error)
 		}
 		return estimate.of(b.Unit), nil
 	})
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if err != nil || !ok || a.policy == nil || len(a.policy.tokens) == 0 {
+		return r, err
+	}
+	spendings, err := a.spendings(ctx)
+	if err != nil {
+		r.Release()
+		return nil, err
+	}
+	if r == nil {
+		r = &Reservation{ctx: context.WithoutCancel(ctx)}
+	}
+	r.spendings = spendings
+	return r, nil
 }
 
 // reserveCall takes what a tool call takes.
@@ -150,6 +166,11 @@ func (b *Budget) exhausted(t limit.Taken, now time.Time) error {
 
 // Settle corrects what was taken to what was used: where it is not known, the estimate stays.
 func (r *Reservation) Settle(used Amounts) {
+	if r != nil {
+		for i := range r.spendings {
+			r.spendings[i].spend(r.ctx, used.of(TotalTokens))
+		}
+	}
 	r.correct(func(t *reserved) int64 {
 		if t.budget.Unit == Cost && !used.Priced {
 			return 0

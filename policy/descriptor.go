@@ -9,6 +9,8 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
+
+	"github.com/mcpgw/mcpgw/extension"
 )
 
 // A Subject is what the entries of a descriptor look at.
@@ -30,12 +32,20 @@ const (
 
 // An Entry is a part of a descriptor.
 type Entry struct {
+	// Key names the entry to a service that counts.
+	Key string
 	// Stage says when the value is known.
 	Stage Stage
 	// Optional leaves out the entry that has no value, and not the descriptor.
 	Optional bool
 	// Value returns the value of the entry; ok is false when there is none.
 	Value func(s *Subject) (value string, ok bool)
+}
+
+// Named returns the entry under a key, which names it to a service that counts.
+func (e Entry) Named(key string) Entry {
+	e.Key = key
+	return e
 }
 
 // A Descriptor tells apart what is counted apart: by the values of its entries, all of which there
@@ -74,6 +84,19 @@ func (d Descriptor) key(name string, s *Subject) (key string, ok bool) {
 		buf = sum[:]
 	}
 	return name + string(buf), true
+}
+
+// entries returns what the descriptor is for a subject; ok is false when it has no such descriptor.
+func (d Descriptor) entries(s *Subject) (out extension.Descriptor, ok bool) {
+	for _, a := range d {
+		v, ok := a.Value(s)
+		if ok {
+			out = append(out, extension.Entry{Key: a.Key, Value: v})
+		} else if !a.Optional {
+			return nil, false
+		}
+	}
+	return out, len(out) > 0
 }
 
 // Fixed is the entry of a value that is always the same.
@@ -159,6 +182,11 @@ func FromJWT(path []string, def string) Entry {
 // FromAPIKey is the entry of what is known of an API key: id, or a member of its metadata.
 func FromAPIKey(path []string, def string) Entry {
 	return fromClaims(func(r *Request) *Claims { return r.APIKey }, path, def)
+}
+
+// FromExtAuth is the entry of what the service that authorized the request tells of it.
+func FromExtAuth(path []string, def string) Entry {
+	return fromClaims(func(r *Request) *Claims { return r.ExtAuth }, path, def)
 }
 
 func fromClaims(claims func(*Request) *Claims, path []string, def string) Entry {

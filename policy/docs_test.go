@@ -18,7 +18,7 @@ func TestDocs(t *testing.T) {
 	}
 	doc := string(b)
 	paths := map[string]string{requestType: "request", sourceType: "source", backendType: "backend", mcpType: "mcp", toolType: "mcp.tool", promptType: "mcp.prompt", resourceType: "mcp.resource", basicType: "basicAuth", responseType: "response"}
-	known := map[string]bool{"jwt": true, "apiKey": true}
+	known := map[string]bool{"jwt": true, "apiKey": true, "extauthz": true}
 	for typ, fields := range objects() {
 		for _, f := range fields {
 			known[paths[typ]+"."+f.name] = true

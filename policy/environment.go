@@ -41,6 +41,7 @@ func variables() []variable {
 		{"jwt", cel.MapType(cel.StringType, cel.DynType)},
 		{"apiKey", cel.MapType(cel.StringType, cel.DynType)},
 		{"basicAuth", cel.ObjectType(basicType)},
+		{"extauthz", cel.MapType(cel.StringType, cel.DynType)},
 	}
 }
 

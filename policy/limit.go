@@ -12,7 +12,7 @@ import (
 )
 
 // A Limiter says how many requests there may be. It has either a Bucket, which all requests
-// share, or a Counter for each descriptor.
+// share, or a Counter for each descriptor, or a Remote that counts.
 type Limiter struct {
 	Source string // the object it comes from, Kind/namespace/name
 	Bucket *limit.Bucket
@@ -21,14 +21,24 @@ type Limiter struct {
 	Counter    limit.Counter
 	Most       int64 // in each window of Counter
 
+	Remote *Remote
+
 	Metrics *telemetry.Metrics
 }
 
 // stage returns what the limiter has to know.
-func (l *Limiter) stage() Stage { return l.Descriptor.Stage() }
+func (l *Limiter) stage() Stage {
+	if l.Remote != nil {
+		return l.Remote.stage()
+	}
+	return l.Descriptor.Stage()
+}
 
 // take takes one request, or returns the fault that says that there is none left.
 func (l *Limiter) take(ctx context.Context, s *Subject) error {
+	if l.Remote != nil {
+		return l.Remote.take(ctx, l, s)
+	}
 	now := time.Now()
 	if l.Bucket != nil {
 		ok, left, next := l.Bucket.Take(now)

@@ -17,21 +17,25 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/mcpgw/mcpgw/extension"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
 // A Request is what a decision may look at. It is filled in by the accept station and by
-// the checks that authenticate, and read-only once it is admitted; decisions about it are made from
+// the checks and limits that are asked before it goes to its backend, and read-only from then on; decisions about it are made from
 // several goroutines.
 type Request struct {
-	HTTP     *http.Request  // as accepted: headers canonical, path cleaned
+	HTTP     *http.Request  // as accepted, headers canonical, path cleaned; and then as services have changed it
 	Host     string         // lower case, without port
 	Scheme   string         // http or https
 	Source   netip.AddrPort // the client, after trusted-hop resolution
 	Endpoint Endpoint       // what was matched
 	Gateway  string         // namespace/name
+	ID       string         // that the access log has
+	Time     time.Time      // of its acceptance
 
 	Principal string  // what authentication established, or "anonymous"
 	JWT       *Claims // of a token that was verified, else nil
@@ -40,10 +44,19 @@ type Request struct {
 	// Consumed are the headers whose credential authentication has used, by their canonical
 	// names: they are for the gateway, and are not sent on.
 	Consumed []string
-	// Passed says that another replica passed the request on, and has counted it.
-	Passed bool
+	// Passed says that another replica passed the request on, and has counted it; Carried is what services changed
+	// in it there.
+	Passed  bool
+	Carried *Changes
+	// ExtAuth is what the service that authorized the request tells of it, else nil.
+	ExtAuth *Claims
+	// Response is what services change in the answer.
+	Response []extension.HeaderChange
 	// Expires is when what authentication established ends: streams end then, too. Zero is never.
 	Expires time.Time
+
+	changes *Changes // of services
+	settled []Check  // that it has passed, on its way to another route
 }
 
 // An Endpoint is what a request was matched to, as an OAuth 2 protected resource (RFC 8707, RFC
@@ -83,7 +96,7 @@ type BackendInfo struct {
 }
 
 // A Check decides whether a request may proceed; it returns nil, or the fault
-// that ends the request.
+// that ends the request, or [ErrRerouted]. Its type is comparable.
 type Check interface {
 	Check(ctx context.Context, req *Request) error
 }
@@ -122,6 +135,7 @@ type Policy struct {
 	checks   []Check
 	rules    group
 	limiters []Limiter
+	tokens   []Limiter // those that count tokens
 	budgets  []Budget
 }
 
@@ -137,21 +151,32 @@ type Options struct {
 
 // New returns a policy.
 func New(opts Options) *Policy {
-	return &Policy{checks: opts.Checks, rules: newGroup(opts.Rules), limiters: opts.Limiters, budgets: opts.Budgets}
+	requests, tokens := tokenLimiters(opts.Limiters)
+	return &Policy{checks: opts.Checks, rules: newGroup(opts.Rules), limiters: requests, tokens: tokens, budgets: opts.Budgets}
 }
 
 // Admit runs the checks and evaluates the rules as far as they don't speak of mcp.* and
 // backend.*, which [Authorize] does. It returns a context for Authorize, or the fault that
 // ends the request: [fault.Denied] with the message "authorization failed", [fault.Misconfigured] if a rule set is
-// broken, or [fault.RateLimited] with the message "rate limit exceeded".
+// broken, [fault.RateLimited] with the message "rate limit exceeded", or [ErrRerouted]. What services change is in req
+// then: in HTTP, and in Response.
 func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, error) {
 	if p == nil {
 		p = new(Policy)
 	}
-	for _, c := range p.checks {
+	for i, c := range p.checks {
+		if req.settled != nil && slices.Contains(req.settled, c) {
+			continue
+		}
 		if err := c.Check(ctx, req); err != nil {
+			if err == ErrRerouted { //nolint:errorlint // a sentinel of our own
+				req.settle(p.checks[:i+1])
+			}
 			return nil, err
 		}
+	}
+	if err := req.changed(p.checks); err != nil {
+		return nil, err
 	}
 	a := &admission{policy: p, request: req}
 	if len(p.rules.sets) == 0 {

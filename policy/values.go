@@ -86,6 +86,8 @@ func (s *scope) ResolveName(name string) (any, bool) {
 		return s.request.APIKey.values(), true
 	case "basicAuth":
 		return (*basicObject)(s), true
+	case "extauthz":
+		return s.request.ExtAuth.values(), true
 	}
 	return nil, false
 }

@@ -120,7 +120,7 @@ func Serve(base context.Context, l net.Listener, ring *Ring, handler http.Handle
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    128 << 10, // a client's, and what is known of the client
+		MaxHeaderBytes:    384 << 10, // a client's, what is known of the client, and what services changed
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxPeerStreams,
 			MaxReceiveBufferPerConnection: 4 << 20,

@@ -78,7 +78,25 @@ type RateLimitDescriptor struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Entries []RateLimitEntry `json:"entries"`
+
+	// What is counted. Requests: each is one. Tokens: the input and output tokens of
+	// language models, which are counted once the answer has ended; before, the
+	// service is asked whether the limit is exceeded. Default: Requests.
+	// +optional
+	// +kubebuilder:default=Requests
+	Unit RateLimitCount `json:"unit,omitempty"`
 }
+
+// A RateLimitCount says what a limit counts.
+//
+// +kubebuilder:validation:Enum=Requests;Tokens
+type RateLimitCount string
+
+// What limits count.
+const (
+	RateLimitRequests RateLimitCount = "Requests"
+	RateLimitTokens   RateLimitCount = "Tokens"
+)
 
 // A RateLimitEntryType says where the value of an entry comes from.
 //
@@ -202,7 +220,8 @@ type RateLimitAction struct {
 	// +optional
 	DestinationCluster *EmptyAction `json:"destinationCluster,omitempty"`
 
-	// What is known of the client (its token or API key) or of the MCP operation.
+	// What is known of the client (its token or API key, what the service of extAuth tells)
+	// or of the MCP operation.
 	// +optional
 	Metadata *MetadataAction `json:"metadata,omitempty"`
 
@@ -335,11 +354,12 @@ type MetadataAction struct {
 }
 
 // A MetadataKey says what is known of whom: jwt and the path to a claim; apiKey
-// and id or the path to a member of its metadata; mcp and method, or tool, prompt
+// and id or the path to a member of its metadata; extauthz and the path to what the
+// service of extAuth tells; mcp and method, or tool, prompt
 // or resource and then name or target, as rbac has them: mcp.tool.name.
 type MetadataKey struct {
-	// Where the value stands: jwt, apiKey or mcp. Others are not served: what the
-	// policy covers answers 500. Required.
+	// Where the value stands: jwt, apiKey, extauthz (or envoy.filters.http.ext_authz) or
+	// mcp. Others are not served: what the policy covers answers 500. Required.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Key string `json:"key"`

@@ -39,10 +39,6 @@ func unservedFields() []unserved {
 		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
 
-		{kind: KindTrafficPolicy, path: "spec.rateLimit.global", protects: true},
-		{kind: KindTrafficPolicy, path: "spec.rateLimit.rateLimits", protects: true, when: asksService},
-		{kind: KindTrafficPolicy, path: "spec.extAuth", protects: true, when: isEnabled},
-
 		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
 
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
@@ -50,11 +46,9 @@ func unservedFields() []unserved {
 		{kind: KindBackendConfigPolicy, path: "spec.perConnectionBufferLimitBytes", effect: "the default applies"},
 		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions.maxRequestsPerConnection", effect: "connections are used as long as they are good"},
 
-		{kind: KindGatewayExtension, path: "spec.extAuth", effect: "policies that refer to it make what they cover answer 500"},
 		{kind: KindGatewayExtension, path: "spec.extProc.metadataOptions.forwarding.typed", effect: "there is no typed metadata to send"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.requestTimeout", effect: "messageTimeout bounds each answer, and nothing the stream"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.retry", effect: "a stream is not begun again"},
-		{kind: KindGatewayExtension, path: "spec.rateLimit", effect: "policies that refer to it make what they cover answer 500"},
 
 		{kind: KindGatewayParameters, path: "spec.kube", effect: "it has no effect on this gateway"},
 		{kind: KindGatewayParameters, path: "spec.selfManaged", effect: "it has no effect on this gateway"},
@@ -120,23 +114,6 @@ func kindOf(o runtime.Object) string {
 		return KindBackendConfigPolicy
 	}
 	return ""
-}
-
-// isEnabled reports whether a block does more than switch something off.
-func isEnabled(v any) bool {
-	m, ok := v.(map[string]any)
-	return ok && m["disable"] == nil
-}
-
-// asksService reports whether one of rateLimits is kept by a rate limit service.
-func asksService(v any) bool {
-	items, _ := v.([]any)
-	for _, i := range items {
-		if m, _ := i.(map[string]any); m["limit"] == nil {
-			return true
-		}
-	}
-	return false
 }
 
 func isTrue(v any) bool { return v == true }

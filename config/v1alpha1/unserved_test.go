@@ -42,16 +42,10 @@ spec:
   extProc: {extensionRef: {name: e}}
   csrf: {}
   headerModifiers: {request: {remove: [a]}}
-  buffer: {maxRequestSize: 1Ki}`, []UnservedField{
-			{"spec.extAuth", true, "extAuth is not served yet: " + stops},
-		}},
-		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, []UnservedField{
-			{"spec.rateLimit.global", true, "rateLimit.global is not served yet: " + stops},
-		}},
+  buffer: {maxRequestSize: 1Ki}`, nil},
+		{"a global limit", KindTrafficPolicy, `spec: {rateLimit: {global: {extensionRef: {name: e}, descriptors: [{entries: [{type: Path}]}]}}}`, nil},
 		{"limits of this process", KindTrafficPolicy, `spec: {rateLimit: {local: {tokenBucket: {maxTokens: 1, fillInterval: 1s}}, rateLimits: [{actions: [{path: {}}], limit: {requestsPerUnit: 1, unit: Second}}]}}`, nil},
-		{"limits of a service", KindTrafficPolicy, `spec: {rateLimit: {rateLimits: [{actions: [{path: {}}], limit: {requestsPerUnit: 1, unit: Second}}, {actions: [{path: {}}]}]}}`, []UnservedField{
-			{"spec.rateLimit.rateLimits", true, "rateLimit.rateLimits is not served yet: " + stops},
-		}},
+		{"limits of a service", KindTrafficPolicy, `spec: {rateLimit: {rateLimits: [{actions: [{path: {}}], limit: {requestsPerUnit: 1, unit: Second}}, {actions: [{path: {}}]}]}}`, nil},
 		{"what only switches off", KindTrafficPolicy, `spec: {rateLimit: {local: {}}, extAuth: {disable: {}}, extProc: {disable: {}}, cors: {disable: {}}, buffer: {disable: {}}, autoHostRewrite: false}`, nil},
 		{"what is served", KindTrafficPolicy, `spec: {cors: {allowOrigins: ["*"]}, autoHostRewrite: true, timeouts: {request: 1s, streamIdle: 1s}, retry: {}}`, nil},
 		{"listeners", KindHTTPListenerPolicy, `
@@ -84,9 +78,7 @@ spec:
 			{"spec.commonHttpProtocolOptions.maxRequestsPerConnection", false, "commonHttpProtocolOptions.maxRequestsPerConnection is not served yet: connections are used as long as they are good"},
 		}},
 		{"a direct response", KindDirectResponse, `spec: {status: 200}`, nil},
-		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, []UnservedField{
-			{"spec.rateLimit", false, "rateLimit is not served yet: policies that refer to it make what they cover answer 500"},
-		}},
+		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, nil},
 		{"an external processor", KindGatewayExtension, `spec: {extProc: {metadataOptions: {forwarding: {typed: [a], untyped: [b]}}, grpcService: {backendRef: {name: s}, requestTimeout: 1s, retry: {}}}}`, []UnservedField{
 			{"spec.extProc.metadataOptions.forwarding.typed", false, "extProc.metadataOptions.forwarding.typed is not served yet: there is no typed metadata to send"},
 			{"spec.extProc.grpcService.requestTimeout", false, "extProc.grpcService.requestTimeout 1s is not served yet: messageTimeout bounds each answer, and nothing the stream"},

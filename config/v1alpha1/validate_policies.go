@@ -1,12 +1,15 @@
 package v1alpha1
 
 import (
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -268,7 +271,7 @@ func (g *GatewayExtension) rules() field.ErrorList {
 		errs = append(errs, a.GRPCService.rules(at.Child("grpcService"))...)
 		errs = append(errs, headerNames(at.Child("headersToForward"), a.HeadersToForward)...)
 		if h := a.HTTPService; h != nil {
-			errs = append(errs, atLeast(at.Child("httpService", "requestTimeout"), h.RequestTimeout, time.Millisecond)...)
+			errs = append(errs, h.rules(at.Child("httpService"))...)
 		}
 	}
 	if e := s.ExtProc; e != nil {
@@ -282,6 +285,26 @@ func (g *GatewayExtension) rules() field.ErrorList {
 		errs = append(errs, typed(p, string(s.Type), block{"rateLimit", string(ExtensionRateLimit)})...)
 		errs = append(errs, r.GRPCService.rules(at.Child("grpcService"))...)
 		errs = append(errs, atLeast(at.Child("timeout"), r.Timeout, time.Millisecond)...)
+	}
+	return errs
+}
+
+func (s *ExtHTTPService) rules(p *field.Path) field.ErrorList {
+	errs := atLeast(p.Child("requestTimeout"), s.RequestTimeout, time.Millisecond)
+	if q := s.AuthorizationRequest; q != nil {
+		at := p.Child("authorizationRequest", "headersToAdd")
+		for _, name := range slices.Sorted(maps.Keys(q.HeadersToAdd)) {
+			errs = append(errs, headerName(at.Key(name), name)...)
+			if !httpguts.ValidHeaderFieldValue(q.HeadersToAdd[name]) {
+				errs = append(errs, field.Invalid(at.Key(name), field.OmitValueType{}, "must be a value that HTTP permits: no line breaks or control characters"))
+			}
+		}
+	}
+	if a := s.AuthorizationResponse; a != nil {
+		at := p.Child("authorizationResponse")
+		errs = append(errs, headerNames(at.Child("headersToBackend"), a.HeadersToBackend)...)
+		errs = append(errs, headerNames(at.Child("headersToClientOnSuccess"), a.HeadersToClientOnSuccess)...)
+		errs = append(errs, headerNames(at.Child("headersToClientOnDenied"), a.HeadersToClientOnDenied)...)
 	}
 	return errs
 }

@@ -111,6 +111,14 @@ type Fault struct {
 	// Header holds further headers of the answer, such as Allow or
 	// WWW-Authenticate. May be nil.
 	Header http.Header
+	// Answer, when set, is the answer as somebody else has it, in place of Message and of the status of Code.
+	Answer *Answer
+}
+
+// An Answer is a status, 200 to 599, and a body. What its headers are says [Fault.Header].
+type Answer struct {
+	Status int
+	Body   []byte
 }
 
 // New returns a fault whose message is formatted like [fmt.Sprintf].
@@ -152,7 +160,8 @@ func Of(err error) *Fault {
 }
 
 // WriteText renders the fault as plain text: its status, its headers and its
-// message. It is for backends whose protocol has no error form of its own.
+// message. It is for backends whose protocol has no error form of its own, and for a fault with an
+// Answer, which it writes as it is.
 func (f *Fault) WriteText(w http.ResponseWriter) {
 	header := w.Header()
 	for k, v := range f.Header {
@@ -162,9 +171,17 @@ func (f *Fault) WriteText(w http.ResponseWriter) {
 		seconds := (f.RetryAfter + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
+	header.Del("Content-Length")
+	if a := f.Answer; a != nil {
+		if header["Content-Type"] == nil {
+			header["Content-Type"] = nil // so that nothing is made up
+		}
+		w.WriteHeader(a.Status)
+		_, _ = w.Write(a.Body) // likewise
+		return
+	}
 	header.Set("Content-Type", "text/plain")
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Del("Content-Length")
 	w.WriteHeader(f.Code.Status())
 	_, _ = io.WriteString(w, f.Message) // a client that is gone needs no error
 }

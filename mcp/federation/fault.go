@@ -49,6 +49,10 @@ func (b *Backend) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(float64(f.RetryAfter)/float64(time.Second)))))
 	}
+	if f.Answer != nil {
+		f.WriteText(w)
+		return
+	}
 	if plain(f.Code) {
 		http.Error(w, f.Message, f.Code.Status())
 		return

@@ -1,0 +1,114 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/mcpgw/mcpgw/extension"
+	"github.com/mcpgw/mcpgw/internal/fault"
+)
+
+// ErrRerouted is what [Policy.Admit] returns for a request that a service has changed such that its route is to be
+// chosen again. It is then admitted again by what covers that route, whose checks are asked as far as
+// they have not passed it yet.
+var ErrRerouted = errors.New("the route is to be chosen again")
+
+// Changes are what services change in a request, so that a replica that it is passed on to does not ask them
+// again.
+type Changes struct {
+	Headers  []extension.HeaderChange `json:"headers,omitempty"`
+	Query    []extension.QueryChange  `json:"query,omitempty"`
+	Metadata json.RawMessage          `json:"metadata,omitempty"`
+	Rerouted bool                     `json:"rerouted,omitempty"`
+}
+
+// ChangesOf returns what services changed in the request that was admitted as ctx; nil for nothing.
+func ChangesOf(ctx context.Context) *Changes {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.request == nil {
+		return nil
+	}
+	return a.request.changes
+}
+
+// change applies c to the request, and notes it. The request as it was accepted stays as it is.
+func (req *Request) change(c *Changes) error {
+	if c.Metadata != nil {
+		claims, err := NewClaims(c.Metadata)
+		if err != nil {
+			return err
+		}
+		req.ExtAuth = claims
+	}
+	if len(c.Headers)+len(c.Query) > 0 {
+		r := req.HTTP.WithContext(req.HTTP.Context())
+		if len(c.Headers) > 0 {
+			r.Header = maps.Clone(r.Header)
+			for i := range c.Headers {
+				c.Headers[i].ApplyTo(r.Header)
+				req.release(&c.Headers[i])
+			}
+		}
+		if len(c.Query) > 0 {
+			u := *r.URL
+			u.RawQuery = extension.ChangeQuery(u.RawQuery, c.Query)
+			r.URL, r.RequestURI = &u, u.RequestURI()
+		}
+		req.HTTP = r
+	}
+	if req.changes == nil {
+		req.changes = new(Changes)
+	}
+	all := req.changes
+	all.Headers = append(all.Headers, c.Headers...)
+	all.Query = append(all.Query, c.Query...)
+	all.Rerouted = all.Rerouted || c.Rerouted
+	if c.Metadata != nil {
+		all.Metadata = c.Metadata
+	}
+	return nil
+}
+
+// release has a header be sent on that a service has set in place of a credential for the gateway.
+func (req *Request) release(c *extension.HeaderChange) {
+	if c.Action != extension.Overwrite && c.Action != extension.OverwriteIfPresent {
+		return
+	}
+	if i := slices.Index(req.Consumed, c.Name); i >= 0 {
+		req.Consumed = slices.Delete(slices.Clone(req.Consumed), i, i+1)
+	}
+}
+
+// settle notes that the request has passed checks, which are not asked again.
+func (req *Request) settle(checks []Check) {
+	req.settled = append(slices.Clip(req.settled), checks...)
+}
+
+// changed applies what another replica says that services changed, once what authenticates has seen the request as it
+// was accepted.
+func (req *Request) changed(checks []Check) error {
+	c := req.Carried
+	if c == nil {
+		return nil
+	}
+	req.Carried = nil
+	if err := req.change(c); err != nil {
+		return fault.Wrap(fault.BadRequest, err, "another replica's request is malformed")
+	}
+	if c.Rerouted {
+		req.settle(checks)
+		return ErrRerouted
+	}
+	return nil
+}
+
+// ApplyResponse has the answer say what services add to it.
+func (req *Request) ApplyResponse(h http.Header) {
+	for i := range req.Response {
+		req.Response[i].ApplyTo(h)
+	}
+}
