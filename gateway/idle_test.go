@@ -20,10 +20,10 @@ import (
 )
 
 // idleRoute is a route to a service whose exchanges may not stand still for long.
-func idleRoute(t *testing.T, h http.HandlerFunc) *testGateway {
+func idleRoute(t *testing.T, idle string, h http.HandlerFunc) *testGateway {
 	t.Helper()
 	return start(t, static("a", serveUpstream(t, h))+route("r", "backendRefs: ["+to("a")+"]")+
-		webPolicyOn("p", "HTTPRoute", "r", "", "timeouts: {streamIdle: 1s}"))
+		webPolicyOn("p", "HTTPRoute", "r", "", "timeouts: {streamIdle: "+idle+"}"))
 }
 
 func mute(_ http.ResponseWriter, r *http.Request) {
@@ -34,7 +34,7 @@ func mute(_ http.ResponseWriter, r *http.Request) {
 // TestIdle is about exchanges with a service in which no byte moves.
 func TestIdle(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
-		g := idleRoute(t, mute)
+		g := idleRoute(t, "1s", mute)
 		for _, body := range []string{"", "abc"} {
 			if got := g.do("POST", g.url("8080", "/"), strings.NewReader(body)); got.Status != 504 || got.Body != "the upstream was silent for too long" {
 				t.Errorf("answer to %q: %d %s", body, got.Status, got.Body)
@@ -45,7 +45,7 @@ func TestIdle(t *testing.T) {
 		}
 	})
 	t.Run("half a request", func(t *testing.T) {
-		g := idleRoute(t, mute)
+		g := idleRoute(t, "1s", mute)
 		c, err := net.Dial("tcp", strings.TrimPrefix(g.url("8080", ""), "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +61,7 @@ func TestIdle(t *testing.T) {
 		}
 	})
 	t.Run("half an answer", func(t *testing.T) {
-		g := idleRoute(t, func(w http.ResponseWriter, r *http.Request) {
+		g := idleRoute(t, "1s", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "begin")
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -79,7 +79,7 @@ func TestIdle(t *testing.T) {
 		}
 	})
 	t.Run("a client that does not read", func(t *testing.T) {
-		g := idleRoute(t, func(w http.ResponseWriter, r *http.Request) {
+		g := idleRoute(t, "1s", func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 					return
@@ -97,21 +97,21 @@ func TestIdle(t *testing.T) {
 		}
 	})
 	t.Run("an answer that is slow and never still", func(t *testing.T) {
-		g := idleRoute(t, func(w http.ResponseWriter, _ *http.Request) {
+		g := idleRoute(t, "3s", func(w http.ResponseWriter, _ *http.Request) {
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
-			for range 15 {
+			for range 35 {
 				<-tick.C
 				_, _ = io.WriteString(w, ".")
 				_ = http.NewResponseController(w).Flush()
 			}
 		})
-		if got := g.get("/"); got.Body != strings.Repeat(".", 15) {
+		if got := g.get("/"); got.Body != strings.Repeat(".", 35) {
 			t.Errorf("answer %d %q", got.Status, got.Body)
 		}
 	})
 	t.Run("a tunnel", func(t *testing.T) {
-		g := idleRoute(t, func(w http.ResponseWriter, r *http.Request) {
+		g := idleRoute(t, "3s", func(w http.ResponseWriter, r *http.Request) {
 			conn, rw, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -134,7 +134,7 @@ func TestIdle(t *testing.T) {
 		}
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for i := range 15 { // longer than it may stand still
+		for i := range 35 { // longer than it may stand still
 			<-tick.C
 			if _, err := fmt.Fprintf(c, "%d\n", i); err != nil {
 				t.Fatal(err)
