@@ -107,6 +107,27 @@ func TestModels(t *testing.T) {
 	}
 }
 
+// TestPlain asks the mock plainly, and where it answers something else.
+func TestPlain(t *testing.T) {
+	srv := httptest.NewServer(newMock())
+	t.Cleanup(srv.Close)
+	b := &bench{options: &options{rounds: 1, seconds: 0.2, conns: 2, rate: 500, retries: 1, plainRows: true}}
+	s := &subject{name: "proxy", start: func(context.Context) (*running, error) { return &running{url: srv.URL + "/mcp"}, nil }}
+	if err := b.plain(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if u := s.plain; len(u.rps) != 1 || u.rps[0] <= 0 || u.p99[0] < u.p50[0] || u.p50[0] <= 0 {
+		t.Errorf("%+v", u)
+	}
+	if rows := b.plainMeasures([]*subject{s}); len(rows) != 4 {
+		t.Errorf("%d rows", len(rows))
+	}
+	s.start = func(context.Context) (*running, error) { return &running{url: srv.URL + "/other/mcp"}, nil }
+	if err := b.plain(t.Context(), s); err == nil {
+		t.Error("another answer is one")
+	}
+}
+
 // TestHold opens sessions and streams at the mock and closes them.
 func TestHold(t *testing.T) {
 	srv := httptest.NewServer(newMock())

@@ -24,6 +24,7 @@ type options struct {
 	streams   int
 	fanout    int
 	modelRows bool
+	plainRows bool
 	targets   []int
 	retries   int
 	foreign   float64
@@ -63,6 +64,7 @@ func parse(args []string) (*options, error) {
 	fs.IntVar(&o.streams, "streams", 2_000, "open GET streams whose memory is measured (0: none)")
 	fs.IntVar(&o.fanout, "fanout", 5_000, "listeners that one change is told to (0: none)")
 	fs.BoolVar(&o.modelRows, "models", true, "measure requests to language models, too")
+	fs.BoolVar(&o.plainRows, "plain", true, "measure plain HTTP requests, too")
 	lists := fs.String("lists", "1,10,100", "comma-separated numbers of targets whose tools are listed (empty: none)")
 	fs.IntVar(&o.retries, "retries", 3, "how often a disturbed run is tried")
 	fs.Float64Var(&o.foreign, "foreign", 0.1, "processors that other work may hold before a run counts as disturbed")
@@ -123,6 +125,13 @@ func compare(ctx context.Context, args []string) error {
 	for round := range o.rounds {
 		for _, s := range subjects {
 			if err := b.loads(ctx, s, round); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	for range o.rounds {
+		for _, s := range subjects {
+			if err := b.plain(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 		}

@@ -20,7 +20,7 @@ import (
 // tools that answer at once with some 250 bytes, GET streams that stay silent. At
 // /lists/N/mcp it lists what a gateway would over N such servers. At /fan/mcp it also has
 // subscriptions/listen, and a POST to /announce changes its tools, which its streams say.
-// At /v1/ it is a language model.
+// At /v1/ it is a language model, and at /plain it answers plain HTTP.
 type mock struct {
 	sessions atomic.Int64
 	buffers  sync.Pool // of *bytes.Buffer
@@ -133,6 +133,9 @@ func (m *mock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/v1/"):
 		m.model.ServeHTTP(w, r)
+		return
+	case r.URL.Path == plainPath:
+		servePlain(w, r)
 		return
 	case r.URL.Path == "/announce":
 		m.announce()

@@ -34,8 +34,9 @@ type subject struct {
 	session, stream                     memoryUse
 	listings                            map[int]*listing // by number of targets
 	modelUses                           []modelUse       // of modelCases
-	afterStreams, largePeak             float64          // bytes
-	fanWall, fanCPU                     []float64        // a change each: milliseconds, and microseconds a listener
+	plain                               plainUse
+	afterStreams, largePeak             float64   // bytes
+	fanWall, fanCPU                     []float64 // a change each: milliseconds, and microseconds a listener
 }
 
 // A running is a started subject.
@@ -243,6 +244,9 @@ spec:
 	text := fmt.Appendf(nil, config, port, host, mockPort)
 	for _, n := range b.targets {
 		text = b.appendBackend(text, fmt.Sprintf("lists-%d", n), strings.TrimSuffix(listPath(n), "/mcp"), n)
+	}
+	if b.plainRows {
+		text = appendPlain(text, host, mockPort)
 	}
 	if b.modelRows {
 		text = appendModels(text, host, mockPort)

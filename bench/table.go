@@ -78,6 +78,7 @@ func (b *bench) measures(subjects []*subject) []measure {
 		{fmt.Sprintf("idle session, of %d: resident bytes (live)", b.sessions), func(s *subject) string { return s.session.String() }},
 		{fmt.Sprintf("GET stream, of %d: resident bytes (live)", b.streams), func(s *subject) string { return s.stream.String() }},
 	}
+	measures = append(measures, b.plainMeasures(subjects)...)
 	measures = append(measures, b.listMeasures(subjects)...)
 	measures = append(measures, b.modelMeasures(subjects)...)
 	return append(measures, measure{"processors held by other work", func(s *subject) string { return fmt.Sprintf("%.2f", stats.Median(s.foreign)) }})
