@@ -188,12 +188,6 @@ func (c *compiler) checkUnserved() {
 	for _, o := range c.res.GatewayExtensions {
 		c.reportUnserved(objectOf(v1alpha1.KindGatewayExtension, o), o)
 	}
-	for _, o := range c.res.GatewayParameters {
-		if c.res.Separate {
-			break // they are for the controller
-		}
-		c.reportUnserved(objectOf(v1alpha1.KindGatewayParameters, o), o)
-	}
 }
 
 // checkUnused reports what is wrong with the Backends that nothing refers to. They are

@@ -49,9 +49,6 @@ func unservedFields() []unserved {
 		{kind: KindGatewayExtension, path: "spec.extProc.metadataOptions.forwarding.typed", effect: "there is no typed metadata to send"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.requestTimeout", effect: "messageTimeout bounds each answer, and nothing the stream"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.retry", effect: "a stream is not begun again"},
-
-		{kind: KindGatewayParameters, path: "spec.kube", effect: "it has no effect on this gateway"},
-		{kind: KindGatewayParameters, path: "spec.selfManaged", effect: "it has no effect on this gateway"},
 	}
 }
 

@@ -84,9 +84,6 @@ spec:
 			{"spec.extProc.grpcService.requestTimeout", false, "extProc.grpcService.requestTimeout 1s is not served yet: messageTimeout bounds each answer, and nothing the stream"},
 			{"spec.extProc.grpcService.retry", false, "extProc.grpcService.retry is not served yet: a stream is not begun again"},
 		}},
-		{"proxies", KindGatewayParameters, `spec: {kube: {}}`, []UnservedField{
-			{"spec.kube", false, "kube is not served yet: it has no effect on this gateway"},
-		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
