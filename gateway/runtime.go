@@ -400,10 +400,10 @@ func (rt *Runtime) commit(s *Snapshot) {
 	rt.hub.Commit(s.backends)
 }
 
-// runChecks has the pools that are to be checked be checked. rt.mu is held.
+// runChecks has the pools with names be resolved, and those that are to be checked be checked. rt.mu is held.
 func (rt *Runtime) runChecks() {
 	for _, p := range rt.pools {
-		if _, ok := rt.checks[p]; ok || !p.Checked() {
+		if _, ok := rt.checks[p]; ok || !p.Checked() && !p.Resolves() {
 			continue
 		}
 		ctx, stop := context.WithCancel(context.Background())

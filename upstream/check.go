@@ -42,12 +42,21 @@ const maxChecks = 64
 // Checked reports whether the pool has a [HealthCheck], for which [Pool.Run] has to run.
 func (p *Pool) Checked() bool { return p.check != nil }
 
-// Run checks the endpoints until ctx ends, or returns at once when the pool is not
-// [Pool.Checked].
+// Run resolves names and checks the endpoints until ctx ends. It need not run for a pool that neither [Pool.Resolves] nor
+// is [Pool.Checked].
 func (p *Pool) Run(ctx context.Context) {
-	if p.check == nil {
-		return
+	var running sync.WaitGroup
+	defer running.Wait()
+	if !p.dynamic {
+		running.Go(func() { p.runResolver(ctx) })
 	}
+	if p.check != nil {
+		running.Go(func() { p.runChecks(ctx) })
+	}
+}
+
+// runChecks checks the endpoints until ctx ends.
+func (p *Pool) runChecks(ctx context.Context) {
 	c := checker{HealthCheck: *p.check, scheme: p.scheme, transport: p.transport, services: map[string]*grpc.ClientConn{}}
 	defer c.close()
 	ticker := time.NewTicker(c.Interval)
@@ -72,7 +81,7 @@ func (p *Pool) checkAll(ctx context.Context, c *checker) {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			err := c.ask(ctx, e.address)
+			err := c.ask(ctx, e.address, e.Host())
 			if ctx.Err() == nil {
 				p.checked(e, c, err)
 			}
@@ -116,16 +125,16 @@ type checker struct {
 	services map[string]*grpc.ClientConn // by address
 }
 
-// ask returns nil when the endpoint answers well.
-func (c *checker) ask(ctx context.Context, address string) error {
+// ask returns nil when the endpoint of a host answers well.
+func (c *checker) ask(ctx context.Context, address, named string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if c.GRPC != nil {
-		return c.askGRPC(ctx, address)
+		return c.askGRPC(ctx, address, named)
 	}
 	host := c.Host
 	if host == "" {
-		host = address
+		host = named
 	}
 	u, err := url.Parse(c.scheme + "://" + address + c.Path)
 	if err != nil {
@@ -143,8 +152,8 @@ func (c *checker) ask(ctx context.Context, address string) error {
 	return nil
 }
 
-func (c *checker) askGRPC(ctx context.Context, address string) error {
-	conn, err := c.conn(address)
+func (c *checker) askGRPC(ctx context.Context, address, named string) error {
+	conn, err := c.conn(address, named)
 	if err != nil {
 		return err
 	}
@@ -159,13 +168,16 @@ func (c *checker) askGRPC(ctx context.Context, address string) error {
 }
 
 // conn returns the connection for checks of an endpoint.
-func (c *checker) conn(address string) (*grpc.ClientConn, error) {
+func (c *checker) conn(address, named string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if conn := c.services[address]; conn != nil {
 		return conn, nil
 	}
-	creds := insecure.NewCredentials()
+	creds, authority := insecure.NewCredentials(), c.GRPC.Authority
+	if authority == "" && named != address && (c.transport.TLSClientConfig == nil || c.transport.TLSClientConfig.ServerName == "") {
+		authority = named
+	}
 	if c.scheme == "https" {
 		cfg := c.transport.TLSClientConfig
 		if cfg == nil {
@@ -179,8 +191,8 @@ func (c *checker) conn(address string) (*grpc.ClientConn, error) {
 			return c.transport.DialContext(ctx, "tcp", address)
 		}),
 	}
-	if c.GRPC.Authority != "" {
-		opts = append(opts, grpc.WithAuthority(c.GRPC.Authority))
+	if authority != "" {
+		opts = append(opts, grpc.WithAuthority(authority))
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address, opts...)
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 // An Endpoint is one address of a [Pool].
 type Endpoint struct {
 	address string
+	host    string    // of which it is an address; "" is its own
 	since   time.Time // when the pool got it
 	active  atomic.Int64
 	outcomes
@@ -18,7 +19,7 @@ type Endpoint struct {
 	checks    int  // that came out otherwise, in a row
 }
 
-// Address returns host:port.
+// Address returns host:port, as it is dialled.
 func (e *Endpoint) Address() string { return e.address }
 
 // Active returns how many answers of the endpoint are being read.

@@ -17,8 +17,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -90,6 +92,8 @@ type Options struct {
 	Destinations *Destinations
 	// Resolver resolves names; default is [net.DefaultResolver].
 	Resolver *net.Resolver
+	// ResolveEvery is how often the names of hosts are resolved anew, while [Pool.Run] runs; default 10s.
+	ResolveEvery time.Duration
 	// Dial makes connections; default is a net.Dialer, which resolves names.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger gets what operators should know of endpoints; default [slog.Default].
@@ -120,7 +124,15 @@ type Pool struct {
 	retrying  atomic.Int64 // those of them that are, or were
 	mirrored  atomic.Int64 // copies under way
 
+	resolver     *net.Resolver
+	resolveEvery time.Duration
+	hasRoute     func(netip.Addr) bool // whether there is a way to an address
+	changed      chan struct{}         // the hosts are others
+
 	mu        sync.Mutex // serialises changes of what endpoints there are and which are usable
+	hosts     []string   // as configured
+	resolved  map[string][]string
+	named     atomic.Bool // some of hosts are names
 	endpoints atomic.Pointer[set]
 }
 
@@ -160,6 +172,15 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		dynamic:   opts.Destinations != nil,
 		multiplex: opts.Protocol == H2C || opts.Protocol == HTTP2,
 		log:       opts.Logger,
+
+		resolver:     opts.Resolver,
+		resolveEvery: cmp.Or(opts.ResolveEvery, resolveEvery),
+		hasRoute:     hasRoute,
+		changed:      make(chan struct{}, 1),
+		resolved:     map[string][]string{},
+	}
+	if p.resolver == nil {
+		p.resolver = net.DefaultResolver
 	}
 	if opts.PanicPercent != nil {
 		p.panic = *opts.PanicPercent
@@ -198,6 +219,9 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}
+	if tlsConfig != nil && tlsConfig.ServerName == "" && !p.dynamic {
+		p.transport.DialTLSContext = p.dialTLS(tlsConfig, protocols, handshake)
+	}
 	switch {
 	case p.dynamic: // the transport bounds what is idle, wherever it leads
 		p.transport.MaxIdleConns, p.transport.MaxIdleConnsPerHost = maxIdleDestinations, maxIdlePerDestination
@@ -209,25 +233,47 @@ func NewPool(opts Options, addresses ...string) *Pool {
 	return p
 }
 
-// SetEndpoints exchanges the endpoints. Requests under way go on where they are;
+// SetEndpoints exchanges the hosts, each host:port. All addresses of a name are endpoints, as soon as [Pool.Run] has resolved it; until
+// then it is one that is resolved for each connection. Requests under way go on where they are;
 // an endpoint whose address stays keeps its connections and what is known of it.
 func (p *Pool) SetEndpoints(addresses ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if slices.Equal(p.hosts, addresses) && p.endpoints.Load() != nil {
+		return
+	}
+	p.hosts = slices.Clone(addresses)
+	p.named.Store(slices.ContainsFunc(p.hosts, isName))
+	maps.DeleteFunc(p.resolved, func(host string, _ []string) bool { return !slices.Contains(p.hosts, host) })
+	p.rebuild()
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// rebuild makes the endpoints of the hosts and what they resolve to. The caller holds mu.
+func (p *Pool) rebuild() {
 	var old []*Endpoint
 	if s := p.endpoints.Load(); s != nil {
 		old = s.all
 	}
-	all := make([]*Endpoint, 0, len(addresses))
-	for _, a := range addresses {
-		if find(all, a) != nil {
-			continue
+	all := make([]*Endpoint, 0, len(p.hosts))
+	for _, host := range p.hosts {
+		addresses := p.resolved[host]
+		if len(addresses) == 0 {
+			addresses = []string{host}
 		}
-		e := find(old, a)
-		if e == nil {
-			e = &Endpoint{address: a, since: time.Now()}
+		for _, a := range addresses {
+			if find(all, a) != nil {
+				continue
+			}
+			e := find(old, a)
+			if e == nil || e.Host() != host {
+				e = &Endpoint{address: a, host: host, since: time.Now()}
+			}
+			all = append(all, e)
 		}
-		all = append(all, e)
 	}
 	if old != nil && slices.Equal(old, all) {
 		return
@@ -257,7 +303,7 @@ func (p *Pool) Close() {
 
 // A Pin ties requests to one endpoint of a Pool: the first RoundTrip with an
 // empty Pin fills in the endpoint it chose, later ones go there, or fail with
-// UpstreamUnreachable when it is gone. The first RoundTrip has to return before
+// UpstreamUnreachable when it is gone, unless the pool has names, whose addresses come and go. The first RoundTrip has to return before
 // others use the Pin; from then on it is read-only.
 type Pin struct{ Endpoint string }
 
@@ -310,7 +356,10 @@ func (p *Pool) pick(r *http.Request, pin *Pin, tried []*Endpoint) (*Endpoint, er
 		if e := find(s.all, pin.Endpoint); e != nil {
 			return e, nil
 		}
-		return nil, fault.Wrap(fault.UpstreamUnreachable, errGone, "the upstream is gone")
+		if !p.named.Load() {
+			return nil, fault.Wrap(fault.UpstreamUnreachable, errGone, "the upstream is gone")
+		}
+		// The name has other addresses now, where the session may well be known, too.
 	}
 	from := without(s.usable, tried)
 	if len(from) == 0 { // what is not usable is better than nothing

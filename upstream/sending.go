@@ -280,7 +280,7 @@ func (s *sending) named(r *http.Request, e *Endpoint) *http.Request {
 	if !s.HostOfEndpoint {
 		return r
 	}
-	name, _, err := net.SplitHostPort(e.address)
+	name, _, err := net.SplitHostPort(e.Host())
 	if err != nil || net.ParseIP(name) != nil {
 		return r
 	}

@@ -107,8 +107,8 @@ type BackendSpec struct {
 // A StaticBackend is a set of fixed hosts.
 type StaticBackend struct {
 	// The hosts, at least one. All of their addresses form one set of
-	// endpoints among which requests are balanced; names are resolved again as
-	// their time to live ends. Required.
+	// endpoints among which requests are balanced; names are resolved again
+	// every 10s. Required.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
 	Hosts []Host `json:"hosts"`

@@ -80,7 +80,7 @@ func TestDescribe(t *testing.T) {
 		}},
 		{"backend.spec.static.hosts[0]", FieldDoc{
 			Kind: KindBackend, Path: "spec.static.hosts", Type: "list of object", Required: true,
-			Description: "The hosts, at least one. All of their addresses form one set of endpoints among which requests are balanced; names are resolved again as their time to live ends. Required.",
+			Description: "The hosts, at least one. All of their addresses form one set of endpoints among which requests are balanced; names are resolved again every 10s. Required.",
 			Fields:      []string{"spec.static.hosts[].host", "spec.static.hosts[].port"},
 		}},
 		{"Backend.spec.ai.llm.vertexai.projectId", FieldDoc{

@@ -6,16 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/miekg/dns"
 )
 
-// A Server answers for the names that it was told, over UDP. It is safe for concurrent use.
+// A Server answers for the names that it was told, over UDP and TCP. It is safe for concurrent use.
 type Server struct {
-	server *dns.Server
+	server, stream *dns.Server // over UDP and TCP
 
 	mu    sync.Mutex
 	names map[string]func() ([]netip.Addr, int)
@@ -24,20 +23,46 @@ type Server struct {
 
 // Listen returns a server at an address, such as 127.0.0.1:0.
 func Listen(address string) (*Server, error) {
-	conn, err := net.ListenPacket("udp", address)
+	l, conn, err := listen(address)
+	for range 20 { // of a free port of one the other may be in use
+		if err == nil || !strings.HasSuffix(address, ":0") {
+			break
+		}
+		l, conn, err = listen(address)
+	}
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{names: map[string]func() ([]netip.Addr, int){}, asked: map[string]int{}}
-	started := make(chan struct{})
-	s.server = &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(s.answer), NotifyStartedFunc: func() { close(started) }}
-	go func() { _ = s.server.ActivateAndServe() }() // ended by Close
-	<-started
+	s.server, s.stream = &dns.Server{PacketConn: conn}, &dns.Server{Listener: l}
+	for _, one := range []*dns.Server{s.server, s.stream} {
+		started := make(chan struct{})
+		one.Handler, one.NotifyStartedFunc = dns.HandlerFunc(s.answer), func() { close(started) }
+		go func() { _ = one.ActivateAndServe() }() // ended by Close
+		<-started
+	}
 	return s, nil
 }
 
+// listen listens at an address over TCP and UDP.
+func listen(address string) (net.Listener, net.PacketConn, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		_ = l.Close()
+		return nil, nil, err
+	}
+	return l, conn, nil
+}
+
 // Close ends the server.
-func (s *Server) Close() { _ = s.server.Shutdown() } // nobody asks any more
+func (s *Server) Close() {
+	_ = s.server.Shutdown() // nobody asks any more
+	_ = s.stream.Shutdown()
+}
 
 // Set has a name have these addresses; without any it exists, and has none.
 func (s *Server) Set(name string, addresses ...string) {
@@ -78,8 +103,8 @@ func (s *Server) Asked(name string) int {
 // Resolver returns a resolver that asks the server.
 func (s *Server) Resolver() *net.Resolver {
 	address := s.server.PacketConn.LocalAddr().String()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", address)
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
 	}}
 }
 
@@ -102,7 +127,7 @@ func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	addresses, code := f()
 	m.Rcode = code
-	for _, a := range slices.Compact(addresses) {
+	for _, a := range addresses {
 		typ := map[bool]string{true: "A", false: "AAAA"}[a.Is4()]
 		if typ != dns.TypeToString[asked.Qtype] {
 			continue
@@ -116,6 +141,9 @@ func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg) {
 			panic(err) // the test is wrong
 		}
 		m.Answer = append(m.Answer, rr)
+	}
+	if w.LocalAddr().Network() == "udp" {
+		m.Truncate(dns.MinMsgSize)
 	}
 	_ = w.WriteMsg(m) // who asked asks again
 }
