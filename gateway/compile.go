@@ -39,6 +39,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c.compileRoutes()
 	c.assumeRoutes()
 	c.checkApplied()
+	c.checkOutdone()
 	c.checkUnused()
 	c.checkUnserved()
 	return c.finish(), c.report
@@ -67,8 +68,10 @@ type compiler struct {
 	connections  map[attachment]*connection                 // by Backend, and by port of a Service
 	mcps         []mcpPlan
 	coverings    map[string]*covering
-	noted        map[string]bool // problems that were told already
-	applied      map[object]bool // policies whose spec.ai holds somewhere
+	holds        map[object]bool      // policies of which a field holds somewhere
+	outdone      map[object][]outdone // where more specific ones hold
+	noted        map[string]bool      // problems that were told already
+	applied      map[object]bool      // policies whose spec.ai holds somewhere
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
 	extensions   map[types.NamespacedName]*compiledExtension
@@ -96,6 +99,8 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		encrypted:    map[attachment]*gatewayv1.BackendTLSPolicy{},
 		connections:  map[attachment]*connection{},
 		coverings:    map[string]*covering{},
+		holds:        map[object]bool{},
+		outdone:      map[object][]outdone{},
 		noted:        map[string]bool{},
 		applied:      map[object]bool{},
 		expressions:  map[string]compiledExpression{},

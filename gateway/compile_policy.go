@@ -466,12 +466,14 @@ const aiField = "ai"
 // overridden reports the fields that have no effect, since another policy of the same level has them.
 func (c *compiler) overridden(all []attachedPolicy, fields []policy.Attachment, effective policy.Effective) {
 	for i, standing := range effective.Standings {
-		if standing == policy.Attached {
-			continue
-		}
 		for _, field := range fields[i].Fields {
 			winners := effective.Fields[field]
-			if contains(winners, i) || fields[winners[0]].Level > fields[i].Level {
+			if contains(winners, i) {
+				c.holds[all[i].object] = true
+				continue
+			}
+			if fields[winners[0]].Level > fields[i].Level {
+				c.outdone[all[i].object] = append(c.outdone[all[i].object], outdone{field, all[winners[0]].object})
 				continue
 			}
 			loser, winner := all[i].object, all[winners[0]].object
@@ -485,6 +487,25 @@ func (c *compiler) overridden(all []attachedPolicy, fields []policy.Attachment, 
 					help: "of policies on the same object, the older one counts, then the one whose name is first: join them, or cover another section",
 				}, "%s has %s, too, and covers the same: this one has no effect there", winner, field)
 			}
+		}
+	}
+}
+
+// An outdone is a field of a policy in whose place that of a more specific one holds.
+type outdone struct {
+	field string
+	by    object
+}
+
+// checkOutdone reports the policies none of whose fields hold anywhere, since all that they cover has more specific ones.
+func (c *compiler) checkOutdone() {
+	for _, p := range c.res.TrafficPolicies {
+		o := objectOf(v1alpha1.KindTrafficPolicy, p)
+		if by := c.outdone[o]; len(by) > 0 && !c.holds[o] {
+			c.add(o, "spec."+by[0].field, finding{
+				class: config.Warning, code: config.CodeOverridden, reason: policy.Overridden.String(),
+				help: "delete it, or cover a route that has none of its own",
+			}, "all that the policy covers has more specific ones, such as %s: it has no effect", by[0].by)
 		}
 	}
 }

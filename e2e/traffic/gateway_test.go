@@ -76,11 +76,7 @@ type gateway struct {
 func start(t testing.TB, resources string, env ...string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, file: filepath.Join(t.TempDir(), "gateway.yaml"), address: freeAddress(t), metrics: freeAddress(t)}
-	_, port, _ := net.SplitHostPort(g.address)
-	text := fmt.Sprintf("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: default}\nspec:\n  gatewayClassName: mcpgw\n  listeners: [{name: http, port: %s, protocol: HTTP}]\n---\n%s", port, resources)
-	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	g.rewrite(resources)
 	ready := freeAddress(t)
 	cmd := exec.Command(binary, "serve", "-f", g.file, "--admin-addr", "off", "--metrics-addr", g.metrics, "--ready-addr", ready)
 	cmd.Env = append(os.Environ(), env...)
@@ -122,6 +118,16 @@ func start(t testing.TB, resources string, env ...string) *gateway {
 		return resp.StatusCode == http.StatusOK
 	})
 	return g
+}
+
+// rewrite replaces the resources.
+func (g *gateway) rewrite(resources string) {
+	g.t.Helper()
+	_, port, _ := net.SplitHostPort(g.address)
+	text := fmt.Sprintf("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: default}\nspec:\n  gatewayClassName: mcpgw\n  listeners: [{name: http, port: %s, protocol: HTTP}]\n---\n%s", port, resources)
+	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // An answer is what a test looks at.
