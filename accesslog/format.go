@@ -14,9 +14,8 @@ import (
 
 // A Format is a compiled form of entries: text between command operators. It is immutable and safe for concurrent use.
 type Format struct {
-	parts []part
-	// needs says what of the answer has to be kept for it.
-	header bool
+	parts  []part
+	header bool // it asks for the header of the answer
 	line   bool // it ends with a line's end
 }
 

@@ -311,6 +311,9 @@ func TestOutcomes(t *testing.T) {
 		{"denied by a service", "UAEX", "ext_authz_denied", func(e *Entry) {
 			e.ErrorType, e.Err = fault.Denied.String(), errors.New("external authorization failed")
 		}},
+		{"a service that is not there", "UAEX", "ext_authz_error", func(e *Entry) {
+			e.ErrorType, e.Err = fault.Overloaded.String(), errors.New("external authorization is not available: refused")
+		}},
 		{"limited", "RL", "request_rate_limited", func(e *Entry) { e.ErrorType = fault.RateLimited.String() }},
 		{"no endpoint", "UH", "no_healthy_upstream", func(e *Entry) { e.ErrorType, e.UpstreamHost = fault.UpstreamUnreachable.String(), "" }},
 		{"not connected", "UF", "upstream_reset_before_response_started{connection_failure}", func(e *Entry) { e.ErrorType = fault.UpstreamUnreachable.String() }},

@@ -59,7 +59,7 @@ const (
 	flushAfter = 100 * time.Millisecond
 	// maxBatch is how many entries are sent at once.
 	maxBatch = 512
-	// closing is how long the entries that wait may take in the end.
+	// closingTime is how long the entries that wait may take in the end.
 	closingTime = 5 * time.Second
 	// retryAfter is how long a sink that fails is left alone.
 	retryAfter = time.Second

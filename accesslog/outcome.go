@@ -45,6 +45,9 @@ func (e *Entry) flags() (out []flag) {
 	if !ok {
 		return nil
 	}
+	if e.byService() {
+		return []flag{unauthorized}
+	}
 	switch code {
 	case fault.NotFound:
 		if e.Route == "" {
@@ -64,10 +67,6 @@ func (e *Entry) flags() (out []flag) {
 		out = append(out, clientGone)
 	case fault.RateLimited:
 		out = append(out, limited)
-	case fault.Denied:
-		if e.deniedBy("extAuth") {
-			out = append(out, unauthorized)
-		}
 	case fault.BadRequest, fault.HeadersTooLarge, fault.URITooLong, fault.VersionRefused:
 		out = append(out, clientMalformed)
 	case fault.RequestTimeout:
@@ -82,9 +81,9 @@ func (e *Entry) flags() (out []flag) {
 	return out
 }
 
-// deniedBy reports whether what ended the request says that it is of that kind.
-func (e *Entry) deniedBy(kind string) bool {
-	return e.Err != nil && strings.Contains(e.Err.Error(), "external authorization") && kind == "extAuth"
+// byService reports whether external authorization ended the request: it refused, or could not be asked.
+func (e *Entry) byService() bool {
+	return e.Err != nil && strings.HasPrefix(e.Err.Error(), "external authorization ")
 }
 
 // details returns why the status is what it is, in Envoy's words where it has some.
@@ -97,6 +96,10 @@ func (e *Entry) details() string {
 		return "direct_response"
 	case !ok:
 		return "via_upstream" // its own errors, too
+	case e.byService() && code == fault.Denied:
+		return "ext_authz_denied"
+	case e.byService():
+		return "ext_authz_error"
 	}
 	switch code {
 	case fault.NotFound:
@@ -104,9 +107,6 @@ func (e *Entry) details() string {
 			return "route_not_found"
 		}
 	case fault.Denied:
-		if e.deniedBy("extAuth") {
-			return "ext_authz_denied"
-		}
 		return "rbac_access_denied"
 	case fault.RateLimited:
 		return "request_rate_limited"
