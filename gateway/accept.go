@@ -58,7 +58,7 @@ type exchange struct {
 	streams context.Context
 	logged  logged
 	sending upstream.Sending
-	idle    idleness
+	idle    *idleness // nil where nothing ends it
 	// still is for how long nothing may move where the rule does not say it, of requests to services.
 	still *lifetime.Watchdog
 	// left says that the answer goes on without the goroutine that began it.

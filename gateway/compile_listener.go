@@ -61,7 +61,7 @@ func listenerFields() []listenerField {
 		}},
 		{"preserveHttp1HeaderCase", headerCase},
 		{"acceptHttp10", func(_ *compiler, _ object, s *v1alpha1.HTTPListenerPolicySpec) listening {
-			return ifSet(s.AcceptHTTP10, func(e *edge, v bool) { e.old = v })
+			return ifSet(s.AcceptHTTP10, func(e *edge, v bool) { e.refusesOld = !v })
 		}},
 		{"defaultHostForHttp10", (*compiler).oldHosts},
 	}

@@ -25,7 +25,7 @@ type edge struct {
 	idleSaid   bool               // it holds, also for backends with clocks of their own
 	health     string             // the path of health checks, "" for none
 	logs       []*logPlan
-	old        bool // HTTP/1.0 is answered
+	refusesOld bool // HTTP/1.0
 }
 
 // keepsHeader reports whether a log asks for the header of answers.
@@ -72,7 +72,7 @@ func (e *edge) enter(x *exchange, r *http.Request, ready bool) (answered bool, e
 	x.writer.server = e.server
 	x.logged.begin(x, e)
 	if isOld(r) {
-		if !e.old {
+		if e.refusesOld {
 			return false, errOldHTTP
 		}
 		if r.Host == "" {

@@ -173,7 +173,7 @@ func TestHealthCheckPath(t *testing.T) {
 	}
 }
 
-// HTTP/1.0 is refused, unless a policy accepts it.
+// HTTP/1.0 is served, unless a policy refuses it.
 func TestOldHTTP(t *testing.T) {
 	text := static("a", upstreamServer(t, "a")) + route("r", "hostnames: [old.example]\nbackendRefs: ["+to("a")+"]")
 	text = strings.Replace(text, "  rules:\n  - hostnames: [old.example]\n    backendRefs", "  hostnames: [old.example]\n  rules:\n  - backendRefs", 1)
@@ -181,7 +181,8 @@ func TestOldHTTP(t *testing.T) {
 		name, spec, host string
 		status           int
 	}{
-		{"by default", "useRemoteAddress: true", "Host: old.example\r\n", 426},
+		{"by default", "useRemoteAddress: true", "Host: old.example\r\n", 200},
+		{"refused", "acceptHttp10: false", "Host: old.example\r\n", 426},
 		{"accepted", "acceptHttp10: true", "Host: old.example\r\n", 200},
 		{"accepted, without a host", "acceptHttp10: true", "", 400},
 		{"with a default host", "acceptHttp10: true\n  defaultHostForHttp10: old.example", "", 200},

@@ -134,6 +134,7 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 		x.body.grace = nil // a call may be as silent as it wants, as far as stillness lets it
 	}
 	if dog := x.stillness(rule, b, r); dog != nil {
+		x.idle = new(idleness)
 		ctx = x.idle.begin(ctx, dog, x)
 	}
 	ctx = x.withSending(ctx, rule, b, rewrite)

@@ -22,7 +22,7 @@ var (
 	errIdleClient = fault.New(fault.RequestTimeout, "the request body came too slowly")
 )
 
-// An idleness ends an exchange in which no byte moves, from or to the client. The zero value ends none.
+// An idleness ends an exchange in which no byte moves, from or to the client. Nil ends none.
 type idleness struct {
 	life   lifetime.Lifetime // of what is done for the request
 	watch  lifetime.Watch
@@ -104,8 +104,8 @@ func (i *idleness) look() {
 
 // end ends the watch, with the exchange.
 func (i *idleness) end() {
-	if i.writer == nil {
-		return // it was not begun
+	if i == nil {
+		return
 	}
 	i.watch.Stop()
 	i.mu.Lock()

@@ -113,11 +113,12 @@ type HTTPListenerPolicySpec struct {
 	// +optional
 	PreserveHTTP1HeaderCase *bool `json:"preserveHttp1HeaderCase,omitempty"`
 
-	// Whether HTTP/1.0 is served. Else it is answered 426. Default: false.
+	// Whether HTTP/1.0 is served, which proxies and checks of some age still speak. Else
+	// it is answered 426. Default: true.
 	// +optional
 	AcceptHTTP10 *bool `json:"acceptHttp10,omitempty"`
 
-	// The host of HTTP/1.0 requests that name none. It needs acceptHttp10. Of
+	// The host of HTTP/1.0 requests that name none. It excludes acceptHttp10: false. Of
 	// Gateways that share a port, that of the first counts. Default: none, such
 	// requests are answered 400.
 	// +optional

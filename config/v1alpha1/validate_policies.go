@@ -36,8 +36,8 @@ func (h *HTTPListenerPolicy) rules() field.ErrorList {
 	if s.Tracing != nil {
 		errs = append(errs, s.Tracing.rules(p.Child("tracing"))...)
 	}
-	if s.DefaultHostForHTTP10 != "" && (s.AcceptHTTP10 == nil || !*s.AcceptHTTP10) {
-		errs = append(errs, field.Forbidden(p.Child("defaultHostForHttp10"), "needs acceptHttp10: true"))
+	if s.DefaultHostForHTTP10 != "" && s.AcceptHTTP10 != nil && !*s.AcceptHTTP10 {
+		errs = append(errs, field.Forbidden(p.Child("defaultHostForHttp10"), "is of no use with acceptHttp10: false"))
 	}
 	return errs
 }

@@ -225,7 +225,7 @@ func Rules() []Rule {
 			Rule{"", `targetRefs: [{kind: Gateway, name: g, sectionName: l}]`, `spec.targetRefs[0].sectionName: Forbidden: an HTTPListenerPolicy covers whole Gateways`, `targetSelectors: [{kind: Gateway, matchLabels: {a: b}}]`},
 			Rule{"", `targetSelectors: [{kind: Gateway, matchLabels: {a: b}, sectionName: l}]`, `spec.targetSelectors[0].sectionName: Forbidden`, `xffNumTrustedHops: 0`},
 			Rule{"", `xffNumTrustedHops: -1`, `must be between 0 and 256`, `useRemoteAddress: false`},
-			Rule{"", `defaultHostForHttp10: h`, `spec.defaultHostForHttp10: Forbidden: needs acceptHttp10: true`, `defaultHostForHttp10: h, acceptHttp10: true`},
+			Rule{"", `defaultHostForHttp10: h, acceptHttp10: false`, `spec.defaultHostForHttp10: Forbidden: is of no use with acceptHttp10: false`, `defaultHostForHttp10: h`},
 			Rule{"", `healthCheck: {path: health}`, `spec.healthCheck.path: Invalid value: "health": is not of the right form`, `healthCheck: {path: /health}`},
 			Rule{"", `upgradeConfig: {enabledUpgrades: []}`, `spec.upgradeConfig.enabledUpgrades: Invalid value: must have at least 1 item`, `upgradeConfig: {enabledUpgrades: [websocket, CONNECT]}`},
 			Rule{"", `upgradeConfig: {enabledUpgrades: ["websocket, h2c"]}`, `spec.upgradeConfig.enabledUpgrades[0]: Invalid value: "websocket, h2c"`, `upgradeConfig: {enabledUpgrades: [IRC/6.9]}`},
