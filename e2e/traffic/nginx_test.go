@@ -21,14 +21,21 @@ type nginx struct {
 // startNginx runs nginx until the test ends. Each server is what stands in its location /.
 func startNginx(t testing.TB, locations map[string]string) *nginx {
 	t.Helper()
+	var servers strings.Builder
+	var addresses []string
+	for address, location := range locations {
+		fmt.Fprintf(&servers, "  server { listen %s; location / { %s } }\n", address, location)
+		addresses = append(addresses, address)
+	}
+	return runNginx(t, t.TempDir(), servers.String(), addresses...)
+}
+
+// runNginx runs nginx with servers at these addresses in a folder until the test ends.
+func runNginx(t testing.TB, dir, servers string, addresses ...string) *nginx {
+	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
 		program = "/usr/sbin/nginx" // which is not on everyone's PATH
-	}
-	dir := t.TempDir()
-	var servers strings.Builder
-	for address, location := range locations {
-		fmt.Fprintf(&servers, "  server { listen %s; location / { %s } }\n", address, location)
 	}
 	n := &nginx{config: filepath.Join(dir, "nginx.conf")}
 	text := fmt.Sprintf(`daemon off;
@@ -49,7 +56,7 @@ http {
   proxy_set_header Host $host;
   default_type text/plain;
 %[2]s}
-`, dir, servers.String())
+`, dir, servers)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +71,7 @@ http {
 		_ = n.command.Process.Kill()
 		_ = n.command.Wait()
 	})
-	for address := range locations {
+	for _, address := range addresses {
 		until(t, "nginx listens: "+said.String(), func() bool {
 			c, err := net.DialTimeout("tcp", address, time.Second)
 			if err == nil {

@@ -94,6 +94,7 @@ func TestDirectResponse(t *testing.T) {
 }
 
 // certificate returns a self-signed certificate for a host, and its key, as PEM.
+// It is for both ends of a connection.
 func certificate(t testing.TB, host string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
