@@ -42,6 +42,9 @@ func (x *exchange) through(ctx context.Context, w http.ResponseWriter, m *match,
 		r = r.WithContext(ctx)
 		r.Header = x.request.HTTP.Header
 	}
+	if b != nil {
+		ctx = x.watched(ctx, rule, b, r)
+	}
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
 	}
@@ -130,13 +133,6 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *por
 	if timeout := rule.timeoutOf(b); timeout > 0 && !(b.to.mcp && outlives(r)) {
 		ctx, x.cancel = context.WithDeadlineCause(ctx, x.rec.Start.Add(timeout), errTimeout)
 	}
-	if _, passes := b.to.backend.(*upstream.Proxy); passes && fault.IsGRPC(r) {
-		x.body.grace = nil // a call may be as silent as it wants, as far as stillness lets it
-	}
-	if dog := x.stillness(rule, b, r); dog != nil {
-		x.idle = new(idleness)
-		ctx = x.idle.begin(ctx, dog, x)
-	}
 	ctx = x.withSending(ctx, rule, b, rewrite)
 	if !b.to.mcp && opensStream(r) {
 		ctx = x.untilDrain(ctx)
@@ -185,6 +181,21 @@ func (w *weighted) withoutCredentials(r *http.Request, consumed []string) *http.
 		}
 	}
 	return r
+}
+
+// watched returns a context that ends when nothing moves for too long. It is begun once, before anybody reads the body.
+func (x *exchange) watched(ctx context.Context, rule *rule, b *weighted, r *http.Request) context.Context {
+	if x.idle != nil {
+		return ctx // an interceptor has the route chosen again
+	}
+	if _, passes := b.to.backend.(*upstream.Proxy); passes && fault.IsGRPC(r) {
+		x.body.grace = nil // a call may be as silent as it wants, as far as stillness lets it
+	}
+	if dog := x.stillness(rule, b, r); dog != nil {
+		x.idle = new(idleness)
+		ctx = x.idle.begin(ctx, dog, x)
+	}
+	return ctx
 }
 
 // timeoutOf returns how long a request to one of the rule's backends may take. At an MCP backend it is executed at

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -34,15 +35,18 @@ func until(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// freeAddress returns an address of loopback that nobody listens on.
+// freeAddress returns an address of loopback that nobody listens on, with a port that the system gives to nobody by itself.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		if err == nil {
+			defer func() { _ = l.Close() }()
+			return l.Addr().String()
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // A log keeps what a process writes. It is safe for concurrent use.
@@ -101,7 +105,7 @@ func start(t testing.TB, resources string, env ...string) *gateway {
 		}
 		text := g.log.String()
 		if t.Failed() || strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
-			t.Errorf("the gateway wrote:\n%s", text[max(0, len(text)-8000):])
+			t.Errorf("the gateway wrote:\n%s", text[max(0, len(text)-20000):])
 		}
 	})
 	until(t, "the gateway is ready", func() bool {

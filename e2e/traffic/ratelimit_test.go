@@ -20,6 +20,9 @@ func installed(t testing.TB, module string) string {
 	hash := sha256.New()
 	for _, file := range []string{"go.mod", "go.sum", "main.go"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "hack", module, file))
+		if os.IsNotExist(err) && file == "main.go" {
+			continue // the module builds somebody else's
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
