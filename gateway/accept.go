@@ -249,6 +249,11 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 		}
 		x.writer.modifiers[2] = c.answer(r)
 	}
+	if p.loopback && !x.peer {
+		if err := m.checkPage(r); err != nil {
+			return err
+		}
+	}
 	if isPreflight(r) && m.rule.mcp() {
 		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/origin"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/policy"
@@ -31,7 +32,7 @@ func (c *compiler) aiBackend(o object, spec *v1alpha1.AIBackend, d *destination,
 	if spec.Clocks != nil {
 		clocks = *spec.Clocks
 	}
-	cfg.AllowedOrigins = spec.AllowedOrigins
+	cfg.AllowedOrigins, d.pages = spec.AllowedOrigins, origin.New(spec.AllowedOrigins)
 	cfg.Clocks = llm.Clocks{FirstContent: clocks.FirstContent.Value(), Idle: clocks.Idle.Value(), Total: clocks.Total.Value(), RealtimeIdle: clocks.Idle.Value()}
 	if c.rt != nil {
 		cfg.Logger, cfg.Metrics = c.rt.opts.Logger, c.rt.opts.Metrics

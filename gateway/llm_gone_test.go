@@ -48,7 +48,7 @@ func TestLLMFaultsClientGone(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					_, err = fmt.Fprintf(c, "POST /llm/model%s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", client.Path("asked", stream), len(body), body)
+					_, err = fmt.Fprintf(c, "POST /llm/model%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", client.Path("asked", stream), len(body), body)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -99,10 +99,10 @@ stringData: {someone: secret-key-of-someone}
 	}
 
 	body := string(llmtest.Chat.Request("hello", true))
-	if got = g.do("POST", g.url("8080", "/v1/chat/completions"), bytes.NewReader([]byte(body)), "Host", "h"); got.Status != 200 || !strings.Contains(got.Body, "[DONE]") {
+	if got = g.do("POST", g.url("8080", "/v1/chat/completions"), bytes.NewReader([]byte(body)), "Host", "localhost"); got.Status != 200 || !strings.Contains(got.Body, "[DONE]") {
 		t.Errorf("answer %d %s", got.Status, got.Body)
 	}
-	if got := one.next(t); got != "POST h/v1/chat/completions a= auth= "+body {
+	if got := one.next(t); got != "POST localhost/v1/chat/completions a= auth= "+body {
 		t.Errorf("the copy of a request to a model is %s", got)
 	}
 

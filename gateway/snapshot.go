@@ -8,6 +8,7 @@ import (
 	"github.com/mcpgw/mcpgw/authn"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/internal/origin"
 	"github.com/mcpgw/mcpgw/llm"
 	"github.com/mcpgw/mcpgw/mcp/federation"
 	"github.com/mcpgw/mcpgw/policy"
@@ -128,9 +129,10 @@ type destination struct {
 	kind    string        // of a Backend its type, else Service
 	cluster string        // its name as Envoy has it
 	mcp     bool
-	hash    *hashing     // what is hashed to choose an endpoint; nil without
-	guarded bool         // rules attached to it say who may use it
-	fault   *fault.Fault // set in place of backend: it can't be served
+	hash    *hashing        // what is hashed to choose an endpoint; nil without
+	guarded bool            // rules attached to it say who may use it
+	pages   *origin.Allowed // of a Backend of type AI: whose pages may use it where not all may
+	fault   *fault.Fault    // set in place of backend: it can't be served
 
 	// shows are the policies of the rules that lead here, as far as clients see them.
 	shows map[string]bool

@@ -23,6 +23,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/internal/origin"
 	"github.com/mcpgw/mcpgw/internal/secret"
 	"github.com/mcpgw/mcpgw/mcp/protocol"
 	"github.com/mcpgw/mcpgw/mcp/session"
@@ -69,7 +70,7 @@ type Backend struct {
 	hub         *Hub
 	cfg         Config
 	naming      *naming
-	origins     *origins
+	origins     *origin.Allowed
 	targets     []*session.Target
 	breakers    []*breaker // of the targets
 	passthrough bool       // some target gets the client's Authorization
@@ -202,7 +203,7 @@ func (b *Backend) serverInfo() []byte {
 // [WithListener]. An error before the first byte is returned, for WriteError;
 // after it, Serve ends the answer itself and returns nil.
 func (b *Backend) Serve(w http.ResponseWriter, r *http.Request) error {
-	cross, err := b.origins.check(r)
+	cross, err := b.checkOrigin(r)
 	if err != nil {
 		return err
 	}

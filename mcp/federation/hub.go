@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/internal/origin"
 	"github.com/mcpgw/mcpgw/mcp/session"
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -158,7 +159,7 @@ func (h *Hub) Backend(cfg Config) *Backend {
 	if cfg.PageSize <= 0 {
 		cfg.PageSize = defaultPageSize
 	}
-	b := &Backend{hub: h, cfg: cfg, naming: newNaming(&cfg), origins: newOrigins(cfg.AllowedOrigins)}
+	b := &Backend{hub: h, cfg: cfg, naming: newNaming(&cfg), origins: origin.New(cfg.AllowedOrigins)}
 	b.views, _ = lru.New[string, *view](maxViews)
 	h.mu.Lock()
 	defer h.mu.Unlock()
