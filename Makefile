@@ -10,7 +10,7 @@ TOOL    := $(GO) tool -modfile=hack/tools/go.mod
 
 .PHONY: help
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/mcpgw
@@ -27,7 +27,7 @@ deps: ## install what the tests need: real MCP servers and clients, Node (cached
 .PHONY: test
 test: deps ## run the tests with the race detector, but for those against a Kubernetes API server
 	$(GO) test -race -timeout 18m $$($(GO) list ./... | grep -v /e2e)
-	$(GO) test -race -timeout 18m -count=1 $$($(GO) list ./e2e/... | grep -v /e2e/kube) # they build the gateway: their packages may not have changed
+	$(GO) test -race -timeout 18m -count=1 $$($(GO) list ./e2e/... | grep -Ev '/e2e/(kube|conformance)$$') # they build the gateway: their packages may not have changed
 
 .PHONY: test-kube
 test-kube: ## run the tests against a real Kubernetes API server, which is built once (cached)
@@ -41,6 +41,11 @@ test-short: ## run the tests that need nothing but Go
 .PHONY: conformance
 conformance: deps ## run the official MCP suite, directly and through the gateway
 	$(GO) test -timeout 30m -count=1 -v -run '^(TestConformance|TestLegacyFixture)$$' ./e2e
+
+.PHONY: conformance-gateway
+conformance-gateway: ## run the official Gateway API suite against a real API server, and write its report
+	@hack/deps kube
+	$(GO) test -timeout 60m -count=1 -v ./e2e/conformance
 
 .PHONY: soak
 soak: ## a million calls under the race detector, none crossed; 30,000 sessions, none left over

@@ -68,6 +68,7 @@ var allowed = map[string][]string{
 	"internal/testdns":  {},
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
+	"internal/testkube": {},
 }
 
 // only says which packages alone may import a module, tests aside.

@@ -74,6 +74,7 @@ type compiler struct {
 	applied      map[object]bool      // policies whose spec.ai holds somewhere
 	expressions  map[string]compiledExpression
 	listeners    []*openListener
+	closed       []*openListener // of which only the certificate is missing: routes attach to them, and nothing is served from them
 	extensions   map[types.NamespacedName]*compiledExtension
 	destinations map[string]*destination
 	routed       map[types.NamespacedName]bool // Backends that a route refers to

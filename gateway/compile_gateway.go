@@ -123,6 +123,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	l.takes = c.routeKinds(l)
 	if secure {
 		if l.certificate = c.certificate(l); l.certificate == nil {
+			c.closed = append(c.closed, l)
 			return
 		}
 	}

@@ -156,7 +156,7 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 	}
 	var fitting, allowing []*openListener
 	var sections []string
-	for _, l := range c.listeners {
+	for _, l := range slices.Concat(c.listeners, c.closed) {
 		if l.object.name != name {
 			continue
 		}
@@ -201,7 +201,7 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 			})
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, func(a attachedHost) bool { return slices.Contains(c.closed, a.listener) })
 }
 
 func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway types.NamespacedName, listeners []*openListener) []attachedHost {

@@ -340,7 +340,7 @@ func TestNamespaces(t *testing.T) {
 		}
 		return out
 	}
-	if diff := cmp.Diff([]string{"Gateway RefNotPermitted", "HTTPRoute RefNotPermitted", "HTTPRoute NoMatchingParent"}, reasons(g.apply(text))); diff != "" {
+	if diff := cmp.Diff([]string{"Gateway RefNotPermitted", "HTTPRoute RefNotPermitted"}, reasons(g.apply(text))); diff != "" {
 		t.Errorf("without grants (-want +got):\n%s", diff)
 	}
 	text += grant("g1", "certs", "default", "Gateway", "Secret", "")

@@ -901,3 +901,20 @@ func TestTimeout(t *testing.T) {
 		t.Errorf("answer %+v, want 504", got)
 	}
 }
+
+// TestWithoutCertificate: a route attaches to a listener of which only the certificate is missing, and nothing is served from it.
+func TestWithoutCertificate(t *testing.T) {
+	snapshot, report := Compile(load(t, secureGateway("a.test", "none")+static("a", "{host: h, port: 1}")+routeOn("gw", "r", "backendRefs: ["+to("a")+"]")), nil)
+	attached := 0
+	for _, a := range report.Attachments {
+		if a.Object.Kind == "HTTPRoute" && a.Section == "https" {
+			attached++
+		}
+	}
+	if attached != 1 {
+		t.Errorf("attached %d times, want once: %v", attached, report.Attachments)
+	}
+	if len(snapshot.ports) != 0 {
+		t.Errorf("%d ports are open", len(snapshot.ports))
+	}
+}

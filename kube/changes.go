@@ -18,19 +18,20 @@ import (
 // A judge says what status objects should have.
 type judge struct {
 	*outcome
-	controller gatewayv1.GatewayController
-	problems   map[config.ObjectRef][]config.Problem
-	attached   map[config.ObjectRef][]config.Attachment // by what is attached
-	taken      map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
-	gateways   map[config.ObjectRef]*gatewayv1.Gateway  // ours
-	named      map[config.ObjectRef]bool                // routes that name one of them
-	changes    []change
+	controller   gatewayv1.GatewayController
+	experimental bool // fields of the experimental channel are served
+	problems     map[config.ObjectRef][]config.Problem
+	attached     map[config.ObjectRef][]config.Attachment // by what is attached
+	taken        map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
+	gateways     map[config.ObjectRef]*gatewayv1.Gateway  // ours
+	named        map[config.ObjectRef]bool                // routes that name one of them
+	changes      []change
 }
 
 // changes returns the status that differs from what the API server had when o was read.
-func (o *outcome) changes(controller string) []change {
+func (o *outcome) changes(controller string, experimental bool) []change {
 	j := &judge{
-		outcome: o, controller: gatewayv1.GatewayController(controller),
+		outcome: o, controller: gatewayv1.GatewayController(controller), experimental: experimental,
 		problems: problemsOf(o.report),
 		attached: map[config.ObjectRef][]config.Attachment{},
 		taken:    map[config.ObjectRef]map[string]int{},
@@ -110,7 +111,10 @@ func (j *judge) gatewayClass(c *gatewayv1.GatewayClass) {
 		}
 	}
 	after, transitions := merged(c.Status.Conditions, c.Generation, f)
-	j.change(gatewayKind("GatewayClass"), c, map[string]any{"conditions": c.Status.Conditions}, map[string]any{"conditions": after}, transitions)
+	fields := func(conditions []metav1.Condition, features []gatewayv1.SupportedFeature) map[string]any {
+		return map[string]any{"conditions": conditions, "supportedFeatures": features}
+	}
+	j.change(gatewayKind("GatewayClass"), c, fields(c.Status.Conditions, c.Status.SupportedFeatures), fields(after, supportedFeatures(j.experimental)), transitions)
 }
 
 // own writes the status of one of our kinds.

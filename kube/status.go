@@ -156,7 +156,7 @@ func (s *status) write(ctx context.Context, o *outcome) {
 	var group errgroup.Group
 	group.SetLimit(writers)
 	var told sync.Once
-	for _, c := range o.changes(s.source.opts.Controller) {
+	for _, c := range o.changes(s.source.opts.Controller, s.source.opts.Experimental) {
 		group.Go(func() error {
 			body, err := json.Marshal(map[string]any{
 				"metadata": map[string]any{"resourceVersion": c.object.GetResourceVersion(), "uid": c.object.GetUID()},

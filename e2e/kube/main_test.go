@@ -8,33 +8,24 @@
 package kube
 
 import (
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/sys/unix"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/testkube"
 )
 
-// inside says that the process is in its namespaces.
-const inside = "MCPGW_TEST_KUBE_INSIDE"
-
-// network is what the namespaces' loopback interface has beside 127.0.0.0/8: all of its addresses are
-// local.
-const network = "10.244.0.1"
+// network is the address of the tests.
+const network = testkube.Network
 
 var (
 	// binary is the gateway under test.
@@ -47,8 +38,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) == "" {
-		os.Exit(again())
+	if !testkube.Inside() {
+		os.Exit(testkube.Again())
 	}
 	code, err := run(m)
 	if err != nil {
@@ -56,27 +47,6 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// again runs the test binary in its namespaces, and returns its exit code.
-func again() int {
-	runtime.LockOSThread() // the child ends with the thread that made it
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=yes")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		fmt.Fprintf(os.Stderr, "these tests need a network namespace of their own: run them as root, or permit user namespaces (%v)\n", err)
-		return 1
-	}
-	return cmd.ProcessState.ExitCode()
 }
 
 func run(m *testing.M) (code int, err error) {
@@ -96,10 +66,10 @@ func run(m *testing.M) (code int, err error) {
 	if err := build.Run(); err != nil {
 		return 0, fmt.Errorf("building the gateway: %w", err)
 	}
-	if err := raiseLoopback(); err != nil {
+	if err := testkube.RaiseLoopback(); err != nil {
 		return 0, err
 	}
-	if tools, err = installed(); err != nil {
+	if tools, err = testkube.Tools(filepath.Join("..", "..", "hack", "kube")); err != nil {
 		return 0, err
 	}
 	stop, err := startPlane(dir)
@@ -108,58 +78,6 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer stop()
 	return m.Run(), nil
-}
-
-// raiseLoopback gives the network namespace its loopback interface, with the addresses of [network].
-func raiseLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	set := func(name string, request uint, fill func(*unix.Ifreq) error) error {
-		r, err := unix.NewIfreq(name)
-		if err == nil {
-			err = fill(r)
-		}
-		if err == nil {
-			err = unix.IoctlIfreq(fd, request, r)
-		}
-		if err != nil {
-			return fmt.Errorf("setting up the interface %s: %w", name, err)
-		}
-		return nil
-	}
-	ip := func(a string) func(*unix.Ifreq) error {
-		return func(r *unix.Ifreq) error { return r.SetInet4Addr(net.ParseIP(a).To4()) }
-	}
-	return errors.Join(
-		set("lo", unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }),
-		set("lo:1", unix.SIOCSIFADDR, ip(network)),
-		set("lo:1", unix.SIOCSIFNETMASK, ip("255.255.0.0")),
-	)
-}
-
-// installed returns where hack/deps keeps what it made of hack/kube.
-func installed() (string, error) {
-	module := filepath.Join("..", "..", "hack", "kube")
-	hash := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "etcd/main.go", "kube-apiserver/main.go", "kubectl/main.go"} {
-		text, err := os.ReadFile(filepath.Join(module, name))
-		if err != nil {
-			return "", err
-		}
-		hash.Write(text)
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "mcpgw", fmt.Sprintf("kube-%x", hash.Sum(nil)[:8]))
-	if _, err := os.Stat(filepath.Join(dir, "complete")); err != nil {
-		return "", fmt.Errorf("the control plane is not built: run `hack/deps kube` (%w)", err)
-	}
-	return dir, nil
 }
 
 // startPlane starts etcd and the API server on loopback, with the definitions of the Gateway API and of the
