@@ -45,7 +45,7 @@ conformance: deps ## run the official MCP suite, directly and through the gatewa
 .PHONY: conformance-gateway
 conformance-gateway: ## run the official Gateway API suite against a real API server, and write its report
 	@hack/deps kube
-	$(GO) test -timeout 60m -count=1 -v ./e2e/conformance
+	MCPGW_CONFORMANCE_REPORT=report.yaml $(GO) test -timeout 30m -count=1 -v ./e2e/conformance
 
 .PHONY: soak
 soak: ## a million calls under the race detector, none crossed; 30,000 sessions, none left over

@@ -34,7 +34,7 @@ func TestCORS(t *testing.T) {
 		want                             string // the headers about it
 	}{
 		{"preflight, before access control", "OPTIONS", "/a", "https://app.example.com", "PUT", 204,
-			"Access-Control-Allow-Credentials: true|Access-Control-Allow-Headers: x-one, x-two|Access-Control-Allow-Methods: GET, PUT|Access-Control-Allow-Origin: https://app.example.com|Access-Control-Max-Age: 60|Vary: Origin"},
+			"Access-Control-Allow-Credentials: true|Access-Control-Allow-Headers: x-one, x-two|Access-Control-Allow-Methods: GET, PUT|Access-Control-Allow-Origin: https://app.example.com|Access-Control-Expose-Headers: X-A, X-B|Access-Control-Max-Age: 60|Vary: Origin"},
 		{"another origin", "OPTIONS", "/a", "https://evil.example", "PUT", 204, "Vary: Origin"},
 		{"another scheme", "OPTIONS", "/a", "http://app.example.com", "PUT", 204, "Vary: Origin"},
 		{"a domain that only ends so", "GET", "/a", "https://evilexample.org", "", 200, "Vary: Origin"},
