@@ -121,7 +121,7 @@ func (c *compiler) trust(o object, path string, authorities []byte, cfg *tls.Con
 	if cfg.RootCAs.AppendCertsFromPEM(authorities) {
 		return true
 	}
-	c.add(o, path, finding{class: config.Unresolved, code: config.CodeTLS, help: "write certificates in PEM"}, "the authorities hold no usable certificate")
+	c.add(o, path, finding{class: config.Unresolved, code: config.CodeTLS, reason: "InvalidCACertificateRef", help: "write certificates in PEM"}, "the authorities hold no usable certificate")
 	return false
 }
 

@@ -11,6 +11,8 @@ import (
 // (e2e/conformance). experimental is whether those of the experimental channel are.
 func supportedFeatures(experimental bool) []gatewayv1.SupportedFeature {
 	served := []features.FeatureName{
+		features.SupportBackendTLSPolicy,
+		features.SupportBackendTLSPolicySANValidation,
 		features.SupportGateway,
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayInfrastructure,

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config"
@@ -26,6 +27,11 @@ func (j *judge) policy(u *unstructured.Unstructured) {
 	ref := refOf(u.GetKind(), u)
 	problems := j.problems[ref]
 	ancestors, lost := j.ancestors(u, ref)
+	j.ancestry(u.GroupVersionKind(), u, before, ancestors, func(i int) []finding { return policyFindings(problems, i >= len(ancestors)-lost) })
+}
+
+// ancestry writes the status of a policy (Gateway API, PolicyStatus) with an entry for each ancestor, of which findings says what the conditions are.
+func (j *judge) ancestry(gvk schema.GroupVersionKind, o metav1.Object, before gatewayv1.PolicyStatus, ancestors []gatewayv1.ParentReference, findings func(i int) []finding) {
 	var transitions []transition
 	wanted := make([]gatewayv1.PolicyAncestorStatus, len(ancestors))
 	for i, a := range ancestors {
@@ -33,7 +39,7 @@ func (j *judge) policy(u *unstructured.Unstructured) {
 		if k := slices.IndexFunc(before.Ancestors, func(s gatewayv1.PolicyAncestorStatus) bool { return j.isAncestor(s, a) }); k >= 0 {
 			old = before.Ancestors[k].Conditions
 		}
-		after, told := merged(old, u.GetGeneration(), policyFindings(problems, i >= len(ancestors)-lost)...)
+		after, told := merged(old, o.GetGeneration(), findings(i)...)
 		wanted[i] = gatewayv1.PolicyAncestorStatus{AncestorRef: a, ControllerName: j.controller, Conditions: after}
 		transitions = append(transitions, told...)
 	}
@@ -48,11 +54,11 @@ func (j *judge) policy(u *unstructured.Unstructured) {
 			wanted = slices.Delete(wanted, i, i+1)
 		}
 	}
-	entries = j.summarised(append(entries, wanted...), u.GetGeneration(), before.Ancestors)
+	entries = j.summarised(append(entries, wanted...), o.GetGeneration(), before.Ancestors)
 	if before.Ancestors == nil {
 		before.Ancestors = []gatewayv1.PolicyAncestorStatus{}
 	}
-	j.change(u.GroupVersionKind(), u, map[string]any{"ancestors": before.Ancestors}, map[string]any{"ancestors": entries}, transitions)
+	j.change(gvk, o, map[string]any{"ancestors": before.Ancestors}, map[string]any{"ancestors": entries}, transitions)
 }
 
 // isAncestor reports whether s is our entry for a.

@@ -7,6 +7,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -87,7 +88,10 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// startPlane starts etcd and the API server, with the definitions of the Gateway API's standard channel and of the gateway's own kinds.
+// channel returns the channel of the Gateway API that is installed: standard, unless MCPGW_CONFORMANCE_CHANNEL says experimental.
+func channel() string { return cmp.Or(os.Getenv("MCPGW_CONFORMANCE_CHANNEL"), "standard") }
+
+// startPlane starts etcd and the API server, with the definitions of the Gateway API and of the gateway's own kinds.
 func (c *cluster) startPlane(t *testing.T, tools string) {
 	t.Helper()
 	module, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
@@ -96,7 +100,7 @@ func (c *cluster) startPlane(t *testing.T, tools string) {
 	}
 	c.plane = &envtest.Environment{
 		BinaryAssetsDirectory:    tools,
-		CRDDirectoryPaths:        []string{filepath.Join(strings.TrimSpace(string(module)), "config", "crd", "standard")},
+		CRDDirectoryPaths:        []string{filepath.Join(strings.TrimSpace(string(module)), "config", "crd", channel())},
 		ErrorIfCRDPathMissing:    true,
 		CRDs:                     v1alpha1.CRDs(),
 		ControlPlaneStartTimeout: 3 * time.Minute,

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"testing"
@@ -35,6 +36,7 @@ const (
 // for its report; MCPGW_CONFORMANCE_TEST names a single test, of which there is none.
 func TestGatewayAPI(t *testing.T) {
 	c := newCluster(t)
+	t.Setenv("KGW_ENABLE_GATEWAY_API_EXPERIMENTAL_FEATURES", fmt.Sprint(channel() == "experimental"))
 	at := testkube.Network + ":9978"
 	c.run(t, "mcpgw", c.gateway, "controller", "--kubeconfig", c.kubeconfig, "--controller-name", controller, "--lease-namespace", "default",
 		"--listen", at, "--address", at, "--proxy-image", image+"conformance", "--metrics-addr", "off", "--ready-addr", "127.0.0.1:15021")
