@@ -6,7 +6,6 @@ import (
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/extension/extproc"
 	"github.com/mcpgw/mcpgw/internal/fault"
-	"github.com/mcpgw/mcpgw/policy"
 )
 
 // jwtNamespace is where Envoy keeps what is known of a verified token.
@@ -81,7 +80,8 @@ func (on *passage) again(w http.ResponseWriter, r *http.Request, next serve) err
 		}
 	}
 	q := &x.request
-	*q = policy.Request{HTTP: r, Host: q.Host, Scheme: q.Scheme, Source: q.Source, Gateway: q.Gateway, Endpoint: m.endpoint, Principal: anonymous, Passed: q.Passed}
+	*q = q.Rerouted(r, m.endpoint)
+	q.Principal = anonymous
 	ctx, err := m.rule.policy.Admit(ctx, q)
 	x.rec.Principal = q.Principal
 	if err != nil {

@@ -83,6 +83,15 @@ func (req *Request) release(c *extension.HeaderChange) {
 	}
 }
 
+// Rerouted returns the request as it is asked about at another route that was chosen for it as r: who calls is to be established
+// anew, and what services have changed and told of it stays.
+func (req *Request) Rerouted(r *http.Request, at Endpoint) Request {
+	return Request{
+		HTTP: r, ID: req.ID, Time: req.Time, Host: req.Host, Scheme: req.Scheme, Source: req.Source, Endpoint: at, Gateway: req.Gateway, Passed: req.Passed,
+		ExtAuth: req.ExtAuth, Response: req.Response, changes: req.changes,
+	}
+}
+
 // settle notes that the request has passed checks, which are not asked again.
 func (req *Request) settle(checks []Check) {
 	req.settled = append(slices.Clip(req.settled), checks...)

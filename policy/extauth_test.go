@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -200,5 +202,22 @@ func TestExtAuthBody(t *testing.T) {
 				t.Errorf("the backend gets %q, error %v", rest, err)
 			}
 		})
+	}
+}
+
+// At another route a request is who it was asked to be, with what services said of it, and nobody until that is established.
+func TestRerouted(t *testing.T) {
+	req := &Request{HTTP: httptest.NewRequest(http.MethodGet, "/a", http.NoBody), ID: "id", Time: time.Unix(1, 0), Host: "h", Principal: "ann", User: "ann", Consumed: []string{"Authorization"}}
+	if err := req.change(&Changes{Headers: []extension.HeaderChange{{Name: "X-A", Value: "1", Action: extension.Overwrite}}, Metadata: []byte(`{"team":"blue"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	req.Response = []extension.HeaderChange{{Name: "X-B", Value: "2"}}
+	other := req.HTTP.Clone(t.Context())
+	got := req.Rerouted(other, Endpoint{Path: "/b"})
+	if got.HTTP != other || got.ID != "id" || !got.Time.Equal(req.Time) || got.Host != "h" || got.Endpoint.Path != "/b" || got.ExtAuth != req.ExtAuth || len(got.Response) != 1 || got.changes == nil || len(got.changes.Headers) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got.Principal != "" || got.User != "" || got.Consumed != nil {
+		t.Errorf("it is %+v before it is asked who calls", got)
 	}
 }
