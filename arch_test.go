@@ -69,6 +69,7 @@ var allowed = map[string][]string{
 	"internal/testmcp":  {},
 	"internal/testhttp": {},
 	"internal/testkube": {},
+	"internal/testns":   {},
 }
 
 // only says which packages alone may import a module, tests aside.

@@ -85,23 +85,8 @@ func (e *Expression) SpeaksOfBasicAuth() bool { return e.uses&usesBasic != 0 }
 // the variables request, source, backend, mcp, jwt, apiKey and basicAuth. Its error is an
 // *[ExpressionError]. A [Compiler] keeps what it has compiled.
 func CompileExpression(source string) (*Expression, error) {
-	if n := utf8.RuneCountInString(source); n > maxExpression {
-		return nil, &ExpressionError{Offset: maxExpression, Message: fmt.Sprintf("the expression has %d characters; the limit is %d", n, maxExpression)}
-	}
-	env, err := environment()
+	env, checked, warnings, err := check(source, environment, analyse)
 	if err != nil {
-		return nil, &ExpressionError{Message: err.Error()}
-	}
-	parsed, issues := env.Parse(source)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
-	warnings := rewriteAddresses(parsed.NativeRep())
-	checked, issues := env.Check(parsed)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
-	if err := analyse(checked); err != nil {
 		return nil, err
 	}
 	c := &compilation{env: env}
@@ -117,6 +102,34 @@ func CompileExpression(source string) (*Expression, error) {
 		e.uses |= l.uses
 	}
 	return e, nil
+}
+
+// check parses source, checks it in an environment and has it analysed. Its error is an *[ExpressionError].
+func check(source string, environment func() (*cel.Env, error), analyse func(*cel.Ast) error) (env *cel.Env, checked *cel.Ast, warnings []string, err error) {
+	if n := utf8.RuneCountInString(source); n > maxExpression {
+		return nil, nil, nil, &ExpressionError{Offset: maxExpression, Message: fmt.Sprintf("the expression has %d characters; the limit is %d", n, maxExpression)}
+	}
+	if env, err = environment(); err != nil {
+		return nil, nil, nil, &ExpressionError{Message: err.Error()}
+	}
+	parsed, issues := env.Parse(source)
+	if issues.Err() != nil {
+		return nil, nil, nil, explain(source, issues)
+	}
+	warnings = rewriteAddresses(parsed.NativeRep())
+	if checked, issues = env.Check(parsed); issues.Err() != nil {
+		return nil, nil, nil, explain(source, issues)
+	}
+	return env, checked, warnings, analyse(checked)
+}
+
+// program returns what evaluates a checked expression as a whole. Its error is an *[ExpressionError].
+func program(env *cel.Env, checked *cel.Ast) (cel.Program, error) {
+	p, err := env.Program(checked, regexps(), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(interruptEvery))
+	if err != nil {
+		return nil, &ExpressionError{Message: err.Error()}
+	}
+	return p, nil
 }
 
 // A compilation takes one checked expression apart.

@@ -137,30 +137,14 @@ func CompileAnswerTemplate(source string) (*Template, error) {
 }
 
 func compileTemplate(source string, environment func() (*cel.Env, error)) (*Template, error) {
-	if n := utf8.RuneCountInString(source); n > maxExpression {
-		return nil, &ExpressionError{Offset: maxExpression, Message: fmt.Sprintf("the expression has %d characters; the limit is %d", n, maxExpression)}
-	}
-	env, err := environment()
+	env, checked, _, err := check(source, environment, analyseParts)
 	if err != nil {
-		return nil, &ExpressionError{Message: err.Error()}
-	}
-	parsed, issues := env.Parse(source)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
-	rewriteAddresses(parsed.NativeRep())
-	checked, issues := env.Check(parsed)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
-	if err := analyseParts(checked); err != nil {
 		return nil, err
 	}
 	t := new(Template)
 	t.request, t.response = bodiesOf(checked.NativeRep())
-	t.program, err = env.Program(checked, regexps(), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(interruptEvery))
-	if err != nil {
-		return nil, &ExpressionError{Message: err.Error()}
+	if t.program, err = program(env, checked); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

@@ -2,10 +2,8 @@ package policy
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
@@ -49,35 +47,19 @@ var logEnvironment = sync.OnceValues(func() (*cel.Env, error) {
 
 // CompileValue compiles source. condition demands a bool. Its error is an *[ExpressionError].
 func CompileValue(source string, condition bool) (*Value, error) {
-	if n := utf8.RuneCountInString(source); n > maxExpression {
-		return nil, &ExpressionError{Offset: maxExpression, Message: fmt.Sprintf("the expression has %d characters; the limit is %d", n, maxExpression)}
-	}
-	env, err := logEnvironment()
-	if err != nil {
-		return nil, &ExpressionError{Message: err.Error()}
-	}
-	parsed, issues := env.Parse(source)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
-	rewriteAddresses(parsed.NativeRep())
-	checked, issues := env.Check(parsed)
-	if issues.Err() != nil {
-		return nil, explain(source, issues)
-	}
+	kind := analyseParts
 	if condition {
-		err = analyse(checked)
-	} else {
-		err = analyseParts(checked)
+		kind = analyse
 	}
+	env, checked, _, err := check(source, logEnvironment, kind)
 	if err != nil {
 		return nil, err
 	}
-	program, err := env.Program(checked, regexps(), cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(interruptEvery))
+	p, err := program(env, checked)
 	if err != nil {
-		return nil, &ExpressionError{Message: err.Error()}
+		return nil, err
 	}
-	return &Value{program}, nil
+	return &Value{p}, nil
 }
 
 // Of returns what the expression comes to, as encoding/json would decode it. ok is false where it comes to nothing: what it

@@ -26,11 +26,12 @@ import (
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/testkube"
+	"github.com/mcpgw/mcpgw/internal/testns"
 )
 
 func TestMain(m *testing.M) {
-	if !testkube.Inside() {
-		os.Exit(testkube.Again())
+	if !testns.Inside() {
+		os.Exit(testns.Again(syscall.CLONE_NEWPID))
 	}
 	os.Exit(m.Run()) // what is left ends with the namespaces
 }
@@ -57,7 +58,7 @@ func newCluster(t *testing.T) *cluster {
 			t.Fatalf("building %s: %v\n%s", build[len(build)-1], err, out)
 		}
 	}
-	if err := testkube.RaiseLoopback(); err != nil {
+	if err := testns.RaiseLoopback(testkube.Network); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil { // from Pod to Pod

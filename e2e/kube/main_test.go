@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/internal/testkube"
+	"github.com/mcpgw/mcpgw/internal/testns"
 )
 
 // network is the address of the tests.
@@ -38,8 +40,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if !testkube.Inside() {
-		os.Exit(testkube.Again())
+	if !testns.Inside() {
+		os.Exit(testns.Again(syscall.CLONE_NEWPID))
 	}
 	code, err := run(m)
 	if err != nil {
@@ -66,7 +68,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := build.Run(); err != nil {
 		return 0, fmt.Errorf("building the gateway: %w", err)
 	}
-	if err := testkube.RaiseLoopback(); err != nil {
+	if err := testns.RaiseLoopback(testkube.Network); err != nil {
 		return 0, err
 	}
 	if tools, err = testkube.Tools(filepath.Join("..", "..", "hack", "kube")); err != nil {
