@@ -37,7 +37,11 @@ func TestCost(t *testing.T) {
 		{"azure.ai.openai", "o3-2025-04-16", Usage{Input: 10, Output: 10, Reasoning: 10}, "0.0001"},
 		{"openai", "gpt-realtime", Usage{Input: 100, AudioInput: 60, CacheRead: 20, Output: 50, AudioOutput: 50}, "0.005208"},                         // 20×4 + 60×32 + 20×0.40 + 50×64
 		{"anthropic", "claude-sonnet-4-5-20250929", Usage{Input: 1000, CacheRead: 300, CacheWrite: 500, CacheWriteHour: 200, Output: 10}, "0.003165"}, // 200×3 + 300×0.30 + 300×3.75 + 200×6 + 10×15
-		{"aws.bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", Usage{Input: 1000, Output: 1000}, "0.006"},
+		{"aws.bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", Usage{Input: 1000, Output: 1000}, "0.0066"},
+		{"aws.bedrock", "global.anthropic.claude-haiku-4-5-20251001-v1:0", Usage{Input: 1000, Output: 1000}, "0.006"},
+		{"aws.bedrock", "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-4-8-v1:0", Usage{Input: 1000, CacheWrite: 100, CacheWriteHour: 100}, "0.00605"}, // 900×5.50 + 100×11
+		{"openai", "gpt-6-luna-2026-09-22", Usage{Input: 272001, CacheWrite: 1, Output: 1000}, "0.05515025"},                                                                               // 272000×0.20 + 0.25 + 1000×0.75
+		{"openai", "gpt-4o-realtime-preview-2025-06-03", Usage{Input: 10, AudioInput: 10}, "0.0004"},
 		{"gcp.vertex_ai", "claude-opus-4-1@20250805", Usage{Input: 1000}, "0.015"},
 		{"anthropic", "claude-opus-5-5", Usage{Input: 100, CacheRead: 100}, "0.00002"},
 		{"gcp.gemini", "gemini-2.5-pro", Usage{Input: 200000, Output: 100, Reasoning: 50}, "0.251"},
@@ -60,7 +64,8 @@ func TestCost(t *testing.T) {
 			t.Errorf("%s of %s with %+v costs %s, not %s", tc.model, tc.provider, tc.usage, got, tc.want)
 		}
 	}
-	for _, unknown := range [][2]string{{"openai", "gpt-7"}, {"openai", ""}, {"anthropic", "gpt-4o"}, {"", "gpt-4o"}, {"openai", "my-gpt-4o"}} {
+	for _, unknown := range [][2]string{{"openai", "gpt-7"}, {"openai", ""}, {"anthropic", "gpt-4o"}, {"", "gpt-4o"}, {"openai", "my-gpt-4o"},
+		{"openai", "gpt-4o-transcribe"}, {"openai", "gpt-4o-mini-tts"}, {"openai", "o4-mini-high"}, {"gcp.gemini", "gemini-2.5-flash-image"}, {"gcp.gemini", "gemini-3-pro-image-preview"}, {"anthropic", "claude-opus-5-6"}} {
 		if p := BuiltIn().Find(unknown[0], unknown[1]); p != nil {
 			t.Errorf("%v has the price %+v", unknown, p)
 		}
