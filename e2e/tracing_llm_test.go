@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,5 +136,91 @@ spec:
 	}
 	if f := families["gen_ai_client_inference_usage_input_tokens_total"]; f == nil || f.GetMetric()[0].GetCounter().GetValue() != 1000 {
 		t.Errorf("the metric of tokens: %v", f)
+	}
+}
+
+// TestTracingVerbose has the stages of a stream arrive as events of its spans, and what is known of the client as tags.
+func TestTracingVerbose(t *testing.T) {
+	t.Parallel()
+	collected := startCollector(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, delta := range []string{`{"role":"assistant","content":"hi"},"finish_reason":null`, `{},"finish_reason":"stop"`} {
+			_, _ = fmt.Fprintf(w, "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":%s}]}\n\n", delta)
+		}
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}))
+	t.Cleanup(s.Close)
+	host, providerPort, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := serve(t, func(port int) string {
+		return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: default}
+spec:
+  gatewayClassName: agentgateway
+  listeners: [{name: http, protocol: HTTP, port: %d}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: models}
+spec:
+  parentRefs: [{name: default}]
+  rules: [{backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: models}]}]
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: models}
+spec: {type: AI, ai: {llm: {host: %q, port: %s, openai: {authToken: {kind: Inline, inline: k}, model: gpt-4o}}}}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: keys}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default}]
+  apiKeyAuthentication: {secretRef: {name: keys}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {ci: '{"key": "a-key-of-a-client", "metadata": {"team": "platform", "rooms": ["a", "b"]}}'}
+%s`, port, host, providerPort, traceYAML(fmt.Sprintf(`grpcAddress: "127.0.0.1:%d"`, collected.grpc), `spawnUpstreamSpan: true
+    verbose: true
+    customTags:
+      team: {metadata: {metadataKey: {key: apiKey, path: [{key: team}]}}}
+      rooms: {metadata: {kind: Request, metadataKey: {key: apiKey, path: [{key: rooms}]}}}
+      subject: {metadata: {metadataKey: {key: jwt, path: [{key: sub}]}, defaultValue: nobody}}`))
+	})
+	r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/v1/chat/completions", g.port), strings.NewReader(`{"model":"any","stream":true,"messages":[{"role":"user","content":"secret"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer a-key-of-a-client")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || resp.StatusCode != 200 || !strings.Contains(string(body), "[DONE]") {
+		t.Fatalf("%d %s %v", resp.StatusCode, body, err)
+	}
+	request := collected.find(t, "the request", func(s *exportedSpan) bool { return s.Kind == 2 })
+	attempt := collected.find(t, "the attempt", func(s *exportedSpan) bool { return s.Kind == 3 })
+	for span, want := range map[*exportedSpan][]string{
+		&request: {"route_matched", "policies_passed", "last_downstream_rx_byte_received", "first_downstream_tx_byte_sent", "last_downstream_tx_byte_sent"},
+		&attempt: {"upstream_chosen", "last_upstream_tx_byte_sent", "first_upstream_rx_byte_received", "first_content", "last_upstream_rx_byte_received"},
+	} {
+		if got := span.events(); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, not %q", span.Name, got, want)
+		}
+	}
+	for name, want := range map[string]string{"team": "platform", "rooms": `[\"a\",\"b\"]`, "subject": "nobody"} {
+		if got := request.attribute(name); got != want {
+			t.Errorf("the tag %s is %q, not %q", name, got, want)
+		}
 	}
 }

@@ -39,6 +39,24 @@ type exportedSpan struct {
 		Key   string                     `json:"key"`
 		Value map[string]json.RawMessage `json:"value"`
 	} `json:"attributes"`
+	Events []exportedEvent `json:"events"`
+}
+
+// An exportedEvent is an event of a span.
+type exportedEvent struct {
+	Name string      `json:"name"`
+	Time json.Number `json:"timeUnixNano"` // all of as many digits
+}
+
+// events returns the names of the span's events, in the order of their times.
+func (s *exportedSpan) events() (names []string) {
+	slices.SortStableFunc(s.Events, func(a, b exportedEvent) int {
+		return strings.Compare(a.Time.String(), b.Time.String())
+	})
+	for _, e := range s.Events {
+		names = append(names, e.Name)
+	}
+	return names
 }
 
 // attribute returns the value of an attribute as JSON, "" when there is none.

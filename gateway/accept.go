@@ -160,6 +160,9 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
 	}
 	x.rec.Duration = time.Since(x.rec.Start)
+	if x.rec.Traced() {
+		x.rec.Facts = &x.request
+	}
 	x.logged.write(x)
 	switch {
 	case x.peer:
@@ -237,6 +240,7 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 		return fault.New(fault.NotFound, "route not found")
 	}
 	x.rec.Route, x.rec.Rule, x.rec.Path = m.rule.route, m.rule.name, m.written()
+	x.rec.Events().Add(telemetry.RouteMatched, "")
 	x.request.Endpoint = m.endpoint
 	if m.rule.metadata != nil {
 		return m.rule.metadata.Serve(&x.writer, &x.request)
@@ -276,6 +280,7 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 			return err
 		}
 	}
+	x.rec.Events().Add(telemetry.PoliciesPassed, "")
 	return x.forward(admitted, m, p, r)
 }
 

@@ -44,7 +44,7 @@ func (c *compiler) trace(gateway types.NamespacedName, cfg telemetry.TracerConfi
 func (c *compiler) tracer(o object, t *v1alpha1.Tracing) (cfg telemetry.TracerConfig, ok bool) {
 	otel := t.Provider.OTel
 	cfg = telemetry.TracerConfig{
-		Service: otel.ServiceName, Version: c.rt.version(), MaxPath: int(t.MaxPathTagLength), Calls: t.SpawnUpstreamSpan,
+		Service: otel.ServiceName, Version: c.rt.version(), MaxPath: int(t.MaxPathTagLength), Calls: t.SpawnUpstreamSpan, Verbose: t.Verbose,
 		Sampler: samplerOf(t),
 	}
 	if len(t.Propagators) == 0 {
@@ -112,13 +112,30 @@ func (c *compiler) tag(o object, name string, t v1alpha1.TracingTag) (tag teleme
 		}
 		return telemetry.Tag{Name: name, Header: t.RequestHeader.Name, Value: t.RequestHeader.DefaultValue}, true
 	case t.Metadata != nil:
-		value := t.Metadata.DefaultValue
-		c.add(o, path+".metadata", finding{class: config.Warning, code: config.CodeUnserved},
-			"tags from metadata are not served yet: spans have the default value, if there is one")
-		return telemetry.Tag{Name: name, Value: value}, value != ""
+		return c.metadataTag(o, path+".metadata", name, t.Metadata)
 	default:
 		return telemetry.Tag{}, false
 	}
+}
+
+// metadataTag compiles a tag from what is known of each request; ok is false for one that has no value.
+func (c *compiler) metadataTag(o object, path, name string, m *v1alpha1.TagMetadata) (tag telemetry.Tag, ok bool) {
+	tag = telemetry.Tag{Name: name, Value: m.DefaultValue}
+	switch {
+	case m.Kind != "" && m.Kind != v1alpha1.TagMetadataRequest:
+		c.add(o, path+".kind", finding{class: config.Warning, code: config.CodeUnused, help: "write Request, or a tag with a literal"},
+			"routes, clusters and hosts have no metadata: spans have the default value, if there is one")
+	case len(m.MetadataKey.Path) == 0:
+		c.add(o, path+".metadataKey.path", finding{class: config.Warning, code: config.CodeUnused, help: "name a member"},
+			"a path that is empty leads to no value: spans have the default value, if there is one")
+	default:
+		tag.Namespace = m.MetadataKey.Key
+		for _, k := range m.MetadataKey.Path {
+			tag.Path = append(tag.Path, k.Key)
+		}
+		return tag, true
+	}
+	return tag, tag.Value != ""
 }
 
 // collector returns where spans go; ok is false when that is not known.

@@ -6,10 +6,8 @@ import (
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/extension/extproc"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/policy"
 )
-
-// jwtNamespace is where Envoy keeps what is known of a verified token.
-const jwtNamespace = "envoy.filters.http.jwt_authn"
 
 // A processor is an external processor. It is an interceptor.
 type processor struct {
@@ -27,7 +25,7 @@ func (p *processor) intercept(w http.ResponseWriter, r *http.Request, next serve
 	x := on.exchange
 	call := extproc.Call{Scheme: x.request.Scheme, Hidden: x.request.Consumed}
 	if claims := x.request.JWT.JSON(); p.claims && claims != nil {
-		call.Metadata = map[string][]byte{jwtNamespace: append(append([]byte(`{"jwt_payload":`), claims...), '}')}
+		call.Metadata = map[string][]byte{policy.JWTNamespace: append(append([]byte(`{"jwt_payload":`), claims...), '}')}
 	}
 	call.Next = func(w http.ResponseWriter, r *http.Request, c *extproc.Change) error {
 		if c.Path {

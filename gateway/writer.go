@@ -59,6 +59,7 @@ func (w *responseWriter) Modify(h http.Header) {
 	}
 	w.server.apply(h)
 	w.logged.answers(h)
+	w.rec.Events().Add(telemetry.Answering, "")
 }
 
 // Write implements [http.ResponseWriter].
@@ -141,8 +142,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	watched := b.watched()
 	n, err := b.idle.read(b.ReadCloser, p)
 	b.rec.BytesRead += int64(n)
-	if err == io.EOF {
+	if err == io.EOF && !b.ended {
 		b.ended = true
+		b.rec.Events().Add(telemetry.RequestRead, "")
 		b.logged.bodyEnded()
 	}
 	if !watched {

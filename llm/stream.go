@@ -12,6 +12,7 @@ import (
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/llm/dialect"
 	"github.com/mcpgw/mcpgw/llm/gemini"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A framing says how a stream is cut into events.
@@ -211,6 +212,7 @@ func (s *stream) keep(e *dialect.Event) {
 		s.delivered = true
 		s.attempt.content = time.Now()
 		s.rec.LLM.FirstContent = s.attempt.content.Sub(s.rec.Start)
+		telemetry.EventsOf(s.within).Add(telemetry.FirstContent, "")
 	}
 }
 

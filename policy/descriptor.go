@@ -6,10 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/common/types/traits"
-
 	"github.com/mcpgw/mcpgw/extension"
 )
 
@@ -200,22 +196,11 @@ func fromClaims(claims func(*Request) *Claims, path []string, def string) Entry 
 
 // at returns the text, number or truth value to which path leads.
 func (c *Claims) at(path []string) (value string, ok bool) {
-	var v ref.Val = c.values()
-	for _, name := range path {
-		m, isMap := v.(traits.Mapper)
-		if !isMap {
-			return "", false
-		}
-		if v, ok = m.Find(types.String(name)); !ok {
-			return "", false
-		}
+	v, ok := c.lead(path)
+	if !ok {
+		return "", false
 	}
-	switch v.(type) {
-	case types.String, types.Int, types.Uint, types.Double, types.Bool:
-		s, ok := v.ConvertToType(types.StringType).(types.String)
-		return string(s), ok
-	}
-	return "", false
+	return scalar(v)
 }
 
 // FromMCP is the entry of what mcp.* says of an operation: method, or name or target of a tool, a prompt

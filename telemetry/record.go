@@ -52,6 +52,8 @@ type Record struct {
 	MCP MCP // what is known of the request as an MCP operation
 	LLM LLM // and as a request to a language model
 
+	Facts Facts // for the tags of its span; nil for nothing
+
 	span         *span // see Trace
 	begun, ended bool  // see Account
 }
@@ -66,6 +68,12 @@ type MCP struct {
 	ProtocolVersion string // version the client speaks
 	Era             string // "modern" or "legacy"
 	ToolError       bool   // the result has isError: true
+}
+
+// Facts are what is known of a request as dynamic metadata.
+type Facts interface {
+	// Known returns what stands under a namespace where path leads, member by member; ok is false where there is nothing.
+	Known(namespace string, path ...string) (text string, ok bool)
 }
 
 type recordKey struct{}

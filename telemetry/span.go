@@ -22,6 +22,7 @@ type span struct {
 	tracer *Tracer
 	own    trace.SpanContext
 	parent trace.SpanContext // not valid: there is none
+	events *Events           // nil unless the tracer is verbose
 }
 
 // Trace begins the span of a request that has been accepted, as a part of the trace
@@ -37,7 +38,7 @@ func (r *Record) Trace(t *Tracer) {
 			break
 		}
 	}
-	r.span = &span{tracer: t, parent: parent, own: t.begin(parent)}
+	r.span = &span{tracer: t, parent: parent, own: t.begin(parent), events: t.newEvents()}
 }
 
 // TraceID returns the id of the request's trace in hexadecimal digits, "" without one.
@@ -75,6 +76,14 @@ func (t *Tracer) begin(parent trace.SpanContext) trace.SpanContext {
 		own.TraceFlags = trace.FlagsSampled
 	}
 	return trace.NewSpanContext(own)
+}
+
+// newEvents returns the events of a new span.
+func (t *Tracer) newEvents() *Events {
+	if !t.cfg.Verbose {
+		return nil
+	}
+	return new(Events)
 }
 
 func (t *Tracer) samples(parent trace.SpanContext, id trace.TraceID) bool {
@@ -159,7 +168,7 @@ func StartCall(ctx context.Context, name string) (context.Context, *Call) {
 	own := trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: s.own.TraceID(), SpanID: newSpanID(), TraceFlags: s.own.TraceFlags(), TraceState: s.own.TraceState(),
 	})
-	c := &Call{span: span{tracer: s.tracer, own: own, parent: s.own}, name: name, start: time.Now()}
+	c := &Call{span: span{tracer: s.tracer, own: own, parent: s.own, events: s.tracer.newEvents()}, name: name, start: time.Now()}
 	return context.WithValue(ctx, spanKey{}, &c.span), c
 }
 
@@ -217,6 +226,7 @@ func (s *span) send(kind trace.SpanKind, name string, start, end time.Time, fail
 	}
 	ctx := context.WithValue(trace.ContextWithSpanContext(context.Background(), parent), idsKey{}, s.own)
 	_, out := s.tracer.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithTimestamp(start), trace.WithAttributes(attrs...))
+	s.events.tell(out)
 	if failed {
 		out.SetStatus(codes.Error, "")
 	}
@@ -269,20 +279,15 @@ func (r *Record) endTrace() {
 	set("mcpgw.upstream", r.UpstreamHost, maxName)
 	attrs = r.LLM.appendAttributes(r.MCP.appendAttributes(attrs))
 	attrs = append(attrs, t.tags...)
-	for _, tag := range t.cfg.Tags {
-		if tag.Header == "" {
-			continue
+	for i := range t.cfg.Tags {
+		if tag := &t.cfg.Tags[i]; !tag.fixed() {
+			set(attribute.Key(tag.Name), tag.of(r), maxPath)
 		}
-		value := tag.Value
-		if r.Request != nil {
-			if v := r.Request.Header.Values(tag.Header); len(v) > 0 {
-				value = strings.Join(v, ",")
-			}
-		}
-		set(attribute.Key(tag.Name), value, maxPath)
 	}
 	failed := r.Status >= http.StatusInternalServerError || r.MCP.Method != "" && r.ErrorType != ""
-	r.span.send(trace.SpanKindServer, r.spanName(method), r.Start, r.Start.Add(r.Duration), failed, attrs)
+	end := r.Start.Add(r.Duration)
+	r.span.events.answered(end)
+	r.span.send(trace.SpanKindServer, r.spanName(method), r.Start, end, failed, attrs)
 }
 
 // spanName names the span by what few requests tell apart: the operation and the tool

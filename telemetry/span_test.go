@@ -378,3 +378,90 @@ func TestCollectorThatIsNotThere(t *testing.T) {
 		t.Error("a tracer without a collector")
 	}
 }
+
+// A verbose span has an event for each stage, no more than are kept, and a call's own.
+func TestEvents(t *testing.T) {
+	for _, verbose := range []bool{true, false} {
+		tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}, Calls: true, Verbose: verbose})
+		rec := accepted()
+		rec.Trace(tracer)
+		rec.Events().Add(RouteMatched, "")
+		ctx, call := StartCall(NewContext(t.Context(), rec), "GET")
+		EventsOf(ctx).Add(UpstreamChosen, "10.0.0.1:80")
+		call.End("")
+		rec.Events().Add(Answering, "")
+		(&Account{}).End(rec)
+		spans := exporter.GetSpans()
+		if len(spans) != 2 {
+			t.Fatalf("%d spans", len(spans))
+		}
+		of, request := spans[0].Events, spans[1].Events
+		if !verbose {
+			if len(of)+len(request) > 0 {
+				t.Errorf("events although the tracer is not verbose: %v, %v", of, request)
+			}
+			continue
+		}
+		if len(of) != 1 || of[0].Name != "upstream_chosen" || len(of[0].Attributes) != 1 || of[0].Attributes[0].Value.AsString() != "10.0.0.1:80" {
+			t.Errorf("the call has %v", of)
+		}
+		var names []string
+		for _, e := range request {
+			names = append(names, e.Name)
+		}
+		if diff := cmp.Diff([]string{"route_matched", "first_downstream_tx_byte_sent", "last_downstream_tx_byte_sent"}, names); diff != "" {
+			t.Error(diff)
+		}
+		if end := request[2].Time; !end.Equal(spans[1].EndTime) {
+			t.Errorf("the last byte was sent at %s, the span ended at %s", end, spans[1].EndTime)
+		}
+	}
+}
+
+func TestEventsAreBounded(t *testing.T) {
+	tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}, Verbose: true})
+	rec := accepted()
+	rec.Trace(tracer)
+	for range maxEvents + 10 {
+		rec.Events().Add(UpstreamChosen, "")
+	}
+	(&Account{}).End(rec)
+	if n := len(exporter.GetSpans()[0].Events); n != maxEvents {
+		t.Errorf("%d events", n)
+	}
+	(*Events)(nil).Add(Answering, "") // takes nothing
+	if EventsOf(t.Context()) != nil || new(Record).Events() != nil {
+		t.Error("events without a span")
+	}
+}
+
+// twoLevels are facts under all paths of two members.
+type twoLevels struct{}
+
+func (twoLevels) Known(namespace string, path ...string) (string, bool) {
+	return strings.Join(append(path, namespace), "."), len(path) == 2
+}
+
+// Tags can be what is known of a request; what is not known is the default, or no tag.
+func TestTagsFromMetadata(t *testing.T) {
+	tracer, exporter := traced(t, TracerConfig{Sampler: Sampler{Root: 1}, Tags: []Tag{
+		{Name: "team", Namespace: "jwt", Path: []string{"org", "team"}},
+		{Name: "tier", Namespace: "jwt", Path: []string{"tier"}, Value: "none"},
+		{Name: "lacking", Namespace: "apiKey", Path: []string{"x"}},
+	}})
+	for _, known := range []Facts{twoLevels{}, nil} {
+		exporter.Reset()
+		rec := accepted()
+		rec.Facts = known
+		rec.Trace(tracer)
+		(&Account{}).End(rec)
+		got := attributes(exporter.GetSpans()[0])
+		team := ""
+		if known != nil {
+			team = "org.team.jwt"
+		}
+		if _, lacks := got["lacking"]; got["team"] != team || got["tier"] != "none" || lacks {
+			t.Errorf("%v", got)
+		}
+	}
+}

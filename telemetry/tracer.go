@@ -83,9 +83,33 @@ const (
 // A Tag is an attribute that each span has.
 type Tag struct {
 	Name string
-	// Value is the attribute's, unless Header names a request header that is there.
-	Value  string
-	Header string
+	// Value is the attribute's, unless Header names a request header that is there, or Namespace and Path what
+	// is known of the request ([Facts]).
+	Value     string
+	Header    string
+	Namespace string
+	Path      []string
+}
+
+// fixed reports whether the tag is the same on each span.
+func (t *Tag) fixed() bool { return t.Header == "" && t.Namespace == "" }
+
+// of returns the value of the tag on the span of a request; "" has no tag.
+func (t *Tag) of(r *Record) string {
+	if t.Namespace != "" {
+		if r.Facts != nil {
+			if v, ok := r.Facts.Known(t.Namespace, t.Path...); ok {
+				return v
+			}
+		}
+		return t.Value
+	}
+	if r.Request != nil {
+		if v := r.Request.Header.Values(t.Header); len(v) > 0 {
+			return strings.Join(v, ",")
+		}
+	}
+	return t.Value
 }
 
 // A TracerConfig says where spans are sent and what they hold. It is plain data.
@@ -100,6 +124,8 @@ type TracerConfig struct {
 	MaxPath     int // characters of url.path; 0 means 256
 	// Calls has each exchange with an upstream have a span of its own.
 	Calls bool
+	// Verbose has spans carry an event for each [Stage] of their request.
+	Verbose bool
 }
 
 const (
@@ -161,7 +187,7 @@ func newTracer(cfg TracerConfig, processor sdktrace.SpanProcessor) *Tracer {
 	}
 	t.propagator = propagation.NewCompositeTextMapPropagator(t.readers...)
 	for _, tag := range cfg.Tags {
-		if tag.Header == "" && tag.Value != "" {
+		if tag.fixed() && tag.Value != "" {
 			t.tags = append(t.tags, attribute.String(tag.Name, tag.Value))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // An attempt is one request on its way to one endpoint, and afterwards the body
@@ -26,12 +27,14 @@ type attempt struct {
 	cancelAll context.CancelFunc // ends what bounds all of them; nil without bounds
 	body      *watchedBody       // the request's, unless it is in memory
 	replay    bool               // the body that is in memory was given away before
+	events    *telemetry.Events  // of the span that the attempt is within; nil unless they are wanted
 
 	reused    bool // the connection had served before
 	leanSent  bool // the lean client may have sent a byte
 	*transfer      // when it goes through the transport
 
 	answer io.ReadCloser
+	ended  bool // the answer was read to its end
 	done   atomic.Bool
 }
 
@@ -48,6 +51,9 @@ type transfer struct {
 // request returns r as it goes to the endpoint.
 func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error) {
 	a.trace.GotConn = a.gotConn
+	if a.events != nil {
+		a.trace.WroteRequest = func(httptrace.WroteRequestInfo) { a.events.Add(telemetry.RequestSent, "") }
+	}
 	if a.multiplex || scheme == "https" {
 		a.trace.WroteHeaders = func() { a.written.Store(true) }
 	}
@@ -157,6 +163,10 @@ func (a *attempt) watch(resp *http.Response) {
 func (a *attempt) Read(b []byte) (int, error) {
 	n, err := a.answer.Read(b)
 	if err == nil || err == io.EOF || err == syscall.EAGAIN {
+		if err == io.EOF && !a.ended {
+			a.ended = true
+			a.events.Add(telemetry.AnswerRead, "")
+		}
 		return n, err
 	}
 	f := a.fault(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/lookout"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A lean client sends HTTP/1.1 requests whose body is in memory over connections of
@@ -159,7 +160,7 @@ func (l *lean) closeIdle() {
 // exchange sends a request to an address and returns the response once its header has
 // been read. sent says whether a byte of the request may have left, reused whether the connection
 // had served before. With replay the body was given away before.
-func (l *lean) exchange(r *http.Request, address string, replay bool) (resp *http.Response, sent, reused bool, err error) {
+func (l *lean) exchange(r *http.Request, address string, replay bool, events *telemetry.Events) (resp *http.Response, sent, reused bool, err error) {
 	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, false, false, err
@@ -186,6 +187,7 @@ func (l *lean) exchange(r *http.Request, address string, replay bool) (resp *htt
 		}
 	}
 	if err == nil {
+		events.Add(telemetry.RequestSent, "")
 		err = b.head(r)
 	}
 	if err != nil {

@@ -225,7 +225,8 @@ func (p *Pool) offer(r *http.Request, s *sending) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: s.body, replay: s.given}
+		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: s.body, replay: s.given, events: telemetry.EventsOf(r.Context())}
+		a.events.Add(telemetry.UpstreamChosen, e.address)
 		s.attempt = a
 		resp, err := p.attempt(a, s.named(r, e))
 		if err == nil {
@@ -265,6 +266,7 @@ func (p *Pool) answered(a *attempt, pin *Pin, resp *http.Response) (*http.Respon
 	if pin != nil && pin.Endpoint == "" {
 		pin.Endpoint = a.endpoint.address
 	}
+	a.events.Add(telemetry.AnswerBegun, "")
 	a.watch(resp)
 	if n := p.bounds.headers; n > 0 && fields(resp.Header) > n {
 		_ = resp.Body.Close() // it is not passed on

@@ -37,7 +37,9 @@ type Tracing struct {
 	// +kubebuilder:validation:MaxProperties=64
 	Tags map[string]TracingTag `json:"tags,omitempty"`
 
-	// Whether spans carry an event for each step of a request. Default: false.
+	// Whether spans carry an event for each step of a request: when its route was
+	// found, policies had passed it, an upstream was chosen, and the first and last
+	// bytes came and went. Default: false.
 	// +optional
 	Verbose bool `json:"verbose,omitempty"`
 
@@ -192,9 +194,13 @@ const (
 	TagMetadataHost    TagMetadataKind = "Host"
 )
 
-// A TagMetadata is a value of the dynamic metadata.
+// A TagMetadata is a value of the dynamic metadata: what authentication
+// established under the keys jwt (or envoy.filters.http.jwt_authn, in
+// jwt_payload) and apiKey, and what services tell of a request under extauthz and
+// under their namespaces. Objects and lists are JSON. Envoy's own metadata is not
+// there.
 type TagMetadata struct {
-	// Whose metadata. Default: Request.
+	// Whose metadata. Only Request has any. Default: Request.
 	// +optional
 	// +kubebuilder:default=Request
 	Kind TagMetadataKind `json:"kind,omitempty"`

@@ -28,8 +28,7 @@ type unserved struct {
 	kind     string
 	path     string // a pattern, see normalizer.each
 	protects bool
-	effect   string           // what happens instead; empty: what Protects says
-	when     func(v any) bool // values that are concerned; nil: all
+	effect   string // what happens instead; empty: what Protects says
 }
 
 // unservedFields lists what the data plane does not serve yet. A field that
@@ -38,8 +37,6 @@ func unservedFields() []unserved {
 	return []unserved{
 		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
-
-		{kind: KindHTTPListenerPolicy, path: "spec.tracing.verbose", when: isTrue, effect: "spans carry no events"},
 
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
 		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
@@ -74,7 +71,7 @@ func Unserved(obj any) []UnservedField {
 			}
 		}
 		v, ok := get(m, u.path)
-		if !ok || v == nil || u.when != nil && !u.when(v) {
+		if !ok || v == nil {
 			continue
 		}
 		out = append(out, UnservedField{Path: u.path, Protects: u.protects, Message: u.message(v)})
@@ -112,5 +109,3 @@ func kindOf(o runtime.Object) string {
 	}
 	return ""
 }
-
-func isTrue(v any) bool { return v == true }

@@ -60,9 +60,7 @@ spec:
   idleTimeout: 1s
   healthCheck: {path: /}
   preserveHttp1HeaderCase: true
-  acceptHttp10: true`, []UnservedField{
-			{"spec.tracing.verbose", false, "tracing.verbose is not served yet: spans carry no events"},
-		}},
+  acceptHttp10: true`, nil},
 		{"how backends are reached", KindBackendConfigPolicy, `
 spec:
   loadBalancer: {type: Random, localityType: WeightedLb}
