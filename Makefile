@@ -43,9 +43,10 @@ conformance: deps ## run the official MCP suite, directly and through the gatewa
 	$(GO) test -timeout 30m -count=1 -v -run '^(TestConformance|TestLegacyFixture)$$' ./e2e
 
 .PHONY: conformance-gateway
-conformance-gateway: ## run the official Gateway API suite against a real API server, and write its report
+conformance-gateway: ## run the official Gateway API suite against a real API server, and write its reports
 	@hack/deps kube
 	MCPGW_CONFORMANCE_REPORT=report.yaml $(GO) test -timeout 30m -count=1 -v ./e2e/conformance
+	MCPGW_CONFORMANCE_CHANNEL=experimental MCPGW_CONFORMANCE_REPORT=report-experimental.yaml $(GO) test -timeout 30m -count=1 -v ./e2e/conformance
 
 .PHONY: soak
 soak: ## a million calls under the race detector, none crossed; 30,000 sessions, none left over

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,4 +143,19 @@ func (r *Resources) Slices(namespace, service string) []*discoveryv1.EndpointSli
 		}
 	}
 	return out
+}
+
+// ClientValidation returns what a Gateway, which may be nil, says of the certificates that clients of its HTTPS listeners on a port
+// show, and the path of that; nil where it says nothing (Gateway API, FrontendTLSConfig).
+func ClientValidation(g *gatewayv1.Gateway, port int32) (path string, v *gatewayv1.FrontendTLSValidation) {
+	if g == nil || g.Spec.TLS == nil || g.Spec.TLS.Frontend == nil {
+		return "", nil
+	}
+	f := g.Spec.TLS.Frontend
+	for i := range f.PerPort {
+		if int32(f.PerPort[i].Port) == port {
+			return fmt.Sprintf("spec.tls.frontend.perPort[%d].tls.validation", i), f.PerPort[i].TLS.Validation
+		}
+	}
+	return "spec.tls.frontend.default.validation", f.Default.Validation
 }

@@ -215,6 +215,9 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 	if answered, err := l.edge.enter(x, r, f.server.Ready()); answered || err != nil {
 		return err
 	}
+	if p.tls && !x.peer && !p.directed(l, x.request.Host, r.TLS) {
+		return errMisdirected
+	}
 	x.rec.Trace(l.tracer)
 	life, ok := r.Context().(*lifetime.Lifetime)
 	if !ok { // it is not the lifetime that a lean connection has given the request
@@ -283,6 +286,8 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 	x.rec.Events().Add(telemetry.PoliciesPassed, "")
 	return x.forward(admitted, m, p, r)
 }
+
+var errMisdirected = fault.New(fault.Misdirected, "the connection is for another host")
 
 const anonymous = "anonymous"
 

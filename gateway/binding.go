@@ -166,18 +166,30 @@ func (l *wireListener) Accept() (net.Conn, error) {
 	return &wire{Conn: c, patience: l.server.opts.WritePatience, closed: func() { l.server.conns.Add(-1) }}, nil
 }
 
-// tlsConfig returns the TLS configuration of a port. The certificate is that of the
-// listener in the snapshot at the time of the handshake, so a new one is used at
-// once.
+// tlsConfig returns the TLS configuration of a port. The certificate, and what clients show, are those of the
+// listener in the snapshot at the time of the handshake, so new ones are used at once.
 func (s *Server) tlsConfig(number int) *tls.Config {
+	find := func(hello *tls.ClientHelloInfo) *listener {
+		if p := s.snapshot.Load().ports[number]; p != nil {
+			return p.listener(serverNameOf(hello.ServerName))
+		}
+		return nil
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			l := find(hello)
+			if l == nil || l.clients == nil {
+				return nil, nil // this one
+			}
+			cfg := l.clients.config.Clone()
+			cfg.Certificates = []tls.Certificate{*l.certificate}
+			return cfg, nil
+		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if p := s.snapshot.Load().ports[number]; p != nil {
-				if l := p.listener(strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))); l != nil && l.certificate != nil {
-					return l.certificate, nil
-				}
+			if l := find(hello); l != nil && l.certificate != nil {
+				return l.certificate, nil
 			}
 			return nil, nil // the alert is unrecognized_name (RFC 6066, section 3)
 		},

@@ -31,6 +31,7 @@ import (
 func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c := newCompiler(res, rt)
 	c.compileConnections()
+	c.compileIdentities()
 	c.compileExtensions()
 	c.compilePolicies()
 	c.checkClaims()
@@ -65,7 +66,11 @@ type compiler struct {
 	idles        map[int]time.Duration                      // how long connections stay open, by port, where a policy says so
 	connecting   map[attachment][]connectionPolicy          // the policies on connections, by what they cover
 	encrypted    map[attachment]*gatewayv1.BackendTLSPolicy // by what they cover
-	connections  map[attachment]*connection                 // by Backend, and by port of a Service
+	clientChecks map[string]*clientCheck                    // by Gateway and field
+	identities   map[types.NamespacedName]*clientIdentity   // of Gateways
+	common       *clientIdentity                            // that all Gateways have, nil for none
+	shown        *clientIdentity                            // to backends that are compiled now
+	connections  map[connectionKey]*connection              // by Backend, and by port of a Service
 	mcps         []mcpPlan
 	coverings    map[string]*covering
 	holds        map[object]bool      // policies of which a field holds somewhere
@@ -77,6 +82,7 @@ type compiler struct {
 	closed       []*openListener // of which only the certificate is missing: routes attach to them, and nothing is served from them
 	extensions   map[types.NamespacedName]*compiledExtension
 	destinations map[string]*destination
+	made         map[object]bool               // Backends with a destination
 	routed       map[types.NamespacedName]bool // Backends that a route refers to
 	assumed      bool                          // the Gateway is
 	snapshot     *Snapshot
@@ -98,7 +104,9 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		idles:        map[int]time.Duration{},
 		connecting:   map[attachment][]connectionPolicy{},
 		encrypted:    map[attachment]*gatewayv1.BackendTLSPolicy{},
-		connections:  map[attachment]*connection{},
+		clientChecks: map[string]*clientCheck{},
+		identities:   map[types.NamespacedName]*clientIdentity{},
+		connections:  map[connectionKey]*connection{},
 		coverings:    map[string]*covering{},
 		holds:        map[object]bool{},
 		outdone:      map[object][]outdone{},
@@ -107,6 +115,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		expressions:  map[string]compiledExpression{},
 		extensions:   map[types.NamespacedName]*compiledExtension{},
 		destinations: map[string]*destination{},
+		made:         map[object]bool{},
 		routed:       map[types.NamespacedName]bool{},
 		snapshot: &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{},
 			counts: map[string]any{}, tokens: map[string]*oauth.Tokens{}, aws: map[string]*sigv4.Ambient{}, keys: map[string]*authn.RemoteKeys{}},
@@ -202,7 +211,7 @@ func (c *compiler) checkUnused() {
 	c.rt = nil
 	for _, b := range c.res.Backends {
 		o := objectOf(v1alpha1.KindBackend, b)
-		if c.destinations[o.String()] != nil {
+		if c.made[o] {
 			continue
 		}
 		c.backend(b)

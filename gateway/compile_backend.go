@@ -131,6 +131,7 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	if o.kind == "GRPCRoute" {
 		key = "gRPC/" + key
 	}
+	key += c.shown.suffix()
 	if d := c.destinations[key]; d != nil && d.fault == nil {
 		return d
 	}
@@ -253,11 +254,16 @@ func (c *compiler) poolOf(identity string, opts upstream.Options, addresses []st
 // backend returns the destination of a Backend.
 func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	o := objectOf(v1alpha1.KindBackend, b)
-	if d := c.destinations[o.String()]; d != nil {
+	if b.Spec.MCP != nil && c.shown != c.common { // one serves all Gateways
+		defer func(before *clientIdentity) { c.shown = before }(c.shown)
+		c.shown = c.common
+	}
+	key := o.String() + c.shown.suffix()
+	if d := c.destinations[key]; d != nil {
 		return d
 	}
 	d := &destination{name: o.name.String(), kind: backendType(b), cluster: fmt.Sprintf("backend_%s_%s_0", o.name.Namespace, o.name.Name)}
-	c.destinations[o.String()] = d
+	c.destinations[key], c.made[o] = d, true
 	info := policy.BackendInfo{Name: d.name, Type: d.kind, Protocol: "http"}
 	switch {
 	case b.Spec.MCP != nil:

@@ -227,7 +227,7 @@ func (c *compiler) compileBackendTLS() {
 }
 
 // serviceTLS returns the TLS that a BackendTLSPolicy asks for: that of the port, else that of
-// the whole; nil without.
+// the whole; nil without. The certificate that clients show there is the Gateway's.
 func (c *compiler) serviceTLS(at attachment, host string) *clientTLS {
 	p := c.encrypted[at]
 	if p == nil {
@@ -257,6 +257,13 @@ func (c *compiler) serviceTLS(at attachment, host string) *clientTLS {
 	if len(names)+len(uris) > 0 {
 		verifyNames(cfg, names, uris)
 	}
+	if c.shown != nil {
+		t.material = append(t.material, c.shown.fingerprint)
+		if c.shown.certificate == nil {
+			return t
+		}
+		cfg.Certificates = []tls.Certificate{*c.shown.certificate}
+	}
 	t.config = cfg
 	return t
 }
@@ -269,16 +276,9 @@ func (c *compiler) caCertificates(o object, p *gatewayv1.BackendTLSPolicy) (out 
 		name := types.NamespacedName{Namespace: p.Namespace, Name: string(ref.Name)}
 		var pem []byte
 		reason := "InvalidCACertificateRef"
-		switch {
-		case ref.Group == "" && ref.Kind == "ConfigMap":
-			if m := c.res.ConfigMap(name.Namespace, name.Name); m != nil {
-				pem = []byte(m.Data[corev1.ServiceAccountRootCAKey])
-			}
-		case ref.Group == "" && ref.Kind == "Secret":
-			if s := c.secrets[name]; s != nil {
-				pem = s.Data[corev1.ServiceAccountRootCAKey]
-			}
-		default:
+		if ref.Group == "" && (ref.Kind == "ConfigMap" || ref.Kind == "Secret") {
+			pem = c.bundle(string(ref.Kind), name)
+		} else {
 			reason = "InvalidKind"
 		}
 		if len(pem) == 0 {

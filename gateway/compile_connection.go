@@ -23,6 +23,12 @@ type connection struct {
 	broken   bool     // what it takes to be safe is missing: nothing is sent
 }
 
+// A connectionKey tells connections apart: by what is reached, and what it is shown.
+type connectionKey struct {
+	attachment
+	shown string
+}
+
 // A connectionPolicy is a BackendConfigPolicy on what it covers.
 type connectionPolicy struct {
 	object object
@@ -59,11 +65,12 @@ func (c *compiler) backendConnection(b *v1alpha1.Backend) *connection {
 // connection returns how the endpoints of at are reached. The host is what their certificates are for
 // where nothing says it and their addresses do not; the Backend is nil for a Service.
 func (c *compiler) connection(at attachment, host string, b *v1alpha1.Backend) *connection {
-	if done := c.connections[at]; done != nil {
+	key := connectionKey{at, c.shown.key()}
+	if done := c.connections[key]; done != nil {
 		return done
 	}
 	conn := new(connection)
-	c.connections[at] = conn
+	c.connections[key] = conn
 	var spec v1alpha1.BackendConfigPolicySpec
 	var tls *clientTLS
 	for _, p := range c.connecting[attachment{kind: at.kind, name: at.name}] {

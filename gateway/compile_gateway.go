@@ -79,25 +79,17 @@ func (c *compiler) serves(g *gatewayv1.Gateway) bool {
 // checkGateway reports the fields of a Gateway that are not served. Those that
 // protect make all of it answer 500.
 func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
-	if t := g.Spec.TLS; t != nil && t.Frontend != nil {
-		c.add(o, "spec.tls.frontend", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedValue"},
-			"client certificates are not served yet: the Gateway answers 500, rather than going on without them")
-		c.attach(attachment{kind: "Gateway", name: o.name}, broken(o))
+	for i, a := range g.Spec.Addresses {
+		if a.Type != nil && *a.Type != gatewayv1.IPAddressType && *a.Type != gatewayv1.HostnameAddressType {
+			c.add(o, fmt.Sprintf("spec.addresses[%d].type", i), finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedAddress", help: "use IPAddress or Hostname"},
+				"addresses of type %s are not served", *a.Type)
+		}
 	}
-	if t := g.Spec.TLS; t != nil && t.Backend != nil {
-		c.add(o, "spec.tls.backend", finding{class: config.Warning, code: config.CodeUnserved},
-			"client certificates toward backends are not served yet: none is sent")
-	}
-	switch {
-	case len(g.Spec.Addresses) == 0:
-	case c.res.Local: // whoever writes 127.0.0.1 means: and nowhere else
+	if len(g.Spec.Addresses) > 0 && c.res.Local { // whoever writes 127.0.0.1 means: and nowhere else
 		c.add(o, "spec.addresses", finding{class: config.Unresolved, code: config.CodeUnserved, reason: "UnsupportedAddress",
 			help: "leave them out, and keep the port away from others"},
 			"addresses are not served yet: the Gateway answers 500, rather than others on all addresses")
 		c.attach(attachment{kind: "Gateway", name: o.name}, broken(o))
-	default: // those of its Service
-		c.add(o, "spec.addresses", finding{class: config.Warning, code: config.CodeUnserved, reason: "UnsupportedAddress"},
-			"addresses are not served: the Gateway listens on all of them")
 	}
 	if g.Spec.AllowedListeners != nil {
 		c.add(o, "spec.allowedListeners", finding{class: config.Warning, code: config.CodeUnserved},
@@ -122,10 +114,13 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	}
 	l.takes = c.routeKinds(l)
 	if secure {
-		if l.certificate = c.certificate(l); l.certificate == nil {
+		l.certificate = c.certificate(l)
+		check, ok := c.clientCheck(l)
+		if l.certificate == nil || !ok {
 			c.closed = append(c.closed, l)
 			return
 		}
+		l.clients = check
 	}
 	p := c.snapshot.ports[l.port]
 	if p == nil {
@@ -201,42 +196,46 @@ func (c *compiler) routeKinds(l *openListener) map[string]bool {
 
 // certificate returns the certificate of an HTTPS listener, or nil.
 func (c *compiler) certificate(l *openListener) *tls.Certificate {
-	invalid := finding{class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: "InvalidCertificateRef"}
 	var refs []gatewayv1.SecretObjectReference
 	if l.spec.TLS != nil {
 		refs = l.spec.TLS.CertificateRefs
 	}
 	path := l.path + ".tls.certificateRefs"
 	if len(refs) != 1 {
-		invalid.help = "name one Secret with tls.crt and tls.key"
-		c.add(l.object, path, invalid, "an HTTPS listener needs exactly one certificate, not %d", len(refs))
+		c.add(l.object, path, finding{class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: "InvalidCertificateRef", help: "name one Secret with tls.crt and tls.key"},
+			"an HTTPS listener needs exactly one certificate, not %d", len(refs))
 		return nil
 	}
-	ref := refs[0]
-	path += "[0]"
+	return c.keyPair(l.object, path+"[0]", &refs[0], "InvalidCertificateRef")
+}
+
+// keyPair returns the certificate that a reference of a Gateway leads to, or reports for that reason what is wrong with it and
+// returns nil.
+func (c *compiler) keyPair(o object, path string, ref *gatewayv1.SecretObjectReference, reason string) *tls.Certificate {
+	invalid := finding{class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: reason}
 	if ref.Kind != nil && *ref.Kind != "Secret" || ref.Group != nil && *ref.Group != "" {
 		invalid.code = config.CodeUnresolvedBackend
-		c.add(l.object, path, invalid, "certificates come from Secrets only")
+		c.add(o, path, invalid, "certificates come from Secrets only")
 		return nil
 	}
-	name := types.NamespacedName{Namespace: l.object.name.Namespace, Name: string(ref.Name)}
+	name := types.NamespacedName{Namespace: o.name.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
 		name.Namespace = string(*ref.Namespace)
 	}
 	grant := reference{from: "Gateway", fromGroup: gatewayv1.GroupName, to: "Secret"}
-	if !c.permitted(grant, l.object.name.Namespace, name.Namespace, name.Name) {
-		c.refNotPermitted(l.object, path, grant, name.Namespace, name.Name)
+	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
+		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
 		return nil
 	}
 	s := c.secrets[name]
 	if s == nil {
-		c.secretNotFound(l.object, path+".name", name, "InvalidCertificateRef")
+		c.secretNotFound(o, path+".name", name, reason)
 		return nil
 	}
 	pair, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
 		invalid.help = "tls.crt holds the certificate chain and tls.key its key, both in PEM"
-		c.add(l.object, path+".name", invalid, "Secret %q holds no usable certificate: %v", name.Name, err)
+		c.add(o, path+".name", invalid, "Secret %q holds no usable certificate: %v", name.Name, err)
 		return nil
 	}
 	return &pair

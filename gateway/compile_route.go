@@ -56,14 +56,26 @@ func (c *compiler) allRoutes() (out []anyRoute) {
 // compileRoutes compiles the HTTPRoutes and GRPCRoutes and attaches them to listeners.
 func (c *compiler) compileRoutes() {
 	for _, r := range c.allRoutes() {
-		rules, ok := c.compileRules(r)
+		rules, ok := c.compileShown(r)
 		if !ok {
 			continue // invalid: left out as a whole
 		}
 		for _, a := range c.attachments(r.object, r.HTTPRoute) {
-			c.attachRoute(r.object, r.age, a, rules)
+			c.attachRoute(r.object, r.age, a, rules[c.identities[a.listener.object.name].key()])
 		}
 	}
+}
+
+// compileShown compiles the rules of a route for each identity that its Gateways have.
+func (c *compiler) compileShown(r anyRoute) (rules map[string][]compiledRule, ok bool) {
+	report, shown := c.report, c.shown
+	defer func() { c.report, c.shown = report, shown }()
+	rules = map[string][]compiledRule{}
+	for _, c.shown = range c.identitiesFor(r) {
+		rules[c.shown.key()], ok = c.compileRules(r)
+		c.report = new(config.Report) // of the others it says the same
+	}
+	return rules, ok
 }
 
 // An attachedHost is one hostname under which a listener takes a route.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/tls"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/mcpgw/mcpgw/authn"
@@ -62,12 +63,26 @@ func (p *port) listener(host string) *listener {
 	return found
 }
 
+// directed reports whether requests for l may come over a connection with that state: l is the listener that its handshake was
+// for, and asked clients for what l asks them for (RFC 9110 section 15.5.20).
+func (p *port) directed(l *listener, host string, state *tls.ConnectionState) bool {
+	if state == nil || !l.clients.passed(state) {
+		return false
+	}
+	name := serverNameOf(state.ServerName)
+	return name == host || p.listener(name) == l
+}
+
+// serverNameOf returns the name of a server in a TLS handshake as hosts are written here.
+func serverNameOf(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
 // A listener is one Gateway listener with the routes attached to it.
 type listener struct {
 	gateway     string // namespace/name
 	name        string
 	path        string           // spec.listeners[i], "" when assumed
 	certificate *tls.Certificate // nil without TLS
+	clients     *clientCheck     // nil lets in clients without a certificate
 	edge        *edge            // never nil
 	router      *router
 	traced      *tracerPlan       // nil is as the Runtime has it

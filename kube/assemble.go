@@ -216,21 +216,54 @@ func (s *set) add(o *unstructured.Unstructured, p parsed) {
 	r.Add(p.object)
 }
 
-// certificates adds the Secrets with the certificates of a Gateway.
+// certificates adds what holds the certificates of a Gateway, and the authorities of those of its clients.
 func certificates(g *gatewayv1.Gateway, to map[reference]bool) {
 	for _, l := range g.Spec.Listeners {
 		if l.TLS == nil {
 			continue
 		}
-		for _, c := range l.TLS.CertificateRefs {
-			ref := reference{namespace: g.Namespace, name: string(c.Name)}
+		for i := range l.TLS.CertificateRefs {
+			certificate(g.Namespace, &l.TLS.CertificateRefs[i], to)
+		}
+	}
+	t := g.Spec.TLS
+	if t == nil {
+		return
+	}
+	if t.Backend != nil && t.Backend.ClientCertificateRef != nil {
+		certificate(g.Namespace, t.Backend.ClientCertificateRef, to)
+	}
+	if t.Frontend == nil {
+		return
+	}
+	checks := []*gatewayv1.FrontendTLSValidation{t.Frontend.Default.Validation}
+	for _, p := range t.Frontend.PerPort {
+		checks = append(checks, p.TLS.Validation)
+	}
+	for _, v := range checks {
+		if v == nil {
+			continue
+		}
+		for _, c := range v.CACertificateRefs {
+			ref := reference{configMap: c.Kind == "ConfigMap", namespace: g.Namespace, name: string(c.Name)}
 			if c.Namespace != nil {
 				ref.namespace = string(*c.Namespace)
 			}
-			if c.Kind == nil || *c.Kind == "Secret" {
+			if c.Group == "" && (ref.configMap || c.Kind == "Secret") {
 				to[ref] = true
 			}
 		}
+	}
+}
+
+// certificate adds the Secret that an object in a namespace refers to.
+func certificate(namespace string, c *gatewayv1.SecretObjectReference, to map[reference]bool) {
+	ref := reference{namespace: namespace, name: string(c.Name)}
+	if c.Namespace != nil {
+		ref.namespace = string(*c.Namespace)
+	}
+	if c.Kind == nil || *c.Kind == "Secret" {
+		to[ref] = true
 	}
 }
 

@@ -14,6 +14,12 @@ func supportedFeatures(experimental bool) []gatewayv1.SupportedFeature {
 		features.SupportBackendTLSPolicy,
 		features.SupportBackendTLSPolicySANValidation,
 		features.SupportGateway,
+		features.SupportGatewayAddressEmpty,
+		features.SupportGatewayBackendClientCertificate,
+		features.SupportGatewayFrontendClientCertificateValidation,
+		features.SupportGatewayFrontendClientCertificateValidationInsecureFallback,
+		features.SupportGatewayHTTPSListenerDetectMisdirectedRequests,
+		features.SupportGatewayStaticAddresses,
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayInfrastructure,
 		features.SupportGatewayPort8080,
@@ -28,6 +34,7 @@ func supportedFeatures(experimental bool) []gatewayv1.SupportedFeature {
 		features.SupportHTTPRouteBackendRequestHeaderModification,
 		features.SupportHTTPRouteBackendTimeout,
 		features.SupportHTTPRouteCORS,
+		features.SupportHTTPRouteDestinationPortMatching,
 		features.SupportHTTPRouteHostRewrite,
 		features.SupportHTTPRouteMethodMatching,
 		features.SupportHTTPRouteNamedRouteRule,
@@ -45,7 +52,7 @@ func supportedFeatures(experimental bool) []gatewayv1.SupportedFeature {
 		features.SupportReferenceGrant,
 	}
 	if experimental {
-		served = append(served, features.SupportHTTPRouteRetry)
+		served = append(served, features.SupportHTTPRouteRetry, features.SupportHTTPRouteRetryBackendTimeout, features.SupportHTTPRouteRetryConnectionError)
 	}
 	slices.Sort(served)
 	out := make([]gatewayv1.SupportedFeature, len(served))

@@ -173,6 +173,9 @@ func (p *provision) service() *corev1.Service {
 			Type: cmp.Or(spec.Type, corev1.ServiceTypeLoadBalancer), ClusterIP: spec.ClusterIP, Selector: p.selector(), ExternalTrafficPolicy: spec.ExternalTrafficPolicy,
 		},
 	}
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		s.Spec.LoadBalancerIP = p.address()
+	}
 	for _, l := range p.ports() {
 		name := portName(&l)
 		if slices.ContainsFunc(s.Spec.Ports, func(other corev1.ServicePort) bool { return other.Name == name }) {
@@ -187,6 +190,17 @@ func (p *provision) service() *corev1.Service {
 		s.Spec.Ports = append(s.Spec.Ports, port)
 	}
 	return s
+}
+
+// address returns the IP address that the Gateway is to have, "" to leave it to the cluster. The status of the Gateway says so when it gets
+// another.
+func (p *provision) address() string {
+	for _, a := range p.gateway.Spec.Addresses {
+		if a.Value != "" && (a.Type == nil || *a.Type == gatewayv1.IPAddressType) {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 // portName returns the name of the port of a listener: that of the listener where a port can have it.

@@ -98,7 +98,11 @@ func (s *share) gateway(g *gatewayv1.Gateway) {
 	shown := map[reference]bool{}
 	certificates(g, shown)
 	for ref := range shown {
-		if s.permitted(refOf("Gateway", g), config.ObjectRef{Kind: "Secret", Namespace: ref.namespace, Name: ref.name}) {
+		kind := "Secret"
+		if ref.configMap {
+			kind = "ConfigMap"
+		}
+		if s.permitted(refOf("Gateway", g), config.ObjectRef{Kind: kind, Namespace: ref.namespace, Name: ref.name}) {
 			s.wanted[ref] = true
 			s.namespaces[ref.namespace] = true
 		}

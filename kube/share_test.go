@@ -125,6 +125,9 @@ kind: Gateway
 metadata: {name: two}
 spec:
   gatewayClassName: ours
+  tls:
+    backend: {clientCertificateRef: {name: identity}}
+    frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}, {group: "", kind: ConfigMap, name: stolen, namespace: far}]}}}
   listeners:
   - {name: https, protocol: HTTPS, port: 80, tls: {certificateRefs: [{name: certificate}, {name: stolen, namespace: far}]}}
   - {name: http, protocol: HTTP, port: 81}
@@ -251,6 +254,21 @@ stringData: {tls.crt: x}
 ---
 apiVersion: v1
 kind: Secret
+metadata: {name: identity}
+stringData: {tls.crt: x}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: clients}
+data: {ca.crt: x}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: stolen, namespace: far}
+data: {ca.crt: x}
+---
+apiVersion: v1
+kind: Secret
 metadata: {name: far-token, namespace: far}
 stringData: {Authorization: x}
 ---
@@ -270,7 +288,8 @@ func TestShare(t *testing.T) {
 			"HTTPRoute/default/one", "Namespace//far", "ReferenceGrant/far/grant", "Secret/default/token", "Secret/far/far-token", "Service/default/search", "TrafficPolicy/default/both",
 		},
 		"default/two": {
-			"Backend/default/selected", "EndpointSlice/default/found-1", "Gateway/default/two", "GatewayClass//ours", "HTTPRoute/default/two", "Secret/default/certificate", "Secret/default/other-token",
+			"Backend/default/selected", "ConfigMap/default/clients", "EndpointSlice/default/found-1", "Gateway/default/two", "GatewayClass//ours", "HTTPRoute/default/two", "Secret/default/certificate",
+			"Secret/default/identity", "Secret/default/other-token",
 			"Service/default/found", "TrafficPolicy/default/both", "TrafficPolicy/default/on-two",
 		},
 	}

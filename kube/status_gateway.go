@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -20,18 +23,25 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	var transitions []transition
 	var whole []config.Problem // what is wrong beside the listeners
 	for _, p := range problems {
-		if !within(p.Path, "spec.listeners") {
+		if !within(p.Path, "spec.listeners") && !within(p.Path, "spec.tls") {
 			whole = append(whole, p)
 		}
 	}
+	refs := finding{"ResolvedRefs", true, "ResolvedRefs", "All references are resolved"}
 	good := 0
 	for i := range g.Spec.Listeners {
 		l := &g.Spec.Listeners[i]
-		s, programmed, told := j.listener(g, l, at(problems, fmt.Sprintf("spec.listeners[%d]", i)))
+		s, programmed, told := j.listener(g, l, at(problems, fmt.Sprintf("spec.listeners[%d]", i)), problems)
 		listeners, transitions = append(listeners, s), append(transitions, told...)
 		if programmed {
 			good++
 		}
+		if meta.IsStatusConditionFalse(s.Conditions, "ResolvedRefs") {
+			refs = finding{"ResolvedRefs", false, "ListenersNotResolved", "not all references of listeners are resolved: see the conditions of each"}
+		}
+	}
+	if p, _ := serious(at(problems, "spec.tls.backend")); len(p) > 0 {
+		refs = finding{"ResolvedRefs", false, p[0].Reason, text(p, "") + ". Until it is right, what BackendTLSPolicies cover answers 500"}
 	}
 	bad, notes := serious(whole)
 	accepted := finding{"Accepted", true, "Accepted", noted("The Gateway is served", notes)}
@@ -58,6 +68,10 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	case reach.blocked != "":
 		programmed = finding{"Programmed", false, "Invalid", reach.blocked}
 		ready = finding{"Ready", false, "Pending", reach.blocked}
+	case len(reach.unusable) > 0:
+		programmed = finding{"Programmed", false, "AddressNotUsable", fmt.Sprintf("clients don't reach the Gateway at %s, as spec.addresses says: %s",
+			strings.Join(reach.unusable, ", "), cmp.Or(reach.lacking, "the addresses that it has are in status.addresses"))}
+		ready = finding{"Ready", false, "Pending", programmed.message}
 	case len(reach.addresses) == 0:
 		programmed = finding{"Programmed", false, "AddressNotAssigned", reach.lacking}
 		ready = finding{"Ready", false, "Pending", programmed.message}
@@ -68,14 +82,17 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	}
 	after := g.Status.DeepCopy()
 	var told []transition
-	after.Conditions, told = merged(after.Conditions, g.Generation, accepted, programmed, ready)
+	findings := []finding{accepted, programmed, ready, refs}
+	if ports := fallbackPorts(g); len(ports) > 0 {
+		findings = append(findings, finding{insecureClients, true, "ConfigurationChanged", fmt.Sprintf("clients are served whatever certificate they show on port %v", ports)})
+	} else {
+		after.Conditions = slices.DeleteFunc(after.Conditions, func(c condition) bool { return c.Type == insecureClients })
+	}
+	after.Conditions, told = merged(after.Conditions, g.Generation, findings...)
 	after.Listeners = listeners
 	after.Addresses = nil
 	for _, a := range reach.addresses {
-		kind := gatewayv1.HostnameAddressType
-		if _, err := netip.ParseAddr(a); err == nil {
-			kind = gatewayv1.IPAddressType
-		}
+		kind := addressType(a)
 		after.Addresses = append(after.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
 	}
 	fields := func(s *gatewayv1.GatewayStatus) map[string]any {
@@ -84,17 +101,59 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	j.change(gatewayKind("Gateway"), g, fields(&g.Status), fields(after), append(told, transitions...))
 }
 
+// insecureClients is the type of the condition that says that clients are served whatever certificate they show.
+const insecureClients = string(gatewayv1.GatewayConditionInsecureFrontendValidationMode)
+
+// fallbackPorts returns the ports on which clients are served whatever certificate they show.
+func fallbackPorts(g *gatewayv1.Gateway) (out []int32) {
+	for _, l := range g.Spec.Listeners {
+		_, v := validationOf(g, &l)
+		if v != nil && v.Mode == gatewayv1.AllowInsecureFallback && !slices.Contains(out, int32(l.Port)) {
+			out = append(out, int32(l.Port))
+		}
+	}
+	return out
+}
+
+// validationOf returns what a Gateway says of the certificates that clients of a listener show, with its path; nil for nothing.
+func validationOf(g *gatewayv1.Gateway, l *gatewayv1.Listener) (path string, v *gatewayv1.FrontendTLSValidation) {
+	if l.Protocol != gatewayv1.HTTPSProtocolType {
+		return "", nil
+	}
+	return config.ClientValidation(g, int32(l.Port))
+}
+
+// addressType returns the type of an address: that of an IP address, or of a host name.
+func addressType(a string) gatewayv1.AddressType {
+	if _, err := netip.ParseAddr(a); err == nil {
+		return gatewayv1.IPAddressType
+	}
+	return gatewayv1.HostnameAddressType
+}
+
 // A reach is how clients reach a Gateway, and what of that is still to come.
 type reach struct {
 	addresses         []string
-	programmed, ready string // what conditions say when all is well
-	blocked           string // why it can't be deployed
-	lacking           string // why there is no address
-	waiting           string // why nothing serves yet
+	unusable          []string // of those that the Gateway says it has
+	programmed, ready string   // what conditions say when all is well
+	blocked           string   // why it can't be deployed
+	lacking           string   // why there is no address
+	waiting           string   // why nothing serves yet
 }
 
-// reach returns how clients reach a Gateway: this process, or what was deployed for it.
+// reach returns how clients reach a Gateway.
 func (j *judge) reach(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
+	out := j.wayTo(g, ref)
+	for _, a := range g.Spec.Addresses {
+		if a.Value != "" && !slices.Contains(out.addresses, a.Value) {
+			out.unusable = append(out.unusable, a.Value)
+		}
+	}
+	return out
+}
+
+// wayTo returns how clients reach a Gateway: this process, or what was deployed for it.
+func (j *judge) wayTo(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	p, separate := j.plans[ref]
 	if !separate {
 		return reach{
@@ -110,7 +169,9 @@ func (j *judge) reach(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	}
 	if len(out.addresses) == 0 && p.selfManaged {
 		for _, a := range g.Spec.Addresses {
-			out.addresses = append(out.addresses, a.Value)
+			if a.Value != "" {
+				out.addresses = append(out.addresses, a.Value)
+			}
 		}
 	}
 	switch {
@@ -140,9 +201,16 @@ func (j *judge) reach(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	return out
 }
 
-// listener returns the status of a listener, and whether it is open.
-func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems []config.Problem) (s gatewayv1.ListenerStatus, open bool, told []transition) {
+// listener returns the status of a listener, and whether it is open. problems are its own, all those of the Gateway.
+func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems, all []config.Problem) (s gatewayv1.ListenerStatus, open bool, told []transition) {
 	bad, notes := serious(problems)
+	path, validation := validationOf(g, l)
+	var clients []config.Problem // what is wrong with the authorities of clients' certificates
+	if validation != nil {
+		var more []config.Problem
+		clients, more = serious(at(all, path))
+		notes = append(notes, more...)
+	}
 	s = gatewayv1.ListenerStatus{Name: l.Name, SupportedKinds: supported(l), AttachedRoutes: int32(j.taken[refOf("Gateway", g)][string(l.Name)])}
 	for i := range g.Status.Listeners {
 		if g.Status.Listeners[i].Name == l.Name {
@@ -152,9 +220,12 @@ func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems [
 	accepted := finding{"Accepted", true, "Accepted", noted("The listener is valid", notes)}
 	if p := because(bad, "UnsupportedProtocol", "PortUnavailable"); len(p) > 0 {
 		accepted = finding{"Accepted", false, p[0].Reason, text(p, "")}
+	} else if validation != nil && len(clients) >= len(validation.CACertificateRefs) {
+		accepted = finding{"Accepted", false, "NoValidCACertificate", text(clients, "") + ". Until there is one, nobody is let in"}
+		bad = append(bad, clients...)
 	}
 	refs := finding{"ResolvedRefs", true, "ResolvedRefs", "All references are resolved"}
-	if p := because(bad, "InvalidCertificateRef", "RefNotPermitted", "InvalidRouteKinds"); len(p) > 0 {
+	if p := append(because(bad, "InvalidCertificateRef", "RefNotPermitted", "InvalidRouteKinds"), clients...); len(p) > 0 {
 		refs = finding{"ResolvedRefs", false, p[0].Reason, text(p, "")}
 	}
 	conflicted := finding{"Conflicted", false, "NoConflicts", "No other listener is in the way"}

@@ -112,7 +112,7 @@ func unknownField(before, name string) string {
 	case "request.startTime", "request.endTime":
 		return "request." + name + " is not available: a rule has to decide the same way each time"
 	case "source.identity":
-		return "source.identity is not available: client certificates are not served"
+		return "source.identity is not available: rules don't see the certificates of clients"
 	}
 	typ := map[string]string{
 		"request": requestType, "source": sourceType, "backend": backendType, "mcp": mcpType,

@@ -31,7 +31,7 @@ func TestMistakes(t *testing.T) {
 		{`Request.path == '/'`, `Request`, `unknown name Request; did you mean request?`},
 		{`request.body == b''`, `body`, `request.body is not available: rules decide before the body is read; use mcp.tool.arguments`},
 		{`response.code == 200`, `response`, `response is not available: there is no response yet`},
-		{`source.identity.namespace == 'x'`, `identity`, `source.identity is not available: client certificates are not served`},
+		{`source.identity.namespace == 'x'`, `identity`, `source.identity is not available: rules don't see the certificates of clients`},
 		{`random() < 0.5`, `random`, `random is not available: a rule has to decide the same way each time`},
 		{`request.path`, ``, `the expression is of type string; a condition is a bool`},
 		{`request.path == 1`, `== 1`, `== does not take (string, int)`},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// A balancer gives each Service of type LoadBalancer an address of its own, and passes connections to it on to an endpoint that is
+// A balancer gives each Service of type LoadBalancer an address of its own, the one that it asks for if that is a static one, and passes connections to it on to an endpoint that is
 // ready. One goroutine runs it.
 type balancer struct {
 	clients *kubernetes.Clientset
@@ -25,10 +27,19 @@ type balancer struct {
 	known   map[types.UID]*balanced
 }
 
+// staticAddresses begins the addresses that a Service can ask for.
+const staticAddresses = "10.244.250."
+
 // A balanced is a Service that has its address.
 type balanced struct {
-	address string
-	ports   map[int32]context.CancelFunc
+	asked, address string
+	ports          map[int32]context.CancelFunc
+}
+
+func (k *balanced) close() {
+	for _, closePort := range k.ports {
+		closePort()
+	}
 }
 
 // run follows Services until ctx ends.
@@ -64,9 +75,7 @@ func (b *balancer) forget(there []corev1.Service) {
 			gone = gone && there[i].UID != uid
 		}
 		if gone {
-			for _, closePort := range s.ports {
-				closePort()
-			}
+			s.close()
 			delete(b.known, uid)
 		}
 	}
@@ -74,11 +83,22 @@ func (b *balancer) forget(there []corev1.Service) {
 
 // sync opens the ports of a Service, and says at which address.
 func (b *balancer) sync(ctx context.Context, s *corev1.Service) error {
+	asked := s.Spec.LoadBalancerIP
 	k := b.known[s.UID]
+	if k != nil && asked != k.asked {
+		k.close()
+		k = nil
+	}
 	if k == nil {
-		b.given++
-		k = &balanced{address: fmt.Sprintf("10.244.%d.%d", 2+b.given/250, 1+b.given%250), ports: map[int32]context.CancelFunc{}}
+		k = &balanced{asked: asked, address: asked, ports: map[int32]context.CancelFunc{}}
+		if asked == "" {
+			b.given++
+			k.address = fmt.Sprintf("10.244.%d.%d", 2+b.given/250, 1+b.given%250)
+		}
 		b.known[s.UID] = k
+	}
+	if !strings.HasPrefix(k.address, staticAddresses) && asked != "" {
+		return b.assign(ctx, s) // it has no such address to give
 	}
 	wanted := map[int32]bool{}
 	for _, p := range s.Spec.Ports {
@@ -104,10 +124,15 @@ func (b *balancer) sync(ctx context.Context, s *corev1.Service) error {
 			delete(k.ports, port)
 		}
 	}
-	if len(s.Status.LoadBalancer.Ingress) > 0 {
+	return b.assign(ctx, s, corev1.LoadBalancerIngress{IP: k.address})
+}
+
+// assign says which addresses a Service has.
+func (b *balancer) assign(ctx context.Context, s *corev1.Service, addresses ...corev1.LoadBalancerIngress) error {
+	if slices.EqualFunc(s.Status.LoadBalancer.Ingress, addresses, func(x, y corev1.LoadBalancerIngress) bool { return x.IP == y.IP }) {
 		return nil
 	}
-	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: k.address}}
+	s.Status.LoadBalancer.Ingress = addresses
 	_, err := b.clients.CoreV1().Services(s.Namespace).UpdateStatus(ctx, s, metav1.UpdateOptions{})
 	return err
 }

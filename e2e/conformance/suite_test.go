@@ -68,6 +68,9 @@ func TestGatewayAPI(t *testing.T) {
 	o := suite.ConformanceOptions{Client: k8s, ClientOptions: options, Clientset: c.clients, RestConfig: c.plane.Config, ManifestFS: []fs.FS{&conformance.Manifests}}
 	o.GatewayClassName = className
 	o.ConformanceProfiles = []suite.ConformanceProfileName{suite.GatewayHTTPConformanceProfileName, suite.GatewayGRPCConformanceProfileName}
+	ip := gatewayv1.IPAddressType
+	o.UsableNetworkAddresses = []gatewayv1.GatewaySpecAddress{{Type: &ip, Value: staticAddresses + "1"}}
+	o.UnusableNetworkAddresses = []gatewayv1.GatewaySpecAddress{{Type: &ip, Value: "192.0.2.1"}}
 	o.TimeoutConfig = config.DefaultTimeoutConfig()
 	o.CleanupTestResources = true
 	o.DisableParallelTests = true // the machine may be small

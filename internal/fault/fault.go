@@ -49,6 +49,7 @@ const (
 	Draining                        // the gateway is shutting down
 	NotImplemented                  // what is asked for is not served yet
 	VersionRefused                  // the version of HTTP is not served
+	Misdirected                     // the connection is for another host
 )
 
 var table = [...]struct {
@@ -79,6 +80,7 @@ var table = [...]struct {
 	Draining:            {http.StatusServiceUnavailable, "draining", 14},
 	NotImplemented:      {http.StatusNotImplemented, "not_implemented", 12},
 	VersionRefused:      {http.StatusUpgradeRequired, "version_refused", 13},
+	Misdirected:         {http.StatusMisdirectedRequest, "misdirected", 14},
 }
 
 // Status returns the HTTP status that the code is rendered with.

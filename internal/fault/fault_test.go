@@ -16,7 +16,7 @@ import (
 // Each code has a row of the table, with a status that is an error and a name of its own.
 func TestTable(t *testing.T) {
 	names := map[string]Code{}
-	for c := Internal; c <= VersionRefused; c++ {
+	for c := Internal; c <= Misdirected; c++ {
 		if c.Status() < 400 || c.Status() > 599 {
 			t.Errorf("code %d has the status %d", c, c.Status())
 		}
