@@ -17,6 +17,8 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A testService says who it is, and echoes.
@@ -114,19 +116,7 @@ func TestGRPCRoute(t *testing.T) {
 	static := func(name, host string) string {
 		return fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: %s}\nspec: {type: Static, static: {appProtocol: grpc, hosts: [{host: %s, port: 50051}]}}\n---\n", name, host)
 	}
-	g := start(t, nil, static("one", "10.245.8.1")+static("down", "10.245.8.9")+`
-apiVersion: v1
-kind: Service
-metadata: {name: two}
-spec: {ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: two-1, labels: {kubernetes.io/service-name: two}}
-addressType: IPv4
-endpoints: [{addresses: [10.245.8.2]}]
-ports: [{port: 50051}]
----
+	g := start(t, nil, static("one", "10.245.8.1")+static("down", "10.245.8.9")+testgateway.Service("two", 80, "", "10.245.8.2:50051")+`
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: {name: calls}
@@ -157,7 +147,7 @@ spec:
 `)
 	dial := func(authority string) pb.TestServiceClient {
 		t.Helper()
-		conn, err := grpc.NewClient("passthrough:///"+g.address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(authority))
+		conn, err := grpc.NewClient("passthrough:///"+g.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(authority))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,8 +264,8 @@ spec:
 	wantCode(t, "a method without a rule", err, codes.Unimplemented)
 	_, err = client.UnaryCall(with("x-bad", "1"), new(pb.SimpleRequest))
 	wantCode(t, "what a policy refuses", err, codes.PermissionDenied)
-	if got := g.ask("POST", "calls.test", "/none/None", ""); got.status != 404 || got.body != "route not found" {
-		t.Errorf("a request that is not gRPC: %d %q", got.status, got.body)
+	if got := g.Ask(t, "POST", "/none/None", nil, "Host", "calls.test"); got.Status != 404 || got.Body != "route not found" {
+		t.Errorf("a request that is not gRPC: %d %q", got.Status, got.Body)
 	}
 	stream = both(t.Context())
 	stopped.Stop()

@@ -7,11 +7,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/mcpgw/mcpgw/internal/testaws"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A function is invoked with a signature, waits or does not, over TLS that the system's authorities vouch for; its
@@ -31,15 +33,15 @@ func TestLambda(t *testing.T) {
 		t.Fatal(err)
 	}
 	backend := func(name, mode string) string {
-		return fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: %s}\nspec:\n  type: AWS\n  aws: {accountId: \"123456789012\", lambda: {functionName: echo, invocationMode: %s, endpointURL: %q}}\n---\n", name, mode, api.URL) + route(name, "/"+name, name)
+		return fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: %s}\nspec:\n  type: AWS\n  aws: {accountId: \"123456789012\", lambda: {functionName: echo, invocationMode: %s, endpointURL: %q}}\n---\n", name, mode, api.URL) + testgateway.Route(name, "/"+name, name, "")
 	}
 	g := start(t, []string{
 		"SSL_CERT_FILE=" + authority, "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI", "AWS_SESSION_TOKEN=token", "AWS_EC2_METADATA_DISABLED=true",
 	}, backend("sync", "Sync")+backend("async", "Async"))
 
-	got := g.ask("POST", "", "/sync/x?a=b", `{"hello": "function"}`, "Content-Type", "application/json")
-	if got.status != 201 || got.body != "\xff\x00\x01" || got.header.Get("X-Function") != "echo" || got.header.Get("Content-Type") != "image/png" {
-		t.Errorf("%d %q %v", got.status, got.body, got.header)
+	got := g.Ask(t, "POST", "/sync/x?a=b", strings.NewReader(`{"hello": "function"}`), "Content-Type", "application/json")
+	if got.Status != 201 || got.Body != "\xff\x00\x01" || got.Header.Get("X-Function") != "echo" || got.Header.Get("Content-Type") != "image/png" {
+		t.Errorf("%d %q %v", got.Status, got.Body, got.Header)
 	}
 	var event struct {
 		RawPath string `json:"raw_path"`
@@ -52,8 +54,8 @@ func TestLambda(t *testing.T) {
 	if event.RawPath != "/sync/x?a=b" || event.Method != "POST" || event.Body != `{"hello": "function"}` {
 		t.Errorf("the event is %+v", event)
 	}
-	if got := g.ask("POST", "", "/async", "later"); got.status != 202 || got.body != "" {
-		t.Errorf("%d %q", got.status, got.body)
+	if got := g.Ask(t, "POST", "/async", strings.NewReader("later")); got.Status != 202 || got.Body != "" {
+		t.Errorf("%d %q", got.Status, got.Body)
 	}
 	if events := l.Events(); len(events) != 2 {
 		t.Errorf("%d events", len(events))

@@ -9,8 +9,10 @@ package backends
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcpgw/mcpgw/internal/testdns"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 	"github.com/mcpgw/mcpgw/internal/testns"
 )
 
@@ -35,38 +38,40 @@ func TestMain(m *testing.M) {
 	if !testns.Inside() {
 		os.Exit(testns.Again(syscall.CLONE_NEWNS))
 	}
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(testgateway.Main(m, &binary, func(dir string) (func(), error) {
+		if err := errors.Join(testns.RaiseLoopback(network), nameServer(dir)); err != nil {
+			return nil, err
+		}
+		server, err := testdns.Listen("127.0.0.1:53")
+		if err != nil {
+			return nil, err
+		}
+		names = server
+		return names.Close, nil
+	}))
 }
 
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "mcpgw-backends-")
+// start runs the gateway until the test ends, which it does when it is told to.
+func start(t testing.TB, env []string, resources string) *testgateway.Gateway {
+	t.Helper()
+	g := testgateway.Serve(t, binary, resources, testgateway.Options{Env: env, Args: []string{"--log-level", "debug"}})
+	t.Cleanup(func() { g.Terminate(t) })
+	return g
+}
+
+// serveAt serves h at an address until the test ends.
+func serveAt(t testing.TB, address string, h http.Handler) *httptest.Server {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "mcpgw")
-	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=e2e"}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "github.com/mcpgw/mcpgw/cmd/mcpgw")...)
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return 0, fmt.Errorf("building the gateway: %w", err)
-	}
-	if err := errors.Join(testns.RaiseLoopback(network), nameServer(dir)); err != nil {
-		return 0, err
-	}
-	if names, err = testdns.Listen("127.0.0.1:53"); err != nil {
-		return 0, err
-	}
-	defer names.Close()
-	return m.Run(), nil
+	s := httptest.NewUnstartedServer(h)
+	_ = s.Listener.Close()
+	s.Listener = l
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
 }
 
 // nameServer has the resolver ask 127.0.0.1 alone.

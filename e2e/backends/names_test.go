@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // The addresses of a name are endpoints of their own, of Static Backends and MCP servers alike; they come and go with the records,
@@ -33,14 +35,14 @@ kind: Backend
 metadata: {name: tools}
 spec: {type: MCP, mcp: {targets: [{name: one, static: {host: service.test, port: 8000}}]}}
 ---
-`+route("web", "/web", "web")+route("tools", "/mcp", "tools"))
-	where := func() string { return g.ask("GET", "", "/web", "").body }
-	until(t, "both addresses are used in turn", func() bool {
+`+testgateway.Route("web", "/web", "web", "")+testgateway.Route("tools", "/mcp", "tools", ""))
+	where := func() string { return g.Ask(t, "GET", "/web", nil).Body }
+	testgateway.Until(t, "both addresses are used in turn", func() bool {
 		first, second, third := where(), where(), where()
 		return first != second && first == third
 	})
 	call := func() (string, error) {
-		session, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.address + "/mcp"}, nil)
+		session, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.Address + "/mcp"}, nil)
 		if err != nil {
 			return "", err
 		}
@@ -54,14 +56,14 @@ spec: {type: MCP, mcp: {targets: [{name: one, static: {host: service.test, port:
 	if got, err := call(); err != nil || got != "1" && got != "2" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	session, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.address + "/mcp"}, nil)
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.Address + "/mcp"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = session.Close() }()
 	names.Set("service.test", "10.245.9.2")
-	until(t, "one address is left", func() bool { return where() == "2" && where() == "2" && where() == "2" })
-	until(t, "MCP calls go there, too", func() bool {
+	testgateway.Until(t, "one address is left", func() bool { return where() == "2" && where() == "2" && where() == "2" })
+	testgateway.Until(t, "MCP calls go there, too", func() bool {
 		got, err := call()
 		return err == nil && got == "2"
 	})
@@ -71,7 +73,7 @@ spec: {type: MCP, mcp: {targets: [{name: one, static: {host: service.test, port:
 	}
 	names.Fail("service.test")
 	before := names.Asked("service.test")
-	until(t, "it is asked again", func() bool { return names.Asked("service.test") > before })
+	testgateway.Until(t, "it is asked again", func() bool { return names.Asked("service.test") > before })
 	if got := where(); got != "2" {
 		t.Errorf("while it can't be resolved: %q", got)
 	}

@@ -15,12 +15,14 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // resident returns how much memory the gateway holds, in bytes.
-func (g *gateway) resident(t testing.TB) int64 {
+func resident(t testing.TB, g *testgateway.Gateway) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,13 +34,9 @@ func (g *gateway) resident(t testing.TB) int64 {
 	return n << 10
 }
 
-func (g *gateway) goroutines(t testing.TB) int {
+func goroutines(t testing.TB, g *testgateway.Gateway) float64 {
 	t.Helper()
-	n, err := strconv.Atoi(g.metric(t, "go_goroutines"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return g.Metric(t, "go_goroutines")
 }
 
 // A peer speaks HTTP/2 by frames.
@@ -95,10 +93,10 @@ func (p *peer) fields(more ...hpack.HeaderField) []byte {
 // connection.
 func TestFloods(t *testing.T) {
 	hanging := newHanging(t)
-	port := freePort(t)
+	port := testgateway.FreePort(t)
 	g := serve(t, hanging, direct+secure(t, port))
 	secured := fmt.Sprintf("127.0.0.1:%d", port)
-	g.listens(t, secured)
+	g.Listens(t, secured)
 	for _, f := range []struct {
 		name string
 		most int // how often it is sent
@@ -139,8 +137,8 @@ func TestFloods(t *testing.T) {
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			for _, secure := range []bool{false, true} {
-				before := g.resident(t)
-				address := g.address
+				before := resident(t, g)
+				address := g.Address
 				if secure {
 					address = secured
 				}
@@ -156,10 +154,10 @@ func TestFloods(t *testing.T) {
 						t.Fatalf("TLS %v: %d of them were taken", secure, sent)
 					}
 				}
-				if grown := g.resident(t) - before; grown > 64<<20 {
+				if grown := resident(t, g) - before; grown > 64<<20 {
 					t.Errorf("TLS %v: the gateway has grown by %d MiB", secure, grown>>20)
 				}
-				resp, err := http.Get("http://" + g.address + "/")
+				resp, err := http.Get("http://" + g.Address + "/")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -168,7 +166,7 @@ func TestFloods(t *testing.T) {
 		})
 	}
 	http.DefaultClient.CloseIdleConnections()
-	until(t, "what the floods began has ended", func() bool { return g.goroutines(t) < 150 && g.metric(t, "mcpgw_http_requests_in_flight") == "0" })
+	testgateway.Until(t, "what the floods began has ended", func() bool { return goroutines(t, g) < 150 && g.Metric(t, "mcpgw_http_requests_in_flight") == 0 })
 }
 
 // newHanging returns the address of an upstream that takes requests and does not answer.

@@ -22,11 +22,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // direct answers itself, so that there is nothing behind what h2spec looks at.
-const direct = `---
-apiVersion: gateway.kgateway.dev/v1alpha1
+const direct = `apiVersion: gateway.kgateway.dev/v1alpha1
 kind: DirectResponse
 metadata: {name: d}
 spec: {status: 200, body: hello}
@@ -35,8 +36,9 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: direct}
 spec:
-  parentRefs: [{name: gw}]
+  parentRefs: [{name: default}]
   rules: [{matches: [{path: {type: Exact, value: /}}], filters: [{type: ExtensionRef, extensionRef: {group: gateway.kgateway.dev, kind: DirectResponse, name: d}}]}]
+---
 `
 
 // secure is a Gateway with TLS on a port, with a certificate of its own.
@@ -58,8 +60,7 @@ func secure(t testing.TB, port int) string {
 	text := func(kind string, b []byte) string {
 		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
 	}
-	return fmt.Sprintf(`---
-apiVersion: v1
+	return fmt.Sprintf(`apiVersion: v1
 kind: Secret
 metadata: {name: cert}
 data: {tls.crt: %s, tls.key: %s}
@@ -77,6 +78,7 @@ metadata: {name: r-tls}
 spec:
   parentRefs: [{name: tls}]
   rules: [{backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: a}]}]
+---
 `, text("CERTIFICATE", cert), text("PRIVATE KEY", der), port)
 }
 
@@ -109,13 +111,13 @@ func h2spec(t testing.TB) string {
 // TestH2spec runs all of h2spec without and with TLS: what fails is listed, with the reason, in docs/edge.md.
 func TestH2spec(t *testing.T) {
 	program := h2spec(t)
-	port := freePort(t)
+	port := testgateway.FreePort(t)
 	// An answer that does not fit into a window keeps its stream open, which h2spec goes on to send on.
 	large := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 256<<10)) }))
 	defer large.Close()
 	g := serve(t, large.Listener.Addr().String(), secure(t, port))
-	_, plain, _ := net.SplitHostPort(g.address)
-	g.listens(t, fmt.Sprintf("127.0.0.1:%d", port))
+	_, plain, _ := net.SplitHostPort(g.Address)
+	g.Listens(t, fmt.Sprintf("127.0.0.1:%d", port))
 	doc, err := os.ReadFile("../../docs/edge.md")
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // insecure trusts the gateway of this test.
@@ -38,10 +40,10 @@ func TestSlowClients(t *testing.T) {
 	}))
 	defer s.Close()
 	g := serve(t, s.Listener.Addr().String(), "")
-	before := g.goroutines(t)
+	before := goroutines(t, g)
 	const each = 50
 	slow := func(begin string, further string) string {
-		c, err := net.Dial("tcp", g.address)
+		c, err := net.Dial("tcp", g.Address)
 		if err != nil {
 			t.Error(err)
 			return ""
@@ -85,7 +87,7 @@ func TestSlowClients(t *testing.T) {
 			}
 		})
 		clients.Go(func() {
-			c, err := net.Dial("tcp", g.address)
+			c, err := net.Dial("tcp", g.Address)
 			if err != nil {
 				t.Error(err)
 				return
@@ -95,21 +97,21 @@ func TestSlowClients(t *testing.T) {
 			<-t.Context().Done() // it reads nothing
 		})
 	}
-	until(t, "what reads nothing is being served", func() bool {
-		return strings.Count(g.out.String(), `"path":"/body"`) == each
+	testgateway.Until(t, "what reads nothing is being served", func() bool {
+		return strings.Count(g.Stderr.String(), `"path":"/body"`) == each
 	})
-	resp, err := http.Get("http://" + g.address + "/others")
+	resp, err := http.Get("http://" + g.Address + "/others")
 	if err != nil || resp.StatusCode != 200 {
 		t.Error(resp, err)
 	} else {
 		_ = resp.Body.Close()
 	}
-	until(t, "each has its record", func() bool {
-		out := g.out.String()
-		return strings.Count(out, `"path":"/large"`) == each && strings.Count(out, `"path":"/body"`) == each && g.metric(t, "mcpgw_http_requests_in_flight") == "0"
+	testgateway.Until(t, "each has its record", func() bool {
+		out := g.Stderr.String()
+		return strings.Count(out, `"path":"/large"`) == each && strings.Count(out, `"path":"/body"`) == each && g.Metric(t, "mcpgw_http_requests_in_flight") == 0
 	})
 	types := map[string]int{}
-	for line := range strings.SplitSeq(g.out.String(), "\n") {
+	for line := range strings.SplitSeq(g.Stderr.String(), "\n") {
 		var e struct {
 			Path      string
 			ErrorType string `json:"error_type"`
@@ -122,7 +124,7 @@ func TestSlowClients(t *testing.T) {
 		t.Errorf("%v", types)
 	}
 	http.DefaultClient.CloseIdleConnections()
-	until(t, "nothing is left of them", func() bool { return g.goroutines(t) < before+20 })
+	testgateway.Until(t, "nothing is left of them", func() bool { return goroutines(t, g) < before+20 })
 }
 
 // A drain does not wait for clients that are slow.
@@ -131,20 +133,18 @@ func TestSlowClientsDrain(t *testing.T) {
 	defer s.Close()
 	g := serve(t, s.Listener.Addr().String(), "", "--drain-timeout", "1s")
 	for _, begin := range []string{"GET / HTTP/1.1\r\nHost: x\r\n", "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", ""} {
-		c, err := net.Dial("tcp", g.address)
+		c, err := net.Dial("tcp", g.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
 		_, _ = io.WriteString(c, begin)
 	}
-	until(t, "they are being served", func() bool { return g.metric(t, "mcpgw_http_requests_in_flight") == "2" })
-	if err := g.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	<-g.done
-	if n := strings.Count(g.out.String(), `"msg":"request"`); n != 2 || g.ProcessState.ExitCode() != 0 {
-		t.Errorf("%d records, exit code %d", n, g.ProcessState.ExitCode())
+	testgateway.Until(t, "they are being served", func() bool { return g.Metric(t, "mcpgw_http_requests_in_flight") == 2 })
+	g.Signal(t, syscall.SIGTERM)
+	code := g.Ended(t)
+	if n := strings.Count(g.Stderr.String(), `"msg":"request"`); n != 2 || code != 0 {
+		t.Errorf("%d records, exit code %d", n, code)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestAccessLog(t *testing.T) {
         duration: "%%DURATION%%"`, path)))
 	const n = 20
 	for i := range n {
-		resp, err := http.Get(fmt.Sprintf("http://%s/%d", g.address, i))
+		resp, err := http.Get(fmt.Sprintf("http://%s/%d", g.Address, i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestAccessLog(t *testing.T) {
 			return strings.Count(text, "\n") == lines
 		}
 	}
-	until(t, "a line a request", written(n))
+	testgateway.Until(t, "a line a request", written(n))
 	ids := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
@@ -198,11 +198,9 @@ func TestAccessLog(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the next lines are in a new file", func() bool {
-		resp, err := http.Get("http://" + g.address + "/again")
+	g.Signal(t, syscall.SIGHUP)
+	testgateway.Until(t, "the next lines are in a new file", func() bool {
+		resp, err := http.Get("http://" + g.Address + "/again")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,7 @@ func TestVectors(t *testing.T) {
 			defer func() { <-gate }()
 			text := strings.ReplaceAll(v.text, "{p}", fmt.Sprintf("/v%d", i))
 			rows[i].nginx = ask(t, other, text)
-			rows[i].ours = ask(t, g.address, text)
+			rows[i].ours = ask(t, g.Address, text)
 		})
 	}
 	asking.Wait()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // newEcho returns the address of a WebSocket server that sends back what it gets, in pieces of any size, and closes when it
@@ -63,33 +65,20 @@ func echoes(c *websocket.Conn, kind int, text string) error {
 // Static and to Services by the appProtocols that there are.
 func TestWebSocket(t *testing.T) {
 	echo := newEcho(t)
-	host, number, _ := net.SplitHostPort(echo)
 	service := func(name, protocol string) string {
-		return fmt.Sprintf(`---
-apiVersion: v1
-kind: Service
-metadata: {name: %[1]s}
-spec: {ports: [{name: p, port: 80, appProtocol: %[2]q}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: %[1]s, labels: {kubernetes.io/service-name: %[1]s}}
-addressType: IPv4
-ports: [{name: p, port: %[4]s, appProtocol: %[2]q}]
-endpoints: [{addresses: [%[3]s]}]
----
-apiVersion: gateway.networking.k8s.io/v1
+		return testgateway.Service(name, 80, ", appProtocol: "+protocol, echo) + fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: %[1]s}
 spec:
-  parentRefs: [{name: gw}]
+  parentRefs: [{name: default}]
   rules: [{matches: [{path: {value: /%[1]s}}], backendRefs: [{name: %[1]s, port: 80}]}]
-`, name, protocol, host, number)
+---
+`, name)
 	}
-	port := freePort(t)
+	port := testgateway.FreePort(t)
 	g := serve(t, echo, secure(t, port)+service("ws", "kubernetes.io/ws")+service("kws", "kgateway.dev/ws")+service("http", "http"))
-	g.listens(t, fmt.Sprintf("127.0.0.1:%d", port))
-	for _, url := range []string{"ws://" + g.address + "/", fmt.Sprintf("wss://127.0.0.1:%d/", port), "ws://" + g.address + "/ws", "ws://" + g.address + "/kws", "ws://" + g.address + "/http"} {
+	g.Listens(t, fmt.Sprintf("127.0.0.1:%d", port))
+	for _, url := range []string{"ws://" + g.Address + "/", fmt.Sprintf("wss://127.0.0.1:%d/", port), "ws://" + g.Address + "/ws", "ws://" + g.Address + "/kws", "ws://" + g.Address + "/http"} {
 		t.Run(url[strings.LastIndex(url, ":"):], func(t *testing.T) {
 			d := websocket.Dialer{Subprotocols: []string{"chat"}, TLSClientConfig: insecure()}
 			c, resp, err := d.DialContext(t.Context(), url, nil)
@@ -113,14 +102,14 @@ spec:
 			}
 		})
 	}
-	until(t, "tunnels have ended", func() bool { return g.metric(t, "mcpgw_http_requests_in_flight") == "0" })
+	testgateway.Until(t, "tunnels have ended", func() bool { return g.Metric(t, "mcpgw_http_requests_in_flight") == 0 })
 }
 
 // An upgrade that is not enabled is refused, and not asked of the backend.
 func TestWebSocketRefused(t *testing.T) {
 	behind := newRecorder(t)
 	g := serve(t, behind.Addr().String(), policy("upgradeConfig: {enabledUpgrades: [IRC/6.9]}"))
-	_, resp, err := websocket.DefaultDialer.Dial("ws://"+g.address+"/refused", nil)
+	_, resp, err := websocket.DefaultDialer.Dial("ws://"+g.Address+"/refused", nil)
 	if !errors.Is(err, websocket.ErrBadHandshake) || resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -135,8 +124,8 @@ func TestWebSocketRefused(t *testing.T) {
 // A side that ends while the other does not ends both, the drain ends tunnels, and so does silence.
 func TestWebSocketEnds(t *testing.T) {
 	echo := newEcho(t)
-	dial := func(t *testing.T, g *gateway) *websocket.Conn {
-		c, resp, err := websocket.DefaultDialer.Dial("ws://"+g.address+"/", nil)
+	dial := func(t *testing.T, g *testgateway.Gateway) *websocket.Conn {
+		c, resp, err := websocket.DefaultDialer.Dial("ws://"+g.Address+"/", nil)
 		if err != nil {
 			t.Fatal(resp, err)
 		}
@@ -159,22 +148,20 @@ func TestWebSocketEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended(t, c)
-		until(t, "the tunnel has ended", func() bool { return g.metric(t, "mcpgw_http_requests_in_flight") == "0" })
-		until(t, "it has its record", func() bool { return strings.Contains(g.out.String(), `"status":101`) })
-		if n := strings.Count(g.out.String(), `"status":101`); n != 1 {
+		testgateway.Until(t, "the tunnel has ended", func() bool { return g.Metric(t, "mcpgw_http_requests_in_flight") == 0 })
+		testgateway.Until(t, "it has its record", func() bool { return strings.Contains(g.Stderr.String(), `"status":101`) })
+		if n := strings.Count(g.Stderr.String(), `"status":101`); n != 1 {
 			t.Errorf("%d records", n)
 		}
 	})
 	t.Run("drain", func(t *testing.T) {
 		g := serve(t, echo, "", "--drain-timeout", "30s")
 		c := dial(t, g)
-		if err := g.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		g.Signal(t, syscall.SIGTERM)
 		ended(t, c)
-		<-g.done
-		if n := strings.Count(g.out.String(), `"status":101`); n != 1 || g.ProcessState.ExitCode() != 0 {
-			t.Errorf("%d records, exit code %d", n, g.ProcessState.ExitCode())
+		code := g.Ended(t)
+		if n := strings.Count(g.Stderr.String(), `"status":101`); n != 1 || code != 0 {
+			t.Errorf("%d records, exit code %d", n, code)
 		}
 	})
 	t.Run("silence", func(t *testing.T) {

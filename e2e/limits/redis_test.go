@@ -4,9 +4,9 @@ package limits
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,39 +15,35 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/internal/secret"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 	"github.com/mcpgw/mcpgw/limit"
 )
 
 // A redisServer is Debian's redis-server on loopback.
 type redisServer struct {
-	address string
-	dir     string
-	more    []string
-	command *exec.Cmd
+	address   string
+	arguments []string
+	*testgateway.Process
 }
 
 // startRedis runs a redis-server until the test ends. hack/deps installs it.
 func startRedis(t testing.TB, more ...string) *redisServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	port, dir := testgateway.FreePort(t), t.TempDir()
+	s := &redisServer{
+		address:   fmt.Sprintf("127.0.0.1:%d", port),
+		arguments: append([]string{"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--logfile", filepath.Join(dir, "log")}, more...),
 	}
-	s := &redisServer{address: l.Addr().String(), dir: t.TempDir(), more: more}
-	_ = l.Close()
 	s.start(t)
-	t.Cleanup(func() { s.kill() })
 	return s
 }
 
+// start starts it, for the first time or again.
 func (s *redisServer) start(t testing.TB) {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(s.address)
-	s.command = exec.Command("redis-server", append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log")}, s.more...)...)
-	if err := s.command.Start(); err != nil {
-		t.Fatalf("%v: hack/deps installs it", err)
-	}
-	until(t, "redis answers", func() bool {
+	s.Process = testgateway.Run(t, nil, "redis-server", s.arguments...)
+	testgateway.Until(t, "redis answers", func() bool {
+		s.Runs(t)
 		c, err := net.DialTimeout("tcp", s.address, time.Second)
 		if err != nil {
 			return false
@@ -58,27 +54,6 @@ func (s *redisServer) start(t testing.TB) {
 		line, _ := bufio.NewReader(c).ReadString('\n')
 		return strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH")
 	})
-}
-
-func (s *redisServer) kill() {
-	if s.command.ProcessState == nil {
-		_ = s.command.Process.Kill()
-		_ = s.command.Wait()
-	}
-}
-
-// until waits for a condition.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for tick := time.NewTicker(10 * time.Millisecond); !condition(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("not in a minute: %s", what)
-		}
-	}
 }
 
 func client(t testing.TB, opts limit.RedisOptions) *limit.Redis {
@@ -168,7 +143,7 @@ func TestRedisGoneAndBack(t *testing.T) {
 	if got, err := take(closed); err != nil || !got.OK {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	s.kill()
+	s.Kill()
 	for i := range 4 {
 		got, err := take(open)
 		if err != nil || got.OK != (i < 3) || !got.Local {
@@ -189,11 +164,11 @@ func TestRedisGoneAndBack(t *testing.T) {
 		t.Errorf("for a client that is gone: %+v", got)
 	}
 	s.start(t)
-	until(t, "it is used again", func() bool {
+	testgateway.Until(t, "it is used again", func() bool {
 		got, err := take(open)
 		return err == nil && !got.Local
 	})
-	until(t, "it is used again", func() bool {
+	testgateway.Until(t, "it is used again", func() bool {
 		_, err := take(closed)
 		return err == nil
 	})

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 	"github.com/mcpgw/mcpgw/limit"
 )
 
@@ -52,14 +54,9 @@ func TestRedisOverTLS(t *testing.T) {
 	_, authority := pair("redis")
 	own, _ := pair("gateway")
 	_, stranger := pair("stranger")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := l.Addr().String()
-	_, port, _ := net.SplitHostPort(secure)
-	_ = l.Close()
-	startRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "redis.crt"), "--tls-key-file", filepath.Join(dir, "redis.key"),
+	port := testgateway.FreePort(t)
+	secure := fmt.Sprintf("127.0.0.1:%d", port)
+	startRedis(t, "--tls-port", fmt.Sprint(port), "--tls-cert-file", filepath.Join(dir, "redis.crt"), "--tls-key-file", filepath.Join(dir, "redis.key"),
 		"--tls-ca-cert-file", filepath.Join(dir, "gateway.crt"), "--tls-auth-clients", "yes")
 	for _, c := range []struct {
 		name  string

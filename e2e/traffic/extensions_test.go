@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // serveGRPC serves what register registers until the test ends, and returns the server and its address.
@@ -112,21 +113,21 @@ func TestExtAuthService(t *testing.T) {
 	extension := func(name, more string) string {
 		return gatewayExtension(name, "extAuth: {grpcService: {"+toBackend+"auth}}"+more+"}")
 	}
-	g := start(t, grpcBackend("auth", address)+backend("up", "", up)+
+	g := start(t, grpcBackend("auth", address)+testgateway.Backend("up", "", up)+
 		extension("closed", "")+extension("unavailable", ", statusOnError: 503")+extension("open", ", failOpen: true")+
 		extension("body", ", withRequestBody: {maxRequestBytes: 8}")+
-		route("a", "/a", "up", "")+policy("a", "a", "extAuth: {extensionRef: {name: closed}, contextExtensions: {k: v}}\n  rbac: {policy: {matchExpressions: [\"extauthz.team == 'blue'\"]}}")+
-		route("b", "/b", "up", "")+policy("b", "b", "extAuth: {extensionRef: {name: unavailable}}")+
-		route("c", "/c", "up", "")+policy("c", "c", "extAuth: {extensionRef: {name: open}}")+
-		route("d", "/d", "up", "")+policy("d", "d", "extAuth: {extensionRef: {name: body}}"))
+		testgateway.Route("a", "/a", "up", "")+testgateway.TrafficPolicy("a", "a", "extAuth: {extensionRef: {name: closed}, contextExtensions: {k: v}}\n  rbac: {policy: {matchExpressions: [\"extauthz.team == 'blue'\"]}}")+
+		testgateway.Route("b", "/b", "up", "")+testgateway.TrafficPolicy("b", "b", "extAuth: {extensionRef: {name: unavailable}}")+
+		testgateway.Route("c", "/c", "up", "")+testgateway.TrafficPolicy("c", "c", "extAuth: {extensionRef: {name: open}}")+
+		testgateway.Route("d", "/d", "up", "")+testgateway.TrafficPolicy("d", "d", "extAuth: {extensionRef: {name: body}}"))
 
-	got := g.ask("GET", "/a?q=1", strings.NewReader(""), "X-Say", "no")
-	if got.status != http.StatusUnauthorized || got.body != "bad" || got.header.Get("X-Why") != "no" {
-		t.Errorf("denied: %d %q %v", got.status, got.body, got.header)
+	got := g.Ask(t, "GET", "/a?q=1", nil, "X-Say", "no")
+	if got.Status != http.StatusUnauthorized || got.Body != "bad" || got.Header.Get("X-Why") != "no" {
+		t.Errorf("denied: %d %q %v", got.Status, got.Body, got.Header)
 	}
-	got = g.ask("GET", "/a?q=1", strings.NewReader(""), "X-Say", "yes")
-	if got.status != http.StatusOK || got.header.Get("X-Checked") != "yes" {
-		t.Fatalf("allowed: %d %q %v", got.status, got.body, got.header)
+	got = g.Ask(t, "GET", "/a?q=1", nil, "X-Say", "yes")
+	if got.Status != http.StatusOK || got.Header.Get("X-Checked") != "yes" {
+		t.Fatalf("allowed: %d %q %v", got.Status, got.Body, got.Header)
 	}
 	h := <-headers
 	if h.Get("X-User") != "u" || h.Get("X-Say") != "" || h.Get("X-Mcpgw-Peer") != "" {
@@ -134,22 +135,22 @@ func TestExtAuthService(t *testing.T) {
 	}
 	asked := service.last(t)
 	r := asked.GetRequest().GetHttp()
-	if r.GetMethod() != "GET" || r.GetPath() != "/a?q=1" || r.GetHost() != g.address || r.GetScheme() != "http" || r.GetProtocol() != "HTTP/1.1" || r.GetId() == "" ||
+	if r.GetMethod() != "GET" || r.GetPath() != "/a?q=1" || r.GetHost() != g.Address || r.GetScheme() != "http" || r.GetProtocol() != "HTTP/1.1" || r.GetId() == "" ||
 		r.GetHeaders()["x-say"] != "yes" || asked.GetContextExtensions()["k"] != "v" || asked.GetSource().GetAddress().GetSocketAddress().GetAddress() != "127.0.0.1" ||
 		asked.GetDestination().GetAddress().GetSocketAddress().GetPortValue() == 0 {
 		t.Errorf("the service got %v", asked)
 	}
-	got = g.ask("POST", "/d", strings.NewReader("12345678"))
-	if b := service.last(t).GetRequest().GetHttp().GetBody(); got.status != http.StatusOK || got.body != "12345678" || b != "12345678" {
-		t.Errorf("with a body: %d %q, the service got %q", got.status, got.body, b)
+	got = g.Ask(t, "POST", "/d", testgateway.Streamed("12345678"))
+	if b := service.last(t).GetRequest().GetHttp().GetBody(); got.Status != http.StatusOK || got.Body != "12345678" || b != "12345678" {
+		t.Errorf("with a body: %d %q, the service got %q", got.Status, got.Body, b)
 	}
-	if got = g.ask("POST", "/d", strings.NewReader("123456789")); got.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("with a larger body: %d %q", got.status, got.body)
+	if got = g.Ask(t, "POST", "/d", testgateway.Streamed("123456789")); got.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("with a larger body: %d %q", got.Status, got.Body)
 	}
 	server.Stop()
 	for path, want := range map[string]int{"/a": http.StatusForbidden, "/b": http.StatusServiceUnavailable, "/c": http.StatusOK} {
-		if got := g.ask("GET", path, strings.NewReader("")); got.status != want {
-			t.Errorf("%s while the service is down: %d %q, want %d", path, got.status, got.body, want)
+		if got := g.Ask(t, "GET", path, nil); got.Status != want {
+			t.Errorf("%s while the service is down: %d %q, want %d", path, got.Status, got.Body, want)
 		}
 	}
 }
@@ -170,22 +171,22 @@ func TestExtAuthOverHTTP(t *testing.T) {
 	})
 	headers := make(chan http.Header, 100)
 	up := serve(t, func(w http.ResponseWriter, r *http.Request) { headers <- r.Header.Clone() })
-	g := start(t, backend("auth", "", auth)+backend("up", "", up)+
+	g := start(t, testgateway.Backend("auth", "", auth)+testgateway.Backend("up", "", up)+
 		gatewayExtension("e", "extAuth: {headersToForward: [x-say], httpService: {"+toBackend+"auth}, pathPrefix: /check, authorizationRequest: {headersToAdd: {x-from: gateway}}, "+
 			"authorizationResponse: {headersToBackend: [x-user], headersToClientOnSuccess: [x-team], headersToClientOnDenied: [x-other]}}}")+
-		route("a", "/a", "up", "")+policy("a", "a", "extAuth: {extensionRef: {name: e}}"))
-	got := g.ask("GET", "/a/b?q=1", strings.NewReader(""), "X-Say", "yes", "Authorization", "Bearer t", "Cookie", "c=1")
+		testgateway.Route("a", "/a", "up", "")+testgateway.TrafficPolicy("a", "a", "extAuth: {extensionRef: {name: e}}"))
+	got := g.Ask(t, "GET", "/a/b?q=1", nil, "X-Say", "yes", "Authorization", "Bearer t", "Cookie", "c=1")
 	r := <-asked
 	if r.URL.RequestURI() != "/check/a/b?q=1" || r.Header.Get("X-Say") != "yes" || r.Header.Get("X-From") != "gateway" || r.Header.Get("Authorization") != "Bearer t" || r.Header.Get("Cookie") != "" {
 		t.Errorf("the service got %s %v", r.URL, r.Header)
 	}
 	h := <-headers
-	if got.status != http.StatusOK || h.Get("X-User") != "u" || h.Get("X-Other") != "" || got.header.Get("X-Team") != "blue" {
-		t.Errorf("allowed: %d %v, the backend got %v", got.status, got.header, h)
+	if got.Status != http.StatusOK || h.Get("X-User") != "u" || h.Get("X-Other") != "" || got.Header.Get("X-Team") != "blue" {
+		t.Errorf("allowed: %d %v, the backend got %v", got.Status, got.Header, h)
 	}
-	got = g.ask("GET", "/a", strings.NewReader(""), "X-Say", "no")
-	if got.status != http.StatusPaymentRequired || got.body != "pay" || got.header.Get("X-Other") != "o" || got.header.Get("X-User") != "" {
-		t.Errorf("denied: %d %q %v", got.status, got.body, got.header)
+	got = g.Ask(t, "GET", "/a", nil, "X-Say", "no")
+	if got.Status != http.StatusPaymentRequired || got.Body != "pay" || got.Header.Get("X-Other") != "o" || got.Header.Get("X-User") != "" {
+		t.Errorf("denied: %d %q %v", got.Status, got.Body, got.Header)
 	}
 }
 
@@ -206,10 +207,10 @@ func TestExtAuthOfMCPAndModels(t *testing.T) {
 		gatewayExtension("e", "extAuth: {grpcService: {"+toBackend+"auth}}}")+
 		"apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: tools}\nspec: {type: MCP, mcp: {targets: [{name: one, static: {host: localhost, port: "+port+"}}]}}\n---\n"+
 		llmtest.Backend("model", model.Provider(""))+"---\n"+
-		route("mcp", "/mcp", "tools", "")+policy("mcp", "mcp", "extAuth: {extensionRef: {name: e}}")+
-		route("llm", "/v1", "model", "")+policy("llm", "llm", "extAuth: {extensionRef: {name: e}}"))
+		testgateway.Route("mcp", "/mcp", "tools", "")+testgateway.TrafficPolicy("mcp", "mcp", "extAuth: {extensionRef: {name: e}}")+
+		testgateway.Route("llm", "/v1", "model", "")+testgateway.TrafficPolicy("llm", "llm", "extAuth: {extensionRef: {name: e}}"))
 	client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.address + "/mcp"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.Address + "/mcp"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,16 +223,16 @@ func TestExtAuthOfMCPAndModels(t *testing.T) {
 	if service.count() == before {
 		t.Error("the service was not asked for the call")
 	}
-	got := g.ask("POST", "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`), "X-Say", "no", "Content-Type", "application/json", "Accept", "application/json, text/event-stream")
-	if got.status != http.StatusUnauthorized || got.body != "bad" {
-		t.Errorf("a denied MCP request: %d %q", got.status, got.body)
+	got := g.Ask(t, "POST", "/mcp", testgateway.Streamed(`{"jsonrpc":"2.0","id":1,"method":"ping"}`), "X-Say", "no", "Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	if got.Status != http.StatusUnauthorized || got.Body != "bad" {
+		t.Errorf("a denied MCP request: %d %q", got.Status, got.Body)
 	}
 	chat := string(llmtest.Chat.Request("hello", false))
-	if got := g.ask("POST", "/v1/chat/completions", strings.NewReader(chat), "Content-Type", "application/json"); got.status != http.StatusOK || got.header.Get("X-Checked") != "yes" {
-		t.Errorf("a model: %d %q", got.status, got.body)
+	if got := g.Ask(t, "POST", "/v1/chat/completions", testgateway.Streamed(chat), "Content-Type", "application/json"); got.Status != http.StatusOK || got.Header.Get("X-Checked") != "yes" {
+		t.Errorf("a model: %d %q", got.Status, got.Body)
 	}
-	if got := g.ask("POST", "/v1/chat/completions", strings.NewReader(chat), "Content-Type", "application/json", "X-Say", "no"); got.status != http.StatusUnauthorized || got.body != "bad" {
-		t.Errorf("a denied request to a model: %d %q", got.status, got.body)
+	if got := g.Ask(t, "POST", "/v1/chat/completions", testgateway.Streamed(chat), "Content-Type", "application/json", "X-Say", "no"); got.Status != http.StatusUnauthorized || got.Body != "bad" {
+		t.Errorf("a denied request to a model: %d %q", got.Status, got.Body)
 	}
 }
 
@@ -268,14 +269,16 @@ func TestRateLimitService(t *testing.T) {
 	server, address := serveGRPC(t, func(s *grpc.Server) { rlsv3.RegisterRateLimitServiceServer(s, service) })
 	up := serve(t, echo)
 	resources := func(failOpen string) string {
-		return grpcBackend("counter", address) + backend("up", "", up) +
+		return grpcBackend("counter", address) + testgateway.Backend("up", "", up) +
 			gatewayExtension("limits", "rateLimit: {domain: api, grpcService: {"+toBackend+"counter}}"+failOpen+"}") +
-			route("a", "/a", "up", "") + policy("a", "a", "rateLimit: {rateLimits: [{actions: [{genericKey: {descriptorValue: prod}}, {requestHeaders: {headerName: x-user, descriptorKey: user}}]}]}")
+			testgateway.Route("a", "/a", "up", "") + testgateway.TrafficPolicy("a", "a", "rateLimit: {rateLimits: [{actions: [{genericKey: {descriptorValue: prod}}, {requestHeaders: {headerName: x-user, descriptorKey: user}}]}]}")
 	}
 	g, closed := start(t, resources("")), start(t, resources(", failOpen: false"))
-	ask := func(g *gateway, header ...string) answer { return g.ask("GET", "/a", strings.NewReader(""), header...) }
-	if got := ask(g, "X-User", "bob"); got.status != http.StatusOK || got.header.Get("X-Limited-By") != "test" {
-		t.Errorf("within the limit: %d %v", got.status, got.header)
+	ask := func(g *testgateway.Gateway, header ...string) testgateway.Answer {
+		return g.Ask(t, "GET", "/a", nil, header...)
+	}
+	if got := ask(g, "X-User", "bob"); got.Status != http.StatusOK || got.Header.Get("X-Limited-By") != "test" {
+		t.Errorf("within the limit: %d %v", got.Status, got.Header)
 	}
 	seen := service.take(true)
 	if len(seen) != 1 || seen[0].GetDomain() != "api" || len(seen[0].GetDescriptors()) != 1 {
@@ -288,21 +291,21 @@ func TestRateLimitService(t *testing.T) {
 	if got := strings.Join(entries, " "); got != "generic_key=prod user=bob" {
 		t.Errorf("the service was asked about %s", got)
 	}
-	if got := ask(g, "X-User", "bob"); got.status != http.StatusTooManyRequests || got.body != "rate limit exceeded" || got.header.Get("X-Envoy-Ratelimited") != "true" {
-		t.Errorf("over the limit: %d %q %v", got.status, got.body, got.header)
+	if got := ask(g, "X-User", "bob"); got.Status != http.StatusTooManyRequests || got.Body != "rate limit exceeded" || got.Header.Get("X-Envoy-Ratelimited") != "true" {
+		t.Errorf("over the limit: %d %q %v", got.Status, got.Body, got.Header)
 	}
 	service.take(true)
-	if got := ask(g); got.status != http.StatusOK {
-		t.Errorf("without the header: %d %q", got.status, got.body)
+	if got := ask(g); got.Status != http.StatusOK {
+		t.Errorf("without the header: %d %q", got.Status, got.Body)
 	}
 	if seen := service.take(false); len(seen) != 0 {
 		t.Errorf("without the header the service was asked %v", seen)
 	}
 	server.Stop()
-	if got := ask(g, "X-User", "bob"); got.status != http.StatusOK {
-		t.Errorf("the service is down: %d %q", got.status, got.body)
+	if got := ask(g, "X-User", "bob"); got.Status != http.StatusOK {
+		t.Errorf("the service is down: %d %q", got.Status, got.Body)
 	}
-	if got := ask(closed, "X-User", "bob"); got.status != http.StatusInternalServerError {
-		t.Errorf("the service is down, failing closed: %d %q", got.status, got.body)
+	if got := ask(closed, "X-User", "bob"); got.Status != http.StatusInternalServerError {
+		t.Errorf("the service is down, failing closed: %d %q", got.Status, got.Body)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A processor is an external processor made by grpc-go. What it does is told by headers of the request: x-die and x-answer name the
@@ -118,7 +119,7 @@ func (p *processor) body(b *extprocv3.HttpBody) *extprocv3.BodyResponse {
 
 // processing is a GatewayExtension at an address, and the Backend of it.
 func processing(name, address, more string) string {
-	return backend(name, "", address) + fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: GatewayExtension\nmetadata: {name: %s}\nspec: {extProc: {messageTimeout: 30s, grpcService: {backendRef: {group: gateway.kgateway.dev, kind: Backend, name: %s}}%s}}\n---\n", name, name, more)
+	return testgateway.Backend(name, "", address) + fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: GatewayExtension\nmetadata: {name: %s}\nspec: {extProc: {messageTimeout: 30s, grpcService: {backendRef: {group: gateway.kgateway.dev, kind: Backend, name: %s}}%s}}\n---\n", name, name, more)
 }
 
 func both(mode string) string {
@@ -140,10 +141,10 @@ func TestExternalProcessing(t *testing.T) {
 		}
 	})
 	plain, duplex := &processor{}, &processor{duplex: true}
-	text := backend("s", "", service) + processing("open", startProcessor(t, plain), "") + processing("closed", startProcessor(t, plain), ", failOpen: false") +
-		processing("duplex", startProcessor(t, duplex), "") + processing("nobody", freeAddress(t), "") + processing("nobody-closed", freeAddress(t), ", failOpen: false")
+	text := testgateway.Backend("s", "", service) + processing("open", startProcessor(t, plain), "") + processing("closed", startProcessor(t, plain), ", failOpen: false") +
+		processing("duplex", startProcessor(t, duplex), "") + processing("nobody", testgateway.FreeAddress(t), "") + processing("nobody-closed", testgateway.FreeAddress(t), ", failOpen: false")
 	add := func(path, extension, mode string) {
-		text += route(path, "/"+path, "s", "") + policy(path, path, fmt.Sprintf("extProc: {extensionRef: {name: %s}, processingMode: %s}", extension, mode))
+		text += testgateway.Route(path, "/"+path, "s", "") + testgateway.TrafficPolicy(path, path, fmt.Sprintf("extProc: {extensionRef: {name: %s}, processingMode: %s}", extension, mode))
 	}
 	modes := []string{"NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED"}
 	for i, mode := range modes {
@@ -167,10 +168,10 @@ func TestExternalProcessing(t *testing.T) {
 			if mode != "NONE" {
 				want = strings.ReplaceAll(sent, "hello", "HELLO")
 			}
-			got := g.ask("POST", "/open"+strconv.Itoa(i), strings.NewReader(sent))
+			got := g.Ask(t, "POST", "/open"+strconv.Itoa(i), testgateway.Streamed(sent))
 			// Where a piece ends within a word it stays as it is: to the processor it is none.
-			if got.status != 200 || !strings.EqualFold(got.body, want) || len(sent) < 100 && got.body != want || got.header.Get("X-Seen-User") != "ann" || got.header.Get("X-Processed") != "yes" {
-				t.Errorf("%s: answer %d of %d bytes, headers %v", mode, got.status, len(got.body), got.header)
+			if got.Status != 200 || !strings.EqualFold(got.Body, want) || len(sent) < 100 && got.Body != want || got.Header.Get("X-Seen-User") != "ann" || got.Header.Get("X-Processed") != "yes" {
+				t.Errorf("%s: answer %d of %d bytes, headers %v", mode, got.Status, len(got.Body), got.Header)
 			}
 		}
 		for _, phase := range []string{"request-headers", "request-body", "response-headers", "response-body"} {
@@ -178,61 +179,42 @@ func TestExternalProcessing(t *testing.T) {
 				continue
 			}
 			if mode != "FULL_DUPLEX_STREAMED" {
-				got := g.ask("POST", "/open"+strconv.Itoa(i), strings.NewReader(small), "X-Die", phase)
-				if got.status != 200 || !strings.EqualFold(got.body, small) {
-					t.Errorf("%s, dead at %s: answer %d %q", mode, phase, got.status, got.body)
+				got := g.Ask(t, "POST", "/open"+strconv.Itoa(i), testgateway.Streamed(small), "X-Die", phase)
+				if got.Status != 200 || !strings.EqualFold(got.Body, small) {
+					t.Errorf("%s, dead at %s: answer %d %q", mode, phase, got.Status, got.Body)
 				}
-				status, body, err := g.try("/closed"+strconv.Itoa(i), small, "X-Die", phase)
+				got, err := g.Try(t, "POST", "/closed"+strconv.Itoa(i), strings.NewReader(small), "X-Die", phase)
 				switch {
 				case mode == "STREAMED" && phase == "response-body":
 					if err == nil {
-						t.Errorf("%s, dead at %s: the answer looks whole: %q", mode, phase, body)
+						t.Errorf("%s, dead at %s: the answer looks whole: %q", mode, phase, got.Body)
 					}
-				case err != nil || status != 500 || body != "external processing failed":
-					t.Errorf("%s, dead at %s and not open: answer %d %q, %v", mode, phase, status, body, err)
+				case err != nil || got.Status != 500 || got.Body != "external processing failed":
+					t.Errorf("%s, dead at %s and not open: answer %d %q, %v", mode, phase, got.Status, got.Body, err)
 				}
 			}
-			status, body, err := g.try("/open"+strconv.Itoa(i), small, "X-Answer", phase)
+			got, err := g.Try(t, "POST", "/open"+strconv.Itoa(i), strings.NewReader(small), "X-Answer", phase)
 			switch {
 			case (mode == "STREAMED" || mode == "FULL_DUPLEX_STREAMED") && phase == "response-body":
 				if err == nil {
-					t.Errorf("%s, answered at %s: the answer looks whole: %q", mode, phase, body)
+					t.Errorf("%s, answered at %s: the answer looks whole: %q", mode, phase, got.Body)
 				}
-			case err != nil || status != 403 || body != "not you":
-				t.Errorf("%s, answered at %s: answer %d %q, %v", mode, phase, status, body, err)
+			case err != nil || got.Status != 403 || got.Body != "not you":
+				t.Errorf("%s, answered at %s: answer %d %q, %v", mode, phase, got.Status, got.Body, err)
 			}
 		}
 	}
-	if got := g.ask("POST", "/nobody", strings.NewReader(small)); got.status != 200 || got.body != small {
-		t.Errorf("nobody there: answer %d %q", got.status, got.body)
+	if got := g.Ask(t, "POST", "/nobody", testgateway.Streamed(small)); got.Status != 200 || got.Body != small {
+		t.Errorf("nobody there: answer %d %q", got.Status, got.Body)
 	}
 	for _, path := range []string{"/nobody-closed", "/missing"} {
-		if got := g.ask("POST", path, strings.NewReader(small)); got.status != 500 {
-			t.Errorf("%s: answer %d %q", path, got.status, got.body)
+		if got := g.Ask(t, "POST", path, testgateway.Streamed(small)); got.Status != 500 {
+			t.Errorf("%s: answer %d %q", path, got.Status, got.Body)
 		}
 	}
-	if n := g.metric(`mcpgw_extension_requests_total{extension="GatewayExtension/nobody",result="failed",stat_prefix=""}`); n != 1 {
+	if n := g.Metric(t, `mcpgw_extension_requests_total{extension="GatewayExtension/nobody",result="failed",stat_prefix=""}`); n != 1 {
 		t.Errorf("%v failures are counted", n)
 	}
-}
-
-// try sends a request whose answer may be cut off.
-func (g *gateway) try(path, body string, header ...string) (int, string, error) {
-	g.t.Helper()
-	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, "http://"+g.address+path, strings.NewReader(body))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		return 0, "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(text), err
 }
 
 // TestExternalRouting is about a processor whose headers say where a request goes: there it is admitted anew.
@@ -245,11 +227,11 @@ func TestExternalRouting(t *testing.T) {
 	}
 	address := startProcessor(t, &processor{})
 	users := "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: %s}\nspec:\n  parentRefs: [{name: default}]\n  rules: [{matches: [{path: {value: %s}, headers: [{name: x-user, value: ann}]}], backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: %s}]}]\n---\n"
-	g := start(t, backend("all", "", named("all"))+backend("ann", "", named("ann's"))+processing("p", address, "")+processing("retain", address, ", routeCacheAction: Retain")+
-		route("all", "/a", "all", "")+policy("all", "all", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns", "/a", "ann")+
-		route("kept", "/b", "all", "")+policy("kept", "kept", "extProc: {extensionRef: {name: retain}}")+fmt.Sprintf(users, "anns-b", "/b", "ann")+
-		route("secret", "/c", "all", "")+policy("secret", "secret", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns-c", "/c", "ann")+
-		policy("closed", "anns-c", "rbac: {policy: {matchExpressions: [\"request.headers['x-key'] == 'k'\"]}}"))
+	g := start(t, testgateway.Backend("all", "", named("all"))+testgateway.Backend("ann", "", named("ann's"))+processing("p", address, "")+processing("retain", address, ", routeCacheAction: Retain")+
+		testgateway.Route("all", "/a", "all", "")+testgateway.TrafficPolicy("all", "all", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns", "/a", "ann")+
+		testgateway.Route("kept", "/b", "all", "")+testgateway.TrafficPolicy("kept", "kept", "extProc: {extensionRef: {name: retain}}")+fmt.Sprintf(users, "anns-b", "/b", "ann")+
+		testgateway.Route("secret", "/c", "all", "")+testgateway.TrafficPolicy("secret", "secret", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns-c", "/c", "ann")+
+		testgateway.TrafficPolicy("closed", "anns-c", "rbac: {policy: {matchExpressions: [\"request.headers['x-key'] == 'k'\"]}}"))
 	for _, c := range []struct {
 		path, key, want string
 		status          int
@@ -259,8 +241,8 @@ func TestExternalRouting(t *testing.T) {
 		{"/c", "", "authorization failed", 403},
 		{"/c", "k", "ann's ann", 200},
 	} {
-		if got := g.ask("GET", c.path, strings.NewReader(""), "X-Key", c.key); got.status != c.status || got.body != c.want {
-			t.Errorf("%s: answer %d %q, want %d %q", c.path, got.status, got.body, c.status, c.want)
+		if got := g.Ask(t, "GET", c.path, nil, "X-Key", c.key); got.Status != c.status || got.Body != c.want {
+			t.Errorf("%s: answer %d %q, want %d %q", c.path, got.Status, got.Body, c.status, c.want)
 		}
 	}
 }
@@ -288,7 +270,7 @@ func TestExternalMCP(t *testing.T) {
 			})
 			p := &processor{duplex: mode == "FULL_DUPLEX_STREAMED"}
 			g := start(t, fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: tools}\nspec: {type: MCP, mcp: {targets: [{name: bank, static: {host: %s, port: %s, path: /}}]}}\n---\n", host, port)+
-				processing("p", startProcessor(t, p), ", failOpen: false")+route("r", "/", "tools", "")+policy("p", "r", "extProc: {extensionRef: {name: p}, processingMode: "+both(mode)+"}"))
+				processing("p", startProcessor(t, p), ", failOpen: false")+testgateway.Route("r", "/", "tools", "")+testgateway.TrafficPolicy("p", "r", "extProc: {extensionRef: {name: p}, processingMode: "+both(mode)+"}"))
 			tr := &http.Transport{}
 			defer tr.CloseIdleConnections()
 			progress, changed := make(chan struct{}, 8), make(chan struct{}, 8)
@@ -296,7 +278,7 @@ func TestExternalMCP(t *testing.T) {
 				ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) { progress <- struct{}{} },
 				ToolListChangedHandler:      func(context.Context, *mcp.ToolListChangedRequest) { changed <- struct{}{} },
 			})
-			cs, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.address + "/", MaxRetries: -1, HTTPClient: &http.Client{Transport: tr}}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-11-25"})
+			cs, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + g.Address + "/", MaxRetries: -1, HTTPClient: &http.Client{Transport: tr}}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-11-25"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +310,7 @@ func TestExternalMCP(t *testing.T) {
 
 func wait(t testing.TB, what string, c <-chan struct{}) {
 	t.Helper()
-	until(t, what, func() bool { return len(c) > 0 })
+	testgateway.Until(t, what, func() bool { return len(c) > 0 })
 }
 
 // TestExternalModels is about answers of language models, whole and streamed, that go through a processor.
@@ -338,20 +320,20 @@ func TestExternalModels(t *testing.T) {
 	t.Cleanup(model.Close)
 	for _, mode := range []string{"NONE", "STREAMED", "BUFFERED", "FULL_DUPLEX_STREAMED"} {
 		g := start(t, llmtest.Backend("m", model.Provider(""))+"---\n"+processing("p", startProcessor(t, &processor{duplex: mode == "FULL_DUPLEX_STREAMED"}), ", failOpen: false")+
-			route("r", "/", "m", "")+policy("p", "r", "extProc: {extensionRef: {name: p}, processingMode: "+both(mode)+"}"))
+			testgateway.Route("r", "/", "m", "")+testgateway.TrafficPolicy("p", "r", "extProc: {extensionRef: {name: p}, processingMode: "+both(mode)+"}"))
 		for _, stream := range []bool{false, true} {
-			got := g.ask("POST", "/v1/chat/completions", strings.NewReader(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json")
+			got := g.Ask(t, "POST", "/v1/chat/completions", testgateway.Streamed(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json")
 			read := llmtest.Chat.Read
 			if stream {
 				read = llmtest.Chat.ReadStream
 			}
-			text, err := read([]byte(got.body))
-			if got.status != 200 || err != nil || !strings.EqualFold(text, llmtest.Hello.Text) || got.header.Get("X-Processed") != "yes" {
-				t.Errorf("%s, stream %v: answer %d %q, %v", mode, stream, got.status, got.body, err)
+			text, err := read([]byte(got.Body))
+			if got.Status != 200 || err != nil || !strings.EqualFold(text, llmtest.Hello.Text) || got.Header.Get("X-Processed") != "yes" {
+				t.Errorf("%s, stream %v: answer %d %q, %v", mode, stream, got.Status, got.Body, err)
 			}
-			refused := g.ask("POST", "/v1/chat/completions", strings.NewReader(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json", "X-Die", "request-headers")
-			if refused.status != 500 || !strings.Contains(refused.body, "external processing failed") {
-				t.Errorf("%s, dead: answer %d %q", mode, refused.status, refused.body)
+			refused := g.Ask(t, "POST", "/v1/chat/completions", testgateway.Streamed(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json", "X-Die", "request-headers")
+			if refused.Status != 500 || !strings.Contains(refused.Body, "external processing failed") {
+				t.Errorf("%s, dead: answer %d %q", mode, refused.Status, refused.Body)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A toxiproxy is a server of Shopify's toxiproxy, which stands between the gateway and its upstreams.
@@ -22,10 +23,9 @@ type toxiproxy struct{ api string }
 
 func startToxiproxy(t testing.TB) *toxiproxy {
 	t.Helper()
-	address := freeAddress(t)
+	address := testgateway.FreeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
-	runUntilEnd(t, []string{"LOG_LEVEL=error"}, installed(t, "toxiproxy"), "-host", host, "-port", port)
-	answers(t, address)
+	testgateway.Run(t, []string{"LOG_LEVEL=error"}, installed(t, "toxiproxy"), "-host", host, "-port", port).Listens(t, address)
 	return &toxiproxy{"http://" + address}
 }
 
@@ -58,7 +58,7 @@ type toxic struct {
 // proxy puts a toxic between the gateway and an upstream, and returns where the gateway finds it.
 func (p *toxiproxy) proxy(t testing.TB, name, upstream string, x toxic) string {
 	t.Helper()
-	listen := freeAddress(t)
+	listen := testgateway.FreeAddress(t)
 	p.post(t, "/proxies", map[string]any{"name": name, "listen": listen, "upstream": upstream, "enabled": true})
 	if x.kind != "" {
 		p.post(t, "/proxies/"+name+"/toxics", map[string]any{"name": "x", "type": x.kind, "stream": x.stream, "toxicity": 1.0, "attributes": x.attributes})
@@ -111,8 +111,8 @@ func TestFaultsOfNetworks(t *testing.T) {
 		fmt.Fprintf(&resources, "apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: tools%d}\nspec: {type: MCP, mcp: {targets: [{name: one, static: {host: %s, port: %s}}]}}\n---\n", i, host, port)
 		host, port = at("model", modelServer)
 		resources.WriteString(llmtest.Backend(fmt.Sprintf("model%d", i), llmtest.Provider(llmtest.OpenAI, host, port, "")) + "---\n")
-		resources.WriteString(route(fmt.Sprintf("tools%d", i), fmt.Sprintf("/tools%d", i), fmt.Sprintf("tools%d", i), "") +
-			route(fmt.Sprintf("model%d", i), fmt.Sprintf("/model%d", i), fmt.Sprintf("model%d", i), ""))
+		resources.WriteString(testgateway.Route(fmt.Sprintf("tools%d", i), fmt.Sprintf("/tools%d", i), fmt.Sprintf("tools%d", i), "") +
+			testgateway.Route(fmt.Sprintf("model%d", i), fmt.Sprintf("/model%d", i), fmt.Sprintf("model%d", i), ""))
 	}
 	g := start(t, resources.String())
 
@@ -121,7 +121,7 @@ func TestFaultsOfNetworks(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.address+path, strings.NewReader(body))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.Address+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,12 +196,12 @@ func TestFaultsOfNetworks(t *testing.T) {
 				default:
 					t.Errorf("status %d, %v: %.600s", status, err, answer)
 				}
-				until(t, "its record is there", func() bool { return strings.Contains(g.log.String(), "request_id="+id+" ") })
+				testgateway.Until(t, "its record is there", func() bool { return strings.Contains(g.Stderr.String(), "request_id="+id+" ") })
 			})
 		}
 	}
 	t.Cleanup(func() {
-		log := g.log.String()
+		log := g.Stderr.String()
 		for _, x := range toxics {
 			for _, k := range kinds {
 				id := strings.ReplaceAll(fmt.Sprintf("fault-%s-%s", x.name, k.name), " ", "-")

@@ -3,40 +3,21 @@
 package traffic
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // binary is the gateway under test.
 var binary string
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(testgateway.Main(m, &binary)) }
 
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "mcpgw-traffic-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "mcpgw")
-	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=e2e"}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "github.com/mcpgw/mcpgw/cmd/mcpgw")...)
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return 0, fmt.Errorf("building the gateway: %w", err)
-	}
-	return m.Run(), nil
+// start runs the gateway until the test ends, which it does when it is told to.
+func start(t testing.TB, resources string, env ...string) *testgateway.Gateway {
+	t.Helper()
+	g := testgateway.Serve(t, binary, resources, testgateway.Options{Env: env})
+	t.Cleanup(func() { g.Terminate(t) })
+	return g
 }

@@ -6,12 +6,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // installed returns what hack/deps keeps of a module in hack.
@@ -39,47 +38,13 @@ func installed(t testing.TB, module string) string {
 	return path
 }
 
-// runUntilEnd runs a command until the test ends.
-func runUntilEnd(t testing.TB, env []string, name string, args ...string) {
-	t.Helper()
-	var out log
-	cmd := exec.Command(name, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &out, &out
-	cmd.WaitDelay = 5 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%v: hack/deps installs it", err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			t.Logf("%s wrote:\n%s", filepath.Base(name), out.String())
-		}
-	})
-}
-
-// answers waits until somebody listens.
-func answers(t testing.TB, address string) {
-	t.Helper()
-	until(t, address+" is there", func() bool {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err != nil {
-			return false
-		}
-		_ = c.Close()
-		return true
-	})
-}
-
 // startRateLimit runs Envoy's rate limit service on a redis-server of its own, and returns its address.
 func startRateLimit(t testing.TB, limits string) string {
 	t.Helper()
-	redis, grpc, web, debug := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
+	redis, grpc, web, debug := testgateway.FreeAddress(t), testgateway.FreeAddress(t), testgateway.FreeAddress(t), testgateway.FreeAddress(t)
 	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }
 	dir := t.TempDir()
-	runUntilEnd(t, nil, "redis-server", "--port", port(redis), "--bind", "127.0.0.1", "--save", "", "--dir", dir)
-	answers(t, redis)
+	testgateway.Run(t, nil, "redis-server", "--port", port(redis), "--bind", "127.0.0.1", "--save", "", "--dir", dir).Listens(t, redis)
 	config := filepath.Join(dir, "limits", "config")
 	if err := os.MkdirAll(config, 0o700); err != nil {
 		t.Fatal(err)
@@ -87,12 +52,11 @@ func startRateLimit(t testing.TB, limits string) string {
 	if err := os.WriteFile(filepath.Join(config, "api.yaml"), []byte(limits), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runUntilEnd(t, []string{
+	testgateway.Run(t, []string{
 		"RUNTIME_ROOT=" + dir, "RUNTIME_SUBDIRECTORY=limits", "RUNTIME_WATCH_ROOT=false", "USE_STATSD=false", "LOG_LEVEL=warn",
 		"REDIS_SOCKET_TYPE=tcp", "REDIS_URL=" + redis, "HOST=127.0.0.1", "PORT=" + port(web), "GRPC_HOST=127.0.0.1", "GRPC_PORT=" + port(grpc),
 		"DEBUG_HOST=127.0.0.1", "DEBUG_PORT=" + port(debug),
-	}, installed(t, "ratelimit"))
-	answers(t, grpc)
+	}, installed(t, "ratelimit")).Listens(t, grpc)
 	return grpc
 }
 
@@ -100,10 +64,10 @@ func startRateLimit(t testing.TB, limits string) string {
 func TestRateLimitOfEnvoy(t *testing.T) {
 	t.Parallel()
 	service := startRateLimit(t, "domain: api\ndescriptors:\n- key: generic_key\n  value: prod\n  descriptors:\n  - key: user\n    rate_limit: {unit: day, requests_per_unit: 2}\n")
-	g := start(t, grpcBackend("counter", service)+backend("up", "", serve(t, echo))+
+	g := start(t, grpcBackend("counter", service)+testgateway.Backend("up", "", serve(t, echo))+
 		gatewayExtension("limits", "rateLimit: {domain: api, timeout: 10s, failOpen: false, xRateLimitHeaders: DraftVersion03, grpcService: {"+toBackend+"counter}}}")+
-		route("a", "/a", "up", "")+policy("a", "a", "rateLimit: {rateLimits: [{actions: [{genericKey: {descriptorValue: prod}}, {requestHeaders: {headerName: x-user, descriptorKey: user}}]}]}")+
-		route("b", "/b", "up", "")+policy("b", "b", "rateLimit: {global: {extensionRef: {name: limits}, descriptors: [{entries: [{type: Generic, generic: {key: generic_key, value: prod}}, {type: Header, header: user}]}]}}"))
+		testgateway.Route("a", "/a", "up", "")+testgateway.TrafficPolicy("a", "a", "rateLimit: {rateLimits: [{actions: [{genericKey: {descriptorValue: prod}}, {requestHeaders: {headerName: x-user, descriptorKey: user}}]}]}")+
+		testgateway.Route("b", "/b", "up", "")+testgateway.TrafficPolicy("b", "b", "rateLimit: {global: {extensionRef: {name: limits}, descriptors: [{entries: [{type: Generic, generic: {key: generic_key, value: prod}}, {type: Header, header: user}]}]}}"))
 	for i, want := range []struct {
 		path, header, user string
 		status             int
@@ -115,9 +79,9 @@ func TestRateLimitOfEnvoy(t *testing.T) {
 		{"/b", "User", "ann", http.StatusTooManyRequests, "0"},
 		{"/a", "X-User", "bob", http.StatusOK, "1"},
 	} {
-		got := g.ask("GET", want.path, strings.NewReader(""), want.header, want.user)
-		if got.status != want.status || got.header.Get("X-Ratelimit-Remaining") != want.remaining || !strings.HasPrefix(got.header.Get("X-Ratelimit-Limit"), "2, 2;w=86400") {
-			t.Errorf("%d. %s of %s: %d %q %v", i, want.path, want.user, got.status, got.body, got.header)
+		got := g.Ask(t, "GET", want.path, nil, want.header, want.user)
+		if got.Status != want.status || got.Header.Get("X-Ratelimit-Remaining") != want.remaining || !strings.HasPrefix(got.Header.Get("X-Ratelimit-Limit"), "2, 2;w=86400") {
+			t.Errorf("%d. %s of %s: %d %q %v", i, want.path, want.user, got.Status, got.Body, got.Header)
 		}
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestLocalLimitPrecedence is scenario 13 of the API: the bucket of a route is in the place of that of its Gateway, and the Gateway's policy
@@ -30,16 +32,16 @@ func TestLocalLimitPrecedence(t *testing.T) {
 		return fmt.Sprintf("rateLimit: {local: {tokenBucket: {maxTokens: %d, fillInterval: 100s}}}", n)
 	}
 	whole := "apiVersion: gateway.kgateway.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: whole}\nspec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: default}]\n  " + bucket(1) + "\n---\n"
-	resources := backend("up", "", serve(t, echo)) + route("a", "/a", "up", "") + policy("a", "a", bucket(2)) + whole
-	g := start(t, resources+route("b", "/b", "up", ""))
+	resources := testgateway.Backend("up", "", serve(t, echo)) + testgateway.Route("a", "/a", "up", "") + testgateway.TrafficPolicy("a", "a", bucket(2)) + whole
+	g := start(t, resources+testgateway.Route("b", "/b", "up", ""))
 	ask := func(path string, status int, limit string) {
 		t.Helper()
-		got := g.ask("GET", path, strings.NewReader(""))
-		if got.status != status || got.header.Get("X-Ratelimit-Limit") != limit {
-			t.Errorf("%s: %d, limit %q, want %d and %q", path, got.status, got.header.Get("X-Ratelimit-Limit"), status, limit)
+		got := g.Ask(t, "GET", path, nil)
+		if got.Status != status || got.Header.Get("X-Ratelimit-Limit") != limit {
+			t.Errorf("%s: %d, limit %q, want %d and %q", path, got.Status, got.Header.Get("X-Ratelimit-Limit"), status, limit)
 		}
-		if status == http.StatusTooManyRequests && got.body != "rate limit exceeded" {
-			t.Errorf("%s: %q", path, got.body)
+		if status == http.StatusTooManyRequests && got.Body != "rate limit exceeded" {
+			t.Errorf("%s: %q", path, got.Body)
 		}
 	}
 	ask("/a", http.StatusOK, "")
@@ -59,7 +61,7 @@ func TestLocalLimitPrecedence(t *testing.T) {
 	if out := validate(resources); !strings.Contains(out, said) {
 		t.Errorf("validate says:\n%s", out)
 	}
-	if out := validate(resources + route("b", "/b", "up", "")); strings.Contains(out, said) {
+	if out := validate(resources + testgateway.Route("b", "/b", "up", "")); strings.Contains(out, said) {
 		t.Errorf("where it has an effect validate says:\n%s", out)
 	}
 }
@@ -72,7 +74,7 @@ func TestDirectResponse(t *testing.T) {
 	}
 	g := start(t, "apiVersion: gateway.kgateway.dev/v1alpha1\nkind: DirectResponse\nmetadata: {name: robots}\nspec: {status: 510, body: \"User-agent: *\\nDisallow: /\\n\"}\n---\n"+
 		direct("robots", "/robots.txt", "robots")+direct("missing", "/missing", "none")+direct("guarded", "/guarded", "robots")+
-		policy("guard", "guarded", `rbac: {policy: {matchExpressions: ["request.headers['x-key'] == 'k'"]}}`))
+		testgateway.TrafficPolicy("guard", "guarded", `rbac: {policy: {matchExpressions: ["request.headers['x-key'] == 'k'"]}}`))
 	for _, c := range []struct {
 		path, key string
 		status    int
@@ -84,11 +86,11 @@ func TestDirectResponse(t *testing.T) {
 		{"/guarded", "", 403, "authorization failed"},
 		{"/guarded", "k", 510, "User-agent: *\nDisallow: /\n"},
 	} {
-		if got := g.ask("GET", c.path, strings.NewReader(""), "X-Key", c.key); got.status != c.status || got.body != c.body {
-			t.Errorf("%s with %q: %d %q, want %d %q", c.path, c.key, got.status, got.body, c.status, c.body)
+		if got := g.Ask(t, "GET", c.path, nil, "X-Key", c.key); got.Status != c.status || got.Body != c.body {
+			t.Errorf("%s with %q: %d %q, want %d %q", c.path, c.key, got.Status, got.Body, c.status, c.body)
 		}
 	}
-	if !strings.Contains(g.log.String(), "none") {
+	if !strings.Contains(g.Stderr.String(), "none") {
 		t.Error("the log does not tell of the DirectResponse that is not there")
 	}
 }
@@ -143,16 +145,16 @@ func TestGatewayAPI(t *testing.T) {
 		}
 	})
 	cert, key := certificate(t, "secure.test")
-	secure := freeAddress(t)
+	secure := testgateway.FreeAddress(t)
 	_, securePort, _ := net.SplitHostPort(secure)
 	resources := "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: secure}\nspec:\n  gatewayClassName: mcpgw\n  listeners: [{name: https, port: " + securePort + ", protocol: HTTPS, tls: {certificateRefs: [{name: cert, namespace: certs}]}}]\n---\n" +
 		"apiVersion: v1\nkind: Secret\nmetadata: {name: cert, namespace: certs}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n" + indented(cert, "    ") + "\n  tls.key: |\n" + indented(key, "    ") + "\n---\n" +
-		backend("heavy", "", named("heavy")) + backend("light", "", named("light")) + backend("slow", "", slow) +
-		backend("parts", ", loadBalancer: {ringHash: {hashPolicies: [{header: {name: x-key}}]}}, outlierDetection: {consecutive5xx: 2, interval: 100ms, baseEjectionTime: 2s, maxEjectionPercent: 50}", part("one"), part("two"), part("three")) +
-		strings.Replace(backend("away", "", named("away")), "{name: away}", "{name: away, namespace: far}", 1) +
+		testgateway.Backend("heavy", "", named("heavy")) + testgateway.Backend("light", "", named("light")) + testgateway.Backend("slow", "", slow) +
+		testgateway.Backend("parts", ", loadBalancer: {ringHash: {hashPolicies: [{header: {name: x-key}}]}}, outlierDetection: {consecutive5xx: 2, interval: 100ms, baseEjectionTime: 2s, maxEjectionPercent: 50}", part("one"), part("two"), part("three")) +
+		strings.Replace(testgateway.Backend("away", "", named("away")), "{name: away}", "{name: away, namespace: far}", 1) +
 		"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: weights}\nspec:\n  parentRefs: [{name: default}, {name: secure}]\n  rules: [{matches: [{path: {value: /weights}}], backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: heavy, weight: 90}, {group: gateway.kgateway.dev, kind: Backend, name: light, weight: 10}]}]\n---\n" +
 		"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shares}\nspec:\n  parentRefs: [{name: default}]\n  rules: [{matches: [{path: {value: /shares}}], backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: heavy}, {group: gateway.kgateway.dev, kind: Backend, name: away, namespace: far}]}]\n---\n" +
-		route("slow", "/slow", "slow", ", timeouts: {request: 1s}") + route("parts", "/parts", "parts", "")
+		testgateway.Route("slow", "/slow", "slow", ", timeouts: {request: 1s}") + testgateway.Route("parts", "/parts", "parts", "")
 	g := start(t, resources)
 
 	client := &http.Client{Transport: &http.Transport{
@@ -173,11 +175,11 @@ func TestGatewayAPI(t *testing.T) {
 	count := func(path string, n int) map[string]int {
 		seen := map[string]int{}
 		for range n {
-			got := g.ask("GET", path, strings.NewReader(""))
-			if got.status != http.StatusOK {
-				got.body = fmt.Sprint(got.status)
+			got := g.Ask(t, "GET", path, nil)
+			if got.Status != http.StatusOK {
+				got.Body = fmt.Sprint(got.Status)
 			}
-			seen[got.body]++
+			seen[got.Body]++
 		}
 		return seen
 	}
@@ -188,36 +190,36 @@ func TestGatewayAPI(t *testing.T) {
 		t.Errorf("a share that is not granted: %v", seen)
 	}
 	begun := time.Now()
-	if got := g.ask("GET", "/slow", strings.NewReader("")); got.status != http.StatusGatewayTimeout || time.Since(begun) < time.Second {
-		t.Errorf("a timeout of 1s: %d after %s", got.status, time.Since(begun))
+	if got := g.Ask(t, "GET", "/slow", nil); got.Status != http.StatusGatewayTimeout || time.Since(begun) < time.Second {
+		t.Errorf("a timeout of 1s: %d after %s", got.Status, time.Since(begun))
 	}
 
-	g.rewrite(resources +
-		"apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: cert, namespace: certs}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: \"\", kind: Secret}]}\n---\n" +
+	g.Rewrite(t, testgateway.OneListener(g.Port)+resources+
+		"apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: cert, namespace: certs}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: \"\", kind: Secret}]}\n---\n"+
 		"apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: away, namespace: far}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}], to: [{group: gateway.kgateway.dev, kind: Backend}]}\n")
-	until(t, "TLS works once there is a grant", func() bool {
+	testgateway.Until(t, "TLS works once there is a grant", func() bool {
 		got, err := overTLS()
 		return err == nil && (got == "heavy" || got == "light")
 	})
-	until(t, "the share is served once there is a grant", func() bool {
+	testgateway.Until(t, "the share is served once there is a grant", func() bool {
 		seen := count("/shares", 50)
 		return seen["away"] > 0 && seen["500"] == 0
 	})
 
-	part1 := g.ask("GET", "/parts", strings.NewReader(""), "X-Key", "a").body
+	part1 := g.Ask(t, "GET", "/parts", nil, "X-Key", "a").Body
 	for range 20 {
-		if got := g.ask("GET", "/parts", strings.NewReader(""), "X-Key", "a"); got.body != part1 {
-			t.Fatalf("the key goes to %s and to %s", part1, got.body)
+		if got := g.Ask(t, "GET", "/parts", nil, "X-Key", "a"); got.Body != part1 {
+			t.Fatalf("the key goes to %s and to %s", part1, got.Body)
 		}
 	}
 	failing.Store(part1)
-	until(t, "the endpoint is ejected", func() bool {
-		got := g.ask("GET", "/parts", strings.NewReader(""), "X-Key", "a")
-		return got.status == http.StatusOK && got.body != part1
+	testgateway.Until(t, "the endpoint is ejected", func() bool {
+		got := g.Ask(t, "GET", "/parts", nil, "X-Key", "a")
+		return got.Status == http.StatusOK && got.Body != part1
 	})
 	failing.Store("")
-	until(t, "the endpoint is back", func() bool {
-		return g.ask("GET", "/parts", strings.NewReader(""), "X-Key", "a").body == part1
+	testgateway.Until(t, "the endpoint is back", func() bool {
+		return g.Ask(t, "GET", "/parts", nil, "X-Key", "a").Body == part1
 	})
 }
 

@@ -13,6 +13,8 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestSpans is about the span that each try has, within that of the request, and the trace that each server gets.
@@ -47,12 +49,12 @@ func TestSpans(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	g := start(t, backend("a", "", server)+route("r", "/", "a", ", retry: {codes: [503], attempts: 2, backoff: 1ms}"),
+	g := start(t, testgateway.Backend("a", "", server)+testgateway.Route("r", "/", "a", ", retry: {codes: [503], attempts: 2, backoff: 1ms}"),
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://"+otlp, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_BSP_SCHEDULE_DELAY=10")
-	if got := g.ask("GET", "/", strings.NewReader("")); got.status != http.StatusOK {
-		t.Fatalf("answer %d", got.status)
+	if got := g.Ask(t, "GET", "/", nil); got.Status != http.StatusOK {
+		t.Fatalf("answer %d", got.Status)
 	}
-	until(t, "there are four spans", func() bool {
+	testgateway.Until(t, "there are four spans", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(spans) >= 4

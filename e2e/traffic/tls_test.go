@@ -2,12 +2,13 @@ package traffic
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestTLSToNginx is about a Service at Debian's nginx that speaks TLS only and wants a certificate of its clients: who it is and
@@ -22,11 +23,11 @@ func TestTLSToNginx(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	open, strict := freeAddress(t), freeAddress(t)
+	open, strict := testgateway.FreeAddress(t), testgateway.FreeAddress(t)
 	server := func(address, more string) string {
 		return fmt.Sprintf("  server { listen %s ssl http2; ssl_certificate %s/cert.pem; ssl_certificate_key %s/key.pem; %s location / { return 200 \"$server_protocol $ssl_server_name $ssl_client_s_dn\"; } }\n", address, dir, dir, more)
 	}
-	runNginx(t, dir, server(open, "")+server(strict, "ssl_verify_client on; ssl_client_certificate "+dir+"/client.pem;"), open, strict)
+	testgateway.Nginx(t, dir, server(open, "")+server(strict, "ssl_verify_client on; ssl_client_certificate "+dir+"/client.pem;"), open, strict)
 
 	secret := func(name string, entries map[string]string) string {
 		var out strings.Builder
@@ -45,11 +46,10 @@ func TestTLSToNginx(t *testing.T) {
 			if strings.HasPrefix(name, "strict") {
 				address = strict
 			}
-			out += backend(name, "", address) + route(name, "/"+name, name, "")
+			out += testgateway.Backend(name, "", address) + testgateway.Route(name, "/"+name, name, "")
 		}
 		return out
 	}
-	host, port, _ := net.SplitHostPort(open)
 	resources := secret("ca", map[string]string{"ca.crt": cert}) + secret("other", map[string]string{"ca.crt": clientCert}) +
 		secret("both", map[string]string{"ca.crt": cert, "tls.crt": clientCert, "tls.key": clientKey}) +
 		backends("plain", "known", "stranger", "misnamed", "missing", "strict-without", "strict") +
@@ -57,23 +57,22 @@ func TestTLSToNginx(t *testing.T) {
 		config("misnamed", "secretRef: {name: ca}, sni: other.test") + config("missing", "secretRef: {name: none}, sni: orders.test") +
 		config("strict-without", "secretRef: {name: ca}, sni: orders.test") + config("strict", "secretRef: {name: both}, sni: orders.test") +
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca}\ndata:\n  ca.crt: |\n" + indented(cert, "    ") + "\n---\n" +
-		"apiVersion: v1\nkind: Service\nmetadata: {name: orders}\nspec: {ports: [{name: https, port: 443}]}\n---\n" +
-		"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: orders, labels: {kubernetes.io/service-name: orders}}\naddressType: IPv4\nports: [{name: https, port: " + port + "}]\nendpoints: [{addresses: [" + host + "]}]\n---\n" +
+		testgateway.Service("orders", 443, "", open) +
 		"apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: orders}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: orders}]\n  validation: {hostname: orders.test, caCertificateRefs: [{group: \"\", kind: ConfigMap, name: ca}]}\n---\n" +
 		"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: service}\nspec:\n  parentRefs: [{name: default}]\n  rules: [{matches: [{path: {value: /service}}], backendRefs: [{name: orders, port: 443}]}]\n---\n"
 	g := start(t, resources)
-	for path, want := range map[string]answer{
-		"/plain":          {status: http.StatusBadRequest}, // nginx: plain HTTP on a port of TLS
-		"/known":          {status: http.StatusOK, body: "HTTP/2.0 orders.test "},
-		"/service":        {status: http.StatusOK, body: "HTTP/2.0 orders.test "},
-		"/stranger":       {status: http.StatusServiceUnavailable},
-		"/misnamed":       {status: http.StatusServiceUnavailable},
-		"/missing":        {status: http.StatusInternalServerError},
-		"/strict-without": {status: http.StatusBadRequest}, // nginx: no certificate was sent
-		"/strict":         {status: http.StatusOK},
+	for path, want := range map[string]testgateway.Answer{
+		"/plain":          {Status: http.StatusBadRequest}, // nginx: plain HTTP on a port of TLS
+		"/known":          {Status: http.StatusOK, Body: "HTTP/2.0 orders.test "},
+		"/service":        {Status: http.StatusOK, Body: "HTTP/2.0 orders.test "},
+		"/stranger":       {Status: http.StatusServiceUnavailable},
+		"/misnamed":       {Status: http.StatusServiceUnavailable},
+		"/missing":        {Status: http.StatusInternalServerError},
+		"/strict-without": {Status: http.StatusBadRequest}, // nginx: no certificate was sent
+		"/strict":         {Status: http.StatusOK},
 	} {
-		if got := g.ask("GET", path, strings.NewReader("")); got.status != want.status || want.body != "" && got.body != want.body {
-			t.Errorf("%s: %d %q, want %d %q", path, got.status, got.body, want.status, want.body)
+		if got := g.Ask(t, "GET", path, nil); got.Status != want.Status || want.Body != "" && got.Body != want.Body {
+			t.Errorf("%s: %d %q, want %d %q", path, got.Status, got.Body, want.Status, want.Body)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // serve serves h until the test ends, and returns its address.
@@ -39,23 +40,23 @@ func echo(w http.ResponseWriter, r *http.Request) {
 // is asked first, the third answers, with the whole request.
 func TestRetries(t *testing.T) {
 	t.Parallel()
-	refuses, hangsUp, works := freeAddress(t), freeAddress(t), freeAddress(t)
+	refuses, hangsUp, works := testgateway.FreeAddress(t), testgateway.FreeAddress(t), testgateway.FreeAddress(t)
 	startNginx(t, map[string]string{refuses: "return 503;", hangsUp: "return 444;", works: "proxy_pass http://" + serve(t, echo) + ";"})
-	all := backend("all", ", loadBalancer: {type: RoundRobin}", refuses, hangsUp, works)
+	all := testgateway.Backend("all", ", loadBalancer: {type: RoundRobin}", refuses, hangsUp, works)
 	g := start(t, all+
-		route("none", "/none", "all", "")+
-		route("native", "/native", "all", ", retry: {codes: [503], attempts: 2, backoff: 1ms}")+
-		route("policy", "/policy", "all", "")+policy("p", "policy", "retry: {retryOn: [gateway-error], attempts: 2}"))
+		testgateway.Route("none", "/none", "all", "")+
+		testgateway.Route("native", "/native", "all", ", retry: {codes: [503], attempts: 2, backoff: 1ms}")+
+		testgateway.Route("policy", "/policy", "all", "")+testgateway.TrafficPolicy("p", "policy", "retry: {retryOn: [gateway-error], attempts: 2}"))
 	const rounds = 30
 	for _, path := range []string{"/native", "/policy"} {
 		tried := 0
 		for i := range rounds {
 			body := fmt.Sprintf("request %d", i)
-			got := g.ask("POST", path, strings.NewReader(body))
-			if got.status != http.StatusOK || got.body != body {
-				t.Fatalf("%s: answer %d %q", path, got.status, got.body)
+			got := g.Ask(t, "POST", path, testgateway.Streamed(body))
+			if got.Status != http.StatusOK || got.Body != body {
+				t.Fatalf("%s: answer %d %q", path, got.Status, got.Body)
 			}
-			if got.header.Get("X-Retry") != "" {
+			if got.Header.Get("X-Retry") != "" {
 				tried++
 			}
 		}
@@ -65,27 +66,27 @@ func TestRetries(t *testing.T) {
 	}
 	var failed int
 	for range rounds {
-		if got := g.ask("POST", "/none", strings.NewReader("a")); got.status != http.StatusOK {
+		if got := g.Ask(t, "POST", "/none", testgateway.Streamed("a")); got.Status != http.StatusOK {
 			failed++
 		}
 	}
 	if failed != rounds*2/3 {
 		t.Errorf("without retries %d of %d fail", failed, rounds)
 	}
-	until(t, "retries are counted", func() bool {
-		return g.metric(`mcpgw_upstream_retries_total{backend="default/all",result="sent"}`) >= rounds
+	testgateway.Until(t, "retries are counted", func() bool {
+		return g.Metric(t, `mcpgw_upstream_retries_total{backend="default/all",result="sent"}`) >= rounds
 	})
-	if !strings.Contains(g.log.String(), "retries=") {
+	if !strings.Contains(g.Stderr.String(), "retries=") {
 		t.Error("the access log has no retries")
 	}
 	// More than is kept for another try: what was sent is not sent again.
 	big := strings.Repeat("a", 1<<20)
 	var sent int
 	for range 3 {
-		if got := g.ask("POST", "/policy", strings.NewReader(big)); got.status == http.StatusOK && got.body == big {
+		if got := g.Ask(t, "POST", "/policy", testgateway.Streamed(big)); got.Status == http.StatusOK && got.Body == big {
 			sent++
-		} else if got.status != http.StatusServiceUnavailable && got.status != http.StatusBadGateway {
-			t.Errorf("answer %d", got.status)
+		} else if got.Status != http.StatusServiceUnavailable && got.Status != http.StatusBadGateway {
+			t.Errorf("answer %d", got.Status)
 		}
 	}
 	if sent == 0 {
@@ -110,55 +111,55 @@ func TestMirrors(t *testing.T) {
 	mirror := func(to string) string {
 		return ", filters: [{type: RequestMirror, requestMirror: {backendRef: {group: gateway.kgateway.dev, kind: Backend, name: " + to + "}}}]"
 	}
-	g := start(t, backend("a", "", serve(t, echo))+backend("copies", "", copies)+backend("hangs", "", hangs)+backend("gone", "", freeAddress(t))+
-		route("whole", "/whole", "a", mirror("copies"))+route("hangs", "/hangs", "a", mirror("hangs"))+route("gone", "/gone", "a", mirror("gone")))
+	g := start(t, testgateway.Backend("a", "", serve(t, echo))+testgateway.Backend("copies", "", copies)+testgateway.Backend("hangs", "", hangs)+testgateway.Backend("gone", "", testgateway.FreeAddress(t))+
+		testgateway.Route("whole", "/whole", "a", mirror("copies"))+testgateway.Route("hangs", "/hangs", "a", mirror("hangs"))+testgateway.Route("gone", "/gone", "a", mirror("gone")))
 	body := make([]byte, 400<<10)
 	_, _ = rand.Read(body)
 	for _, path := range []string{"/whole", "/hangs", "/gone"} {
-		got := g.ask("POST", path, strings.NewReader(string(body)))
-		if got.status != http.StatusOK || sha256.Sum256([]byte(got.body)) != sha256.Sum256(body) {
-			t.Errorf("%s: answer %d of %d bytes", path, got.status, len(got.body))
+		got := g.Ask(t, "POST", path, testgateway.Streamed(string(body)))
+		if got.Status != http.StatusOK || sha256.Sum256([]byte(got.Body)) != sha256.Sum256(body) {
+			t.Errorf("%s: answer %d of %d bytes", path, got.Status, len(got.Body))
 		}
 	}
 	if got := <-sums; got != sha256.Sum256(body) {
 		t.Error("the copy differs")
 	}
-	until(t, "the copies are counted", func() bool {
-		return g.metric(`mcpgw_mirrored_requests_total{backend="default/copies",result="sent"}`) == 1 &&
-			g.metric(`mcpgw_mirrored_requests_total{backend="default/gone",result="failed"}`) == 1
+	testgateway.Until(t, "the copies are counted", func() bool {
+		return g.Metric(t, `mcpgw_mirrored_requests_total{backend="default/copies",result="sent"}`) == 1 &&
+			g.Metric(t, `mcpgw_mirrored_requests_total{backend="default/gone",result="failed"}`) == 1
 	})
 	// A mirror that takes nothing holds nothing up, however much is sent.
 	large := make([]byte, 16<<20)
 	_, _ = rand.Read(large)
-	if got := g.ask("POST", "/hangs", strings.NewReader(string(large))); got.status != http.StatusOK || sha256.Sum256([]byte(got.body)) != sha256.Sum256(large) {
-		t.Errorf("answer %d of %d bytes", got.status, len(got.body))
+	if got := g.Ask(t, "POST", "/hangs", testgateway.Streamed(string(large))); got.Status != http.StatusOK || sha256.Sum256([]byte(got.Body)) != sha256.Sum256(large) {
+		t.Errorf("answer %d of %d bytes", got.Status, len(got.Body))
 	}
-	until(t, "the copy is dropped", func() bool {
-		return g.metric(`mcpgw_mirrored_requests_total{backend="default/hangs",result="dropped"}`) == 1
+	testgateway.Until(t, "the copy is dropped", func() bool {
+		return g.Metric(t, `mcpgw_mirrored_requests_total{backend="default/hangs",result="dropped"}`) == 1
 	})
 }
 
 // TestTransformations is about requests and answers at a server of nginx.
 func TestTransformations(t *testing.T) {
 	t.Parallel()
-	address := freeAddress(t)
+	address := testgateway.FreeAddress(t)
 	startNginx(t, map[string]string{address: `add_header X-Server nginx; return 200 '{"uri":"$request_uri","host":"$host","user":"$http_x_user"}';`})
-	g := start(t, backend("a", "", address)+route("r", "/", "a", "")+policy("p", "r", `transformation:
+	g := start(t, testgateway.Backend("a", "", address)+testgateway.Route("r", "/", "a", "")+testgateway.TrafficPolicy("p", "r", `transformation:
     request:
       set: [{name: x-user, value: "request.headers['x-id'].upperAscii()"}, {name: ":path", value: "'/v2' + request.path"}, {name: ":authority", value: "'svc.example'"}]
     response:
       set: [{name: x-code, value: response.code}]
       remove: [x-server]
       body: {parseAs: AsJson, value: "{'seen': response.body, 'by': request.path}"}`))
-	got := g.ask("GET", "/orders", strings.NewReader(""), "X-Id", "ann", "X-User", "root", "Accept-Encoding", "gzip")
+	got := g.Ask(t, "GET", "/orders", nil, "X-Id", "ann", "X-User", "root", "Accept-Encoding", "gzip")
 	want := `{"by":"/orders","seen":{"host":"svc.example","uri":"/v2/orders","user":"ANN"}}`
-	if got.status != 200 || got.body != want || got.header.Get("X-Code") != "200" || got.header.Get("X-Server") != "" {
-		t.Errorf("answer %d %v %s", got.status, got.header, got.body)
+	if got.Status != 200 || got.Body != want || got.Header.Get("X-Code") != "200" || got.Header.Get("X-Server") != "" {
+		t.Errorf("answer %d %v %s", got.Status, got.Header, got.Body)
 	}
-	if got = g.ask("GET", "/orders", strings.NewReader(""), "X-User", "root"); !strings.Contains(got.body, `"user":""`) {
-		t.Errorf("a client passed for another: %s", got.body)
+	if got = g.Ask(t, "GET", "/orders", nil, "X-User", "root"); !strings.Contains(got.Body, `"user":""`) {
+		t.Errorf("a client passed for another: %s", got.Body)
 	}
-	if n := g.metric(`mcpgw_cel_errors_total{policy="TrafficPolicy/p"}`); n != 1 {
+	if n := g.Metric(t, `mcpgw_cel_errors_total{policy="TrafficPolicy/p"}`); n != 1 {
 		t.Errorf("%v errors are counted", n)
 	}
 }
@@ -194,19 +195,19 @@ func TestOfMCP(t *testing.T) {
 					_ = session.Close()
 				}
 			})
-			address := freeAddress(t)
+			address := testgateway.FreeAddress(t)
 			startNginx(t, map[string]string{address: "proxy_pass http://" + direct + ";"})
 			host, port, _ := net.SplitHostPort(address)
 			g := start(t, fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: Backend\nmetadata: {name: tools}\nspec: {type: MCP, mcp: {forwardHeaders: [x-user], targets: [{name: bank, static: {host: %s, port: %s, path: /}}]}}\n---\n", host, port)+
-				backend("copies", "", serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); copied.Add(1) }))+
-				route("r", "/", "tools", ", filters: [{type: RequestMirror, requestMirror: {backendRef: {group: gateway.kgateway.dev, kind: Backend, name: copies}}}]")+
-				policy("p", "r", `retry: {retryOn: [5xx, reset, connect-failure], attempts: 5, backoffBaseInterval: 1ms}
+				testgateway.Backend("copies", "", serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); copied.Add(1) }))+
+				testgateway.Route("r", "/", "tools", ", filters: [{type: RequestMirror, requestMirror: {backendRef: {group: gateway.kgateway.dev, kind: Backend, name: copies}}}]")+
+				testgateway.TrafficPolicy("p", "r", `retry: {retryOn: [5xx, reset, connect-failure], attempts: 5, backoffBaseInterval: 1ms}
   timeouts: {streamIdle: 60s}
   transformation: {request: {set: [{name: x-user, value: "'ann'"}]}, response: {set: [{name: x-code, value: response.code}]}}`))
 			tr := &http.Transport{}
 			defer tr.CloseIdleConnections()
 			cs, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil).Connect(t.Context(),
-				&mcp.StreamableClientTransport{Endpoint: "http://" + g.address + "/", MaxRetries: -1, HTTPClient: &http.Client{Transport: tr}}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+				&mcp.StreamableClientTransport{Endpoint: "http://" + g.Address + "/", MaxRetries: -1, HTTPClient: &http.Client{Transport: tr}}, &mcp.ClientSessionOptions{ProtocolVersion: version})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +230,7 @@ func TestOfMCP(t *testing.T) {
 			if user.Load() != "ann" {
 				t.Errorf("the server got the user %q", user.Load())
 			}
-			until(t, "there are copies", func() bool { return copied.Load() >= 4 })
+			testgateway.Until(t, "there are copies", func() bool { return copied.Load() >= 4 })
 		})
 	}
 }
@@ -241,7 +242,7 @@ func TestOfModels(t *testing.T) {
 	t.Cleanup(model.Close)
 	t.Cleanup(next.Close)
 	var asked atomic.Int64
-	address := freeAddress(t)
+	address := testgateway.FreeAddress(t)
 	startNginx(t, map[string]string{address: "proxy_pass http://" + serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1)%2 == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -259,19 +260,19 @@ func TestOfModels(t *testing.T) {
 		_, _ = io.Copy(w, resp.Body)
 	}) + ";"})
 	host, port, _ := net.SplitHostPort(address)
-	g := start(t, llmtest.Backend("m", llmtest.Provider(llmtest.OpenAI, host, port, ""), next.Provider(""))+"---\n"+route("r", "/", "m", "")+
-		policy("p", "r", "retry: {retryOn: [5xx], attempts: 1, backoffBaseInterval: 1ms}\n  transformation: {request: {set: [{name: x-model, value: json(request.body).model}]}, response: {set: [{name: x-code, value: response.code}]}}"))
+	g := start(t, llmtest.Backend("m", llmtest.Provider(llmtest.OpenAI, host, port, ""), next.Provider(""))+"---\n"+testgateway.Route("r", "/", "m", "")+
+		testgateway.TrafficPolicy("p", "r", "retry: {retryOn: [5xx], attempts: 1, backoffBaseInterval: 1ms}\n  transformation: {request: {set: [{name: x-model, value: json(request.body).model}]}, response: {set: [{name: x-code, value: response.code}]}}"))
 	for _, stream := range []bool{false, true, false} {
-		got := g.ask("POST", "/v1/chat/completions", strings.NewReader(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json")
+		got := g.Ask(t, "POST", "/v1/chat/completions", testgateway.Streamed(string(llmtest.Chat.Request("hello", stream))), "Content-Type", "application/json")
 		var text string
 		var err error
 		if stream {
-			text, err = llmtest.Chat.ReadStream([]byte(got.body))
+			text, err = llmtest.Chat.ReadStream([]byte(got.Body))
 		} else {
-			text, err = llmtest.Chat.Read([]byte(got.body))
+			text, err = llmtest.Chat.Read([]byte(got.Body))
 		}
-		if got.status != 200 || err != nil || text != llmtest.Hello.Text || got.header.Get("X-Code") != "200" {
-			t.Errorf("answer %d %v %s: %q, %v", got.status, got.header, got.body, text, err)
+		if got.Status != 200 || err != nil || text != llmtest.Hello.Text || got.Header.Get("X-Code") != "200" {
+			t.Errorf("answer %d %v %s: %q, %v", got.Status, got.Header, got.Body, text, err)
 		}
 	}
 	if n := len(next.Asked()); n != 0 || asked.Load() != 6 {

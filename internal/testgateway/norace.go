@@ -1,0 +1,5 @@
+//go:build !race
+
+package testgateway
+
+const race = false
