@@ -173,6 +173,78 @@ func TestSlowChange(t *testing.T) {
 	})
 }
 
+// Who asks once a change was announced gets what came of it, though a list that began before it is still on its way;
+// and so do all who ask then, with one list. Nobody waits for what is announced after they asked.
+func TestAskedAfterChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newVirtual("s", 60_000, "v0")
+		l := newLab(t, Config{}, s)
+		defer l.stop()
+		l.tools()
+		_, leave := l.listen()
+		defer leave()
+		synctest.Wait()
+		s.slow = time.Second
+		change := func(name string) {
+			s.set(func(s *virtual) { s.tools = []string{name} })
+			s.announce()
+			synctest.Wait()
+		}
+		change("v1")
+		time.Sleep(100 * time.Millisecond)
+		before := s.count("tools/list")
+		change("v2")
+		got := make(chan string, 3)
+		for range cap(got) {
+			go func() {
+				names, degraded := l.tools()
+				got <- fmt.Sprint(names, len(degraded))
+			}()
+		}
+		synctest.Wait()
+		time.Sleep(1500 * time.Millisecond)
+		change("v3")
+		for range cap(got) {
+			if names := <-got; names != "[s_v2] 0" {
+				t.Errorf("who asked after a change got %s", names)
+			}
+		}
+		if names, _ := l.tools(); cmp.Diff([]string{"s_v3"}, names) != "" {
+			t.Errorf("who asks at last gets %v", names)
+		}
+		if n := s.count("tools/list") - before; n != 2 {
+			t.Errorf("%d lists for two changes", n)
+		}
+	})
+}
+
+// A target that fails while somebody waits for the list after the one under way keeps nobody waiting for another.
+func TestAskedAfterChangeOfWhatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newVirtual("s", 60_000, "v0")
+		l := newLab(t, Config{}, s)
+		defer l.stop()
+		l.tools()
+		_, leave := l.listen()
+		defer leave()
+		synctest.Wait()
+		s.set(func(s *virtual) { s.stuck = true })
+		s.announce()
+		synctest.Wait()
+		time.Sleep(3 * time.Second)
+		s.announce()
+		synctest.Wait()
+		took := elapsed(func() {
+			if names, degraded := l.tools(); cmp.Diff([]string{"s_v0"}, names) != "" || len(degraded) != 1 {
+				t.Errorf("%v, %v", names, degraded)
+			}
+		})
+		if took > 3*time.Second {
+			t.Errorf("who asked waited %v for a target that fails in 5 s", took)
+		}
+	})
+}
+
 // Cold lists are fetched all at once, up to a limit.
 func TestFetchLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

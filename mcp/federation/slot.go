@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,8 @@ type slot struct {
 	// list may come back as it was, when something came and went.
 	said     bool
 	flight   chan struct{} // closed when the fetch that is due or under way has ended
+	sees     uint64        // how many of the changes it sees; all of them until it begins
+	next     chan struct{} // likewise of the fetch after that, once somebody waits for it
 	relists  *rate.Limiter // of fetches because of changes
 	poll     *time.Timer
 	failures int
@@ -110,11 +113,24 @@ func (e *entry) ask(k kind) inquiry {
 	if !s.begin(e, k) {
 		return inquiry{list: s.lastGood(now), err: errClosed}
 	}
-	q := inquiry{flight: s.flight, wait: timeoutOf(e.key.target)}
+	q := inquiry{flight: s.awaited(), wait: timeoutOf(e.key.target)}
 	if s.good != nil && !s.changed() {
 		q.wait = min(q.wait, refreshWait)
 	}
 	return q
+}
+
+// awaited returns the flight that brings what the target has said so far: one that began before the last change may bring
+// what was there before it, and who was told of the change asks for nothing else. The caller holds the lock, and has
+// begun a flight.
+func (s *slot) awaited() chan struct{} {
+	if s.sees >= s.changes {
+		return s.flight
+	}
+	if s.next == nil {
+		s.next = make(chan struct{})
+	}
+	return s.next
 }
 
 // answer returns what the slot has after the flight of an inquiry, or after what
@@ -197,7 +213,11 @@ func (s *slot) begin(e *entry, k kind) bool {
 	if s.flight != nil {
 		return true
 	}
-	flight := make(chan struct{})
+	flight := s.next
+	if s.next = nil; flight == nil {
+		flight = make(chan struct{})
+	}
+	s.sees = math.MaxUint64
 	fetch := func() bool {
 		return e.hub.spawn(func(ctx context.Context) { e.refresh(ctx, k, flight) })
 	}
@@ -238,12 +258,12 @@ func (e *entry) land(k kind, flight chan struct{}) {
 // show another.
 func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 	s := &e.slots[k]
+	e.hub.fetches <- struct{}{}
 	s.mu.Lock()
-	covers, said := s.changes, s.said
-	s.said = false
+	said := s.said
+	s.sees, s.said = s.changes, false
 	s.mu.Unlock()
 	asked := e.hub.now()
-	e.hub.fetches <- struct{}{}
 	got, err := e.lister.fetch(ctx, k)
 	<-e.hub.fetches
 	e.hub.opts.Metrics.Listed(e.key.target.Config().Backend, e.key.target.Config().Name, err == nil)
@@ -265,12 +285,17 @@ func (e *entry) refresh(ctx context.Context, k kind, flight chan struct{}) {
 			replaced = s.good.list
 		}
 		s.good = &good{list: l, until: now.Add(got.ttl), poll: now.Add(got.poll), keep: asked.Add(got.keep)}
-		s.covered = covers
+		s.covered = s.sees
 		s.failures, s.failed, s.retryAt = 0, nil, time.Time{}
 	}
 	s.settle()
-	if err == nil && s.changed() && e.streams.Load() > 0 {
-		s.begin(e, k)
+	next := s.next
+	if err == nil && s.changed() && (next != nil || e.streams.Load() > 0) && s.begin(e, k) {
+		next = nil
+	}
+	if next != nil {
+		s.next = nil
+		defer close(next) // there is nothing more to wait for
 	}
 	s.mu.Unlock()
 	if replaced != nil {
