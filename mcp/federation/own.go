@@ -48,10 +48,13 @@ func (l *live) knows(e *entry, c changes) bool {
 	for k := range e.slots {
 		s := &e.slots[k]
 		s.mu.Lock()
-		if c&features[k].change != 0 && s.good != nil && s.good.digest != seen[k] {
+		if c&features[k].change != 0 && (s.good == nil || s.good.digest != seen[k]) {
 			ok = false
 		}
 		s.mu.Unlock()
+	}
+	if !ok {
+		delete(l.own.seen, e.key.target) // it is told of others, and of these should they come again
 	}
 	return ok
 }
@@ -92,6 +95,26 @@ func (v *voice) changedAlone(c changes) {
 	if s != nil {
 		s.notify(c)
 	}
+}
+
+// missed has the session told what its target may have told it alone while nobody listened: where it has lists of its own,
+// nobody else hears of their changes.
+func (v *voice) missed() {
+	t := v.leg.Target()
+	v.live.mu.Lock()
+	own := v.live.own.targets[t]
+	v.live.mu.Unlock()
+	shared := v.b.view(v.client.Isolation, v.client.Capabilities, v.forward).entry(t)
+	if !own || shared == nil {
+		return
+	}
+	var c changes
+	for k := range features {
+		if shared.announces(kind(k)) {
+			c |= features[k].change
+		}
+	}
+	v.changedAlone(c)
 }
 
 // ownKey is the key of a session's own lists in place of the shared ones.

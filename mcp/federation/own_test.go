@@ -18,8 +18,8 @@ import (
 )
 
 // newMoody serves an MCP server of the legacy era that has other tools for each session:
-// grow adds one for the session that calls it, and shrink takes it away.
-func newMoody(t *testing.T, lists *atomic.Int64) session.TargetConfig {
+// grow adds one for the session that calls it, and shrink takes it away. cut breaks its connections.
+func newMoody(t *testing.T, lists *atomic.Int64) (target session.TargetConfig, cut func()) {
 	t.Helper()
 	var n atomic.Int64
 	var mu sync.Mutex
@@ -65,7 +65,8 @@ func newMoody(t *testing.T, lists *atomic.Int64) session.TargetConfig {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	return session.TargetConfig{Name: "m", Transport: session.StreamableHTTP, URL: srv.URL, RoundTripper: transport, Timeout: 5 * time.Second, Identity: srv.URL}
+	return session.TargetConfig{Name: "m", Transport: session.StreamableHTTP, URL: srv.URL, RoundTripper: transport, Timeout: 5 * time.Second, Identity: srv.URL},
+		srv.CloseClientConnections
 }
 
 // special returns how many sessions have lists of their own.
@@ -86,7 +87,8 @@ func (g *gateway) special() (n int) {
 // that see the same again share it again.
 func TestOwnLists(t *testing.T) {
 	var lists atomic.Int64
-	g := newGateway(t, Config{Targets: []session.TargetConfig{newMoody(t, &lists)}})
+	target, _ := newMoody(t, &lists)
+	g := newGateway(t, Config{Targets: []session.TargetConfig{target}})
 	const sessions = 4
 	var told [sessions]atomic.Int64
 	var clients [sessions]*mcp.ClientSession
@@ -154,6 +156,42 @@ func TestOwnLists(t *testing.T) {
 	if a, b := told[2].Load(), told[3].Load(); a != 0 || b != 0 {
 		t.Errorf("sessions for which nothing changed were told %d and %d times", a, b)
 	}
+}
+
+// A session that has lists of its own hears of what changed while the stream of its target was broken.
+func TestOwnListsAfterBreak(t *testing.T) {
+	var lists, told atomic.Int64
+	target, cut := newMoody(t, &lists)
+	g := newGateway(t, Config{Targets: []session.TargetConfig{target}})
+	c := g.connect("2025-11-25", &mcp.ClientOptions{ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { told.Add(1) }})
+	eventually(t, "the session is told", func() bool {
+		if _, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: "m_grow"}); err != nil {
+			t.Fatal(err)
+		}
+		return told.Load() > 0
+	})
+	tools := func() int {
+		list, err := c.ListTools(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Tools)
+	}
+	eventually(t, "the session has a list of its own", func() bool { return tools() == 3 && g.special() == 1 })
+	cut()
+	before := told.Load()
+	eventually(t, "the target is asked", func() bool { // a connection that was cut fails a call
+		_, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: "m_shrink"})
+		return err == nil
+	})
+	eventually(t, "the session is told of what it missed", func() bool {
+		n := told.Load()
+		if n == before {
+			return false
+		}
+		before = n
+		return tools() == 2
+	})
 }
 
 // A server that tells all its sessions of one change leaves none of them with lists of

@@ -426,7 +426,7 @@ func (l *listening) listen(ctx *lifetime.Lifetime, b *Backend, v *view, target i
 	client := l.sess.Client()
 	heard := &voice{b: b, live: l.stream.live, sess: l.sess, client: &client, view: v, leg: leg, target: target,
 		forward: l.forward, send: l.stream.sse.event}
-	leg.Follow(ctx, l.forward, func(m *protocol.Message) error {
+	leg.Follow(ctx, l.forward, heard.missed, func(m *protocol.Message) error {
 		if m.Kind == protocol.Request {
 			_, err := heard.request(ctx, m)
 			return err

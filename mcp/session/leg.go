@@ -534,9 +534,10 @@ func (l *Leg) Listen(ctx context.Context, f Forward, granted func(notifications 
 }
 
 // Follow is Listen for who does not wait: done is called at the end, with what Listen would return. While a stream is
-// silent there is no goroutine for it, where that is possible.
-func (l *Leg) Follow(ctx context.Context, f Forward, emit func(*protocol.Message) error, done func(error)) {
-	in := l.intake(f, nil, emit)
+// silent there is no goroutine for it, where that is possible. there is called each time a stream is there: what was said
+// before was missed.
+func (l *Leg) Follow(ctx context.Context, f Forward, there func(), emit func(*protocol.Message) error, done func(error)) {
+	in := l.intake(f, func([]byte) { there() }, emit)
 	in.resume = func() {
 		if err := l.listen(ctx, in); err != errResting {
 			done(err)

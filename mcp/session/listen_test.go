@@ -64,7 +64,7 @@ func TestFollowRests(t *testing.T) {
 	begun := make(chan struct{})
 	go func() {
 		defer close(begun)
-		l.Follow(&life, Forward{}, func(m *protocol.Message) error { heard <- m.Method; return nil }, func(err error) { done <- err })
+		l.Follow(&life, Forward{}, func() { heard <- "a stream" }, func(m *protocol.Message) error { heard <- m.Method; return nil }, func(err error) { done <- err })
 	}()
 	if runtime.GOOS == "linux" {
 		<-begun // where it rests, it has returned
@@ -75,6 +75,7 @@ func TestFollowRests(t *testing.T) {
 			t.Errorf("heard %s, want %s", got, method)
 		}
 	}
+	expect("a stream")
 	say <- `data: {"jsonrpc":"2.0","method":"notifications/a"}` + "\n\n: and\n\n"
 	expect("notifications/a")
 	say <- `data: {"jsonrpc":"2.0","method":"notifica`
@@ -82,6 +83,7 @@ func TestFollowRests(t *testing.T) {
 	say <- "\n"
 	expect("notifications/b")
 	say <- "" // the stream ends
+	expect("a stream")
 	say <- `data: {"jsonrpc":"2.0","method":"notifications/c"}` + "\n\n"
 	expect("notifications/c")
 	life.End(nil)
@@ -90,6 +92,26 @@ func TestFollowRests(t *testing.T) {
 	}
 	if len(done) != 0 || f.count("GET") != 2 {
 		t.Errorf("%d GETs, %d more ends", f.count("GET"), len(done))
+	}
+}
+
+// A target that has not yet seen the end of a session's stream refuses the next one for as long as that: it is asked again.
+func TestListenAfterConflict(t *testing.T) {
+	f := &fake{t: t}
+	f.get = func(w http.ResponseWriter, r *http.Request, m *protocol.Message) {
+		if f.count("GET") == 1 {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		writeEvents(w, m, `data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`+"\n\n")
+		<-r.Context().Done()
+	}
+	l := open(t, target(t, serve(t, f).URL), client("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := ""
+	err := l.Listen(ctx, Forward{}, nil, func(m *protocol.Message) error { heard = m.Method; cancel(); return nil })
+	if err == nil || heard != "notifications/tools/list_changed" {
+		t.Errorf("heard %q, %v", heard, err)
 	}
 }
 

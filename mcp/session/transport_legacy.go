@@ -361,7 +361,8 @@ func (w *legacyHTTP) noStream(ctx context.Context, status int, f Forward) error 
 			return u
 		}
 		return errNoStream
-	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
+	case status == http.StatusConflict, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
+		// A conflict is with a stream that the target has not yet seen end: a session has one.
 		return &statusError{status: status}
 	default:
 		return errNoStream
