@@ -21,11 +21,10 @@ type judge struct {
 	controller   gatewayv1.GatewayController
 	experimental bool // fields of the experimental channel are served
 	problems     map[config.ObjectRef][]config.Problem
-	attached     map[config.ObjectRef][]config.Attachment       // by what is attached
-	taken        map[config.ObjectRef]map[string]int            // routes, by Gateway and listener
-	gateways     map[config.ObjectRef]*gatewayv1.Gateway        // ours
-	named        map[config.ObjectRef]bool                      // routes that name one of them
-	reaching     map[config.ObjectRef]map[config.ObjectRef]bool // Gateways, by the Service that they reach
+	attached     map[config.ObjectRef][]config.Attachment // by what is attached
+	taken        map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
+	gateways     map[config.ObjectRef]*gatewayv1.Gateway  // ours
+	named        map[config.ObjectRef]bool                // routes that name one of them
 	changes      []change
 }
 
@@ -69,9 +68,6 @@ func (o *outcome) changes(controller string, experimental bool) []change {
 	}
 	for _, r := range o.resources.GRPCRoutes {
 		j.route(judged{r, "GRPCRoute", &r.Spec.CommonRouteSpec, len(r.Spec.Rules), &r.Status.RouteStatus})
-	}
-	if len(o.resources.BackendTLS) > 0 {
-		j.reaching = o.reached(j.attached)
 	}
 	for _, p := range o.resources.BackendTLS {
 		j.backendTLS(p)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -53,30 +54,39 @@ func (s *set) served(controller string) []*gatewayv1.Gateway {
 
 // A deliverer is what is kept between deliveries.
 type deliverer struct {
-	writer writer
-	last   string // identifies what was delivered
+	writer      writer
+	fingerprint string // of the resources that shares are of
+	shares      map[types.NamespacedName]delivery.Set
+	last        string // identifies what was delivered
+}
+
+// share finds what each Gateway needs of a set, if that can be another than before.
+func (d *deliverer) share(set *set, report *config.Report, gateways []*gatewayv1.Gateway) error {
+	if d.shares != nil && d.fingerprint == set.resources.Fingerprint {
+		return nil
+	}
+	shares, err := set.share(report, gateways, &d.writer)
+	if err == nil {
+		d.fingerprint, d.shares = set.resources.Fingerprint, shares
+	}
+	return err
 }
 
 // deliver hands out what each data plane needs of a set, if that can be another than before.
-func (s *Source) deliver(set *set, report *config.Report, d *deliverer) error {
+func (s *Source) deliver(set *set, gateways []*gatewayv1.Gateway, d *deliverer) error {
 	now := time.Now()
 	order, err := set.keys.of("", now)
 	if err != nil {
 		return err
 	}
-	this := fmt.Sprintf("%s %x", set.resources.Fingerprint, sha256.Sum256(slices.Concat(order...)))
+	this := fmt.Sprintf("%s %x", d.fingerprint, sha256.Sum256(slices.Concat(order...)))
 	if this == d.last {
 		return nil
 	}
 	d.last = this
-	gateways := set.served(s.opts.Controller)
-	shares, err := set.share(report, gateways, &d.writer)
-	if err != nil {
-		return err
-	}
-	out := make(map[types.NamespacedName]delivery.Set, len(shares))
+	out := make(map[types.NamespacedName]delivery.Set, len(d.shares))
 	for _, g := range gateways {
-		share := shares[types.NamespacedName{Namespace: g.Namespace, Name: g.Name}]
+		share := maps.Clone(d.shares[types.NamespacedName{Namespace: g.Namespace, Name: g.Name}])
 		keys, err := set.keys.of(g.UID, now)
 		if err != nil {
 			return err

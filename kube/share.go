@@ -77,6 +77,20 @@ func (s *set) share(report *config.Report, gateways []*gatewayv1.Gateway, w *wri
 	return out, nil
 }
 
+// reaching returns the Gateways whose data planes need each BackendTLSPolicy.
+func reaching(policies []*gatewayv1.BackendTLSPolicy, shares map[types.NamespacedName]delivery.Set) map[config.ObjectRef][]types.NamespacedName {
+	out := map[config.ObjectRef][]types.NamespacedName{}
+	for _, p := range policies {
+		for g, share := range shares {
+			if _, ok := share[delivery.Name("BackendTLSPolicy", p)]; ok {
+				ref := refOf("BackendTLSPolicy", p)
+				out[ref] = append(out[ref], g)
+			}
+		}
+	}
+	return out
+}
+
 // A share is what the data planes of one Gateway need.
 type share struct {
 	*sharing

@@ -141,16 +141,22 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 			s.opts.OnReport(report)
 		}
 		last = set.resources.Fingerprint
+		gateways := set.served(s.opts.Controller)
+		if s.opts.Proxies != nil || len(set.resources.BackendTLS) > 0 {
+			if err := out.share(set, report, gateways); err != nil {
+				return err
+			}
+		}
 		if s.opts.Proxies != nil {
 			ready, err := s.prepare(ctx, w, set)
 			if err == nil && ready {
-				err = s.deliver(set, report, out)
+				err = s.deliver(set, gateways, out)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		status.update(outcome{set: set, report: report})
+		status.update(outcome{set: set, report: report, reaching: reaching(set.resources.BackendTLS, out.shares)})
 	}
 }
 

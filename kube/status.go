@@ -27,8 +27,9 @@ import (
 // An outcome is what became of a set of resources.
 type outcome struct {
 	*set
-	report  *config.Report
-	blocked map[config.ObjectRef]string // why a Gateway does not have what it needs
+	report   *config.Report
+	reaching map[config.ObjectRef][]types.NamespacedName // Gateways, by the BackendTLSPolicy that they use
+	blocked  map[config.ObjectRef]string                 // why a Gateway does not have what it needs
 }
 
 // A status writes what became of resources into their status, while this replica holds the lease. What comes last

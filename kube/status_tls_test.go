@@ -4,44 +4,141 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config"
-	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/gateway"
 )
+
+// tlsCluster is a cluster in which a Service with a BackendTLSPolicy is used in all ways there are: each by a Gateway named after it.
+const tlsCluster = `apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: ours}
+spec: {controllerName: kgateway.dev/agentgateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: theirs}
+spec: {controllerName: other.test/gateway}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: secure, labels: {app: secure}}
+spec: {ports: [{name: https, port: 443, appProtocol: kgateway.dev/mcp}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: plain}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p}
+spec: {targetRefs: [{group: "", kind: Service, name: secure}], validation: {hostname: secure.test, wellKnownCACertificates: System}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: direct, labels: {name: direct}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: target, labels: {name: target}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: selected, labels: {name: selected}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: mirror, labels: {name: mirror}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: extension, labels: {name: extension}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: other, labels: {name: other}}
+spec: {gatewayClassName: ours, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: far, labels: {name: far}}
+spec: {gatewayClassName: theirs, listeners: [{name: http, protocol: HTTP, port: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: direct}
+spec: {parentRefs: [{name: direct}], rules: [{backendRefs: [{name: secure, port: 443}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: far}
+spec: {parentRefs: [{name: far}], rules: [{backendRefs: [{name: secure, port: 443}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: mirror}
+spec: {parentRefs: [{name: mirror}], rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: secure, port: 443}}}], backendRefs: [{name: plain, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: target}
+spec: {parentRefs: [{name: target}], rules: [{backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: target}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: selected}
+spec: {parentRefs: [{name: selected}], rules: [{backendRefs: [{group: gateway.kgateway.dev, kind: Backend, name: selected}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: extension}
+spec: {parentRefs: [{name: extension}], rules: [{backendRefs: [{name: plain, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: other}
+spec: {parentRefs: [{name: other}], rules: [{backendRefs: [{name: plain, port: 80}]}]}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: target}
+spec: {type: MCP, mcp: {targets: [{name: a, service: {name: secure, port: 443}}]}}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: Backend
+metadata: {name: selected}
+spec: {type: MCP, mcp: {targets: [{name: a, selector: {service: {matchLabels: {app: secure}}}}]}}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: GatewayExtension
+metadata: {name: e}
+spec: {type: ExtAuth, extAuth: {grpcService: {backendRef: {name: secure, port: 443}}}}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: asks}
+spec: {targetSelectors: [{group: gateway.networking.k8s.io, kind: Gateway, matchLabels: {name: extension}}], extAuth: {extensionRef: {name: e}}}
+`
 
 // TestBackendTLSStatus: a BackendTLSPolicy has an entry for each of our Gateways that reaches what it covers, whose conditions say what is wrong with it.
 func TestBackendTLSStatus(t *testing.T) {
-	class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "ours"}, Spec: gatewayv1.GatewayClassSpec{ControllerName: "test/ours"}}
-	gateway := func(name string, class gatewayv1.ObjectName) *gatewayv1.Gateway {
-		return &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: gatewayv1.GatewaySpec{GatewayClassName: class}}
-	}
-	route := func(name string, to gatewayv1.BackendObjectReference) *gatewayv1.HTTPRoute {
-		return &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: gatewayv1.HTTPRouteSpec{Rules: []gatewayv1.HTTPRouteRule{
-			{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: to}}}},
-		}}}
-	}
-	kind := gatewayv1.Kind(v1alpha1.KindBackend)
-	tools := &v1alpha1.Backend{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "tools"}}
-	tools.Spec.MCP = &v1alpha1.MCPBackend{Targets: []v1alpha1.MCPTarget{{Service: &v1alpha1.MCPServiceTarget{Name: "secure"}}}}
-	policy := &gatewayv1.BackendTLSPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", Generation: 3}}
-	policy.Spec.TargetRefs = []gatewayv1.LocalPolicyTargetReferenceWithSectionName{{LocalPolicyTargetReference: gatewayv1.LocalPolicyTargetReference{Kind: "Service", Name: "secure"}}}
+	s := setOf(t, tlsCluster)
+	policy := s.resources.BackendTLS[0]
+	policy.Generation = 3
 	policy.Status.Ancestors = []gatewayv1.PolicyAncestorStatus{{AncestorRef: gatewayv1.ParentReference{Name: "far"}, ControllerName: "test/others"}}
-	attached := func(route, gateway string) config.Attachment {
-		return config.Attachment{Object: config.ObjectRef{Kind: "HTTPRoute", Namespace: "default", Name: route}, To: config.ObjectRef{Kind: "Gateway", Namespace: "default", Name: gateway}}
+	_, compiled := gateway.Compile(s.resources, nil)
+	shares, err := s.share(compiled, s.served(gateway.ControllerName), &writer{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	resources := &config.Resources{
-		GatewayClasses: []*gatewayv1.GatewayClass{class},
-		Gateways:       []*gatewayv1.Gateway{gateway("one", "ours"), gateway("two", "ours"), gateway("three", "ours"), gateway("far", "theirs")},
-		HTTPRoutes: []*gatewayv1.HTTPRoute{
-			route("direct", gatewayv1.BackendObjectReference{Name: "secure"}),
-			route("tools", gatewayv1.BackendObjectReference{Kind: &kind, Name: "tools"}),
-			route("other", gatewayv1.BackendObjectReference{Name: "plain"}),
-		},
-		Backends:   []*v1alpha1.Backend{tools},
-		BackendTLS: []*gatewayv1.BackendTLSPolicy{policy},
-	}
+	reaching := reaching(s.resources.BackendTLS, shares)
 	for name, tt := range map[string]struct {
 		reason string // of the problem
 		want   []string
@@ -53,17 +150,18 @@ func TestBackendTLSStatus(t *testing.T) {
 		"the Service is not": {"TargetNotFound", []string{"Accepted False Invalid", "ResolvedRefs True ResolvedRefs"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			report := &config.Report{Attachments: []config.Attachment{attached("direct", "one"), attached("tools", "two"), attached("other", "three"), attached("direct", "far")}}
+			report := &config.Report{}
 			if tt.reason != "" {
 				report.Problems = []config.Problem{{Class: config.Unresolved, Object: config.ObjectRef{Kind: "BackendTLSPolicy", Namespace: "default", Name: "p"}, Reason: tt.reason, Message: "no"}}
 			}
-			o := &outcome{set: &set{resources: resources}, report: report}
+			o := &outcome{set: s, report: report, reaching: reaching}
 			var got []gatewayv1.PolicyAncestorStatus
-			for _, c := range o.changes("test/ours", false) {
+			for _, c := range o.changes(gateway.ControllerName, false) {
 				if c.object.GetKind() == "BackendTLSPolicy" {
 					got = c.fields["ancestors"].([]gatewayv1.PolicyAncestorStatus)
 				}
 			}
+			const ours = gateway.ControllerName
 			var names []string
 			for _, a := range got {
 				names = append(names, string(a.ControllerName)+" "+string(a.AncestorRef.Name))
@@ -81,7 +179,7 @@ func TestBackendTLSStatus(t *testing.T) {
 					t.Errorf("at %s (-want +got):\n%s", a.AncestorRef.Name, diff)
 				}
 			}
-			if diff := cmp.Diff([]string{"test/others far", "test/ours one", "test/ours two"}, names); diff != "" {
+			if diff := cmp.Diff([]string{"test/others far", ours + " direct", ours + " extension", ours + " mirror", ours + " selected", ours + " target"}, names); diff != "" {
 				t.Errorf("ancestors (-want +got):\n%s", diff)
 			}
 		})

@@ -10,11 +10,14 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=kgateway,shortName=be
+// +kubebuilder:resource:categories=kgateway;mcpgw,shortName=be
 // +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway}
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=".spec.type",description="Which type of backend this is"
+// +kubebuilder:printcolumn:name="Host",type=string,JSONPath=".spec['static','mcp']..host",description="The first host that is named"
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=".status.conditions[?(@.type=='Accepted')].status",description="Whether the backend can be used"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=".spec.mcp.targets[0].name",description="The first target of an MCP backend",priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Accepted')].message",description="What became of it, in words",priority=1
 type Backend struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

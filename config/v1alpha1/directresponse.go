@@ -9,8 +9,11 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=kgateway,shortName=dr
+// +kubebuilder:resource:categories=kgateway;mcpgw,shortName=dr
 // +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway}
+// +kubebuilder:printcolumn:name="Status",type=integer,JSONPath=".spec.status",description="The HTTP status"
+// +kubebuilder:printcolumn:name="Body",type=string,JSONPath=".spec.body",description="The body",priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
 type DirectResponse struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

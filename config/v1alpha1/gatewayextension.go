@@ -10,10 +10,13 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=kgateway
+// +kubebuilder:resource:categories=kgateway;mcpgw,shortName=gwe
 // +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway}
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=".spec.type",description="Which type of extension this is"
+// +kubebuilder:printcolumn:name="Service",type=string,JSONPath=".spec['extAuth','extProc','rateLimit']..backendRef.name",description="The service that is asked"
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=".status.conditions[?(@.type=='Accepted')].status",description="Whether the extension can be used"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Accepted')].message",description="What became of it, in words",priority=1
 type GatewayExtension struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

@@ -16,8 +16,12 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=gatewayparameters,singular=gatewayparameters,categories=kgateway,shortName=gwp
+// +kubebuilder:resource:path=gatewayparameters,singular=gatewayparameters,categories=kgateway;mcpgw,shortName=gwp
 // +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway}
+// +kubebuilder:printcolumn:name="Service",type=string,JSONPath=".spec.kube.service.type",description="The type of the Service that is made"
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=".spec.kube.deployment.replicas",description="How many Pods, where no autoscaler says it"
+// +kubebuilder:printcolumn:name="Most",type=integer,JSONPath=".spec.kube.horizontalPodAutoscaler.spec.maxReplicas",description="How many Pods the autoscaler may make"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
 type GatewayParameters struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

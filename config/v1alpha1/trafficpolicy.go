@@ -15,10 +15,14 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=kgateway
+// +kubebuilder:resource:categories=kgateway;mcpgw,shortName=tp
 // +kubebuilder:metadata:labels={app=kgateway,app.kubernetes.io/name=kgateway,gateway.networking.k8s.io/policy=Direct}
+// +kubebuilder:printcolumn:name="Kind",type=string,JSONPath=".spec['targetRefs','targetSelectors'][0].kind",description="The kind of the first thing that the policy covers"
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=".spec.targetRefs[0].name",description="The first thing that the policy covers by name"
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=".status.ancestors[*].conditions[?(@.type=='Accepted')].status",description="Whether the policy can be used"
 // +kubebuilder:printcolumn:name="Attached",type=string,JSONPath=".status.ancestors[*].conditions[?(@.type=='Attached')].status",description="Whether the policy is in force"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.ancestors[*].conditions[?(@.type=='Accepted')].message",description="What became of it, in words",priority=1
 type TrafficPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

@@ -43,7 +43,7 @@ func TestServe(t *testing.T) {
 	has(t, namespace, "httproute/tools", "{.status.parents[0].controllerName} {.status.parents[0].parentRef.name} "+conditions(".status.parents[0]"),
 		controller+" gw Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs ")
 	has(t, namespace, "backend/tools", conditions(".status"), "Accepted=True/Accepted ")
-	if out := kubectl(t, "get", "be", "-n", namespace); !strings.Contains(strings.Join(strings.Fields(out), " "), "NAME TYPE ACCEPTED AGE tools MCP True") {
+	if out := kubectl(t, "get", "be", "-n", namespace); !strings.Contains(strings.Join(strings.Fields(out), " "), "NAME TYPE HOST ACCEPTED AGE tools MCP True") {
 		t.Errorf("kubectl get be:\n%s", out)
 	}
 }
