@@ -337,9 +337,17 @@ func hostname() (string, bool) {
 }
 
 // metadata returns the operator of what is known of an operation of MCP or a language model, under mcpgw:mcp and
-// mcpgw:llm. There is no other metadata.
+// mcpgw:llm, and of what services tell of the request, by namespace.
 func metadata(path []string) operator {
-	if len(path) < 2 || path[0] != "mcpgw" {
+	switch {
+	case path[0] != "mcpgw":
+		return func(e *Entry) value {
+			if e.Policy == nil {
+				return value{}
+			}
+			return anyOf(e.Policy.Metadata.Find(path[0], path[1:]...))
+		}
+	case len(path) < 2:
 		return none
 	}
 	fields := map[string]map[string]operator{

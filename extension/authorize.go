@@ -55,8 +55,8 @@ type Authorization struct {
 	Header http.Header
 	Body   []byte
 
-	// Metadata is what the service tells of the request, a JSON object; nil for nothing.
-	Metadata []byte
+	// Metadata is what the service tells of the request, the members of a JSON object.
+	Metadata map[string]any
 }
 
 // An Authorizer asks a service whether requests may proceed. Its errors say that the service can't be asked, has failed or
@@ -219,11 +219,7 @@ func read(a *authv3.CheckResponse) (*Authorization, error) {
 	if e := a.GetErrorResponse(); e != nil {
 		return nil, fmt.Errorf("the service says that it has failed, with status %d", e.GetStatus().GetCode())
 	}
-	out := &Authorization{}
-	var err error
-	if out.Metadata, err = metadataOf(a); err != nil {
-		return nil, err
-	}
+	out := &Authorization{Metadata: metadataOf(a)}
 	denied := a.GetDeniedResponse()
 	if a.GetStatus().GetCode() != int32(code.Code_OK) || denied != nil { // what contradicts itself does not allow
 		if denied != nil {
@@ -261,23 +257,21 @@ func checkQuery(list []QueryChange) error {
 	return nil
 }
 
-// metadataOf returns what the service tells of the request, as JSON.
-func metadataOf(a *authv3.CheckResponse) ([]byte, error) {
+// metadataOf returns what the service tells of the request.
+func metadataOf(a *authv3.CheckResponse) map[string]any {
 	s := a.GetDynamicMetadata()
 	if old := a.GetOkResponse().GetDynamicMetadata(); old != nil { //nolint:staticcheck // services still say it
 		s = old
 	}
+	return membersOf(s)
+}
+
+// membersOf returns the members of an object; nil for none.
+func membersOf(s *structpb.Struct) map[string]any {
 	if len(s.GetFields()) == 0 {
-		return nil, nil
+		return nil
 	}
-	b, err := protojson.MarshalOptions{}.Marshal(s)
-	if err != nil {
-		return nil, wrongf("metadata: %s", err)
-	}
-	if len(b) > maxMetadata {
-		return nil, wrongf("metadata of more than %d bytes", maxMetadata)
-	}
-	return b, nil
+	return s.AsMap()
 }
 
 // deny sets what is answered. A refusal stands whatever is wrong with its form: headers that HTTP does not permit are

@@ -14,7 +14,6 @@ import (
 const (
 	maxChanges      = 128
 	maxChangeBytes  = 64 << 10
-	maxMetadata     = 64 << 10 // as JSON
 	internalPrefix  = "X-Mcpgw-"
 	maxDeniedBody   = 1 << 20
 	defaultDenied   = http.StatusForbidden

@@ -28,6 +28,8 @@ type Counted struct {
 	Reset time.Duration
 	// Request and Response are changes of the request and of the answer.
 	Request, Response []HeaderChange
+	// Metadata is what the service tells of the request, the members of a JSON object.
+	Metadata map[string]any
 }
 
 // A RateLimit asks a service envoy.service.ratelimit.v3.RateLimitService. It is safe for concurrent use.
@@ -71,7 +73,7 @@ func (l *RateLimit) ask(ctx context.Context, list []Descriptor, hits *wrapperspb
 	if err != nil {
 		return nil, err
 	}
-	out := &Counted{}
+	out := &Counted{Metadata: membersOf(a.GetDynamicMetadata())}
 	switch a.GetOverallCode() {
 	case rlsv3.RateLimitResponse_OK:
 	case rlsv3.RateLimitResponse_OVER_LIMIT:

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"slices"
-
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/extension/extproc"
-	"github.com/mcpgw/mcpgw/policy"
 )
 
 // extProcPart has requests and answers go through an external processor.
@@ -43,7 +40,7 @@ func (c *compiler) processor(o object, spec *v1alpha1.ExtProcProvider, mode *v1a
 	}
 	p := &processor{reroute: spec.RouteCacheAction}
 	if m := spec.MetadataOptions; m != nil && m.Forwarding != nil {
-		p.claims = slices.Contains(m.Forwarding.Untyped, policy.JWTNamespace)
+		p.forwards = m.Forwarding.Untyped
 	}
 	metrics, source, prefix := c.rt.metrics(), o.String(), spec.StatPrefix
 	p.Processor = extproc.New(extproc.Options{

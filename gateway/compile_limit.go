@@ -233,8 +233,8 @@ func (c *compiler) metadataEntry(o object, path string, m *v1alpha1.MetadataActi
 		e = policy.FromJWT(keys, m.DefaultValue)
 	case "apiKey":
 		e = policy.FromAPIKey(keys, m.DefaultValue)
-	case "extauthz", "envoy.filters.http.ext_authz":
-		e = policy.FromExtAuth(keys, m.DefaultValue)
+	case "extauthz", policy.ExtAuthNamespace:
+		e = policy.FromMetadata(policy.ExtAuthNamespace, keys, m.DefaultValue)
 	case "mcp":
 		e, ok = policy.FromMCP(keys, m.DefaultValue)
 	default:

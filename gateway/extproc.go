@@ -1,19 +1,21 @@
 package gateway
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
 	"github.com/mcpgw/mcpgw/extension/extproc"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/policy"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A processor is an external processor. It is an interceptor.
 type processor struct {
 	*extproc.Processor
-	reroute v1alpha1.RouteCacheAction
-	claims  bool // it is shown those of the verified token
+	reroute  v1alpha1.RouteCacheAction
+	forwards []string // the namespaces of the metadata that it is shown
 }
 
 // intercept implements interceptor.
@@ -23,9 +25,11 @@ func (p *processor) intercept(w http.ResponseWriter, r *http.Request, next serve
 		return fault.New(fault.Internal, "internal error") // forward has put it there
 	}
 	x := on.exchange
-	call := extproc.Call{Scheme: x.request.Scheme, Hidden: x.request.Consumed}
-	if claims := x.request.JWT.JSON(); p.claims && claims != nil {
-		call.Metadata = map[string][]byte{policy.JWTNamespace: append(append([]byte(`{"jwt_payload":`), claims...), '}')}
+	if x.request.Metadata == nil {
+		x.request.Metadata = new(telemetry.Metadata)
+	}
+	call := extproc.Call{
+		Scheme: x.request.Scheme, Hidden: x.request.Consumed, Metadata: p.metadata(&x.request), Told: tell(x.request.Metadata),
 	}
 	call.Next = func(w http.ResponseWriter, r *http.Request, c *extproc.Change) error {
 		if c.Path {
@@ -39,6 +43,32 @@ func (p *processor) intercept(w http.ResponseWriter, r *http.Request, next serve
 		return next(w, r)
 	}
 	return p.Serve(w, r, call)
+}
+
+// metadata returns what the processor is shown of what is known of a request.
+func (p *processor) metadata(req *policy.Request) map[string][]byte {
+	out := map[string][]byte{}
+	for _, namespace := range p.forwards {
+		if claims := req.JWT.JSON(); namespace == policy.JWTNamespace && claims != nil {
+			out[namespace] = append(append([]byte(`{"jwt_payload":`), claims...), '}')
+		}
+		if members, ok := req.Metadata.Find(namespace); ok {
+			out[namespace], _ = json.Marshal(members) // it came as JSON
+		}
+	}
+	return out
+}
+
+// tell returns what adds to the metadata of a request what a processor tells of it, but for what the gateway and other
+// services say.
+func tell(to *telemetry.Metadata) func(namespace string, members map[string]any) error {
+	return func(namespace string, members map[string]any) error {
+		switch namespace {
+		case policy.JWTNamespace, policy.ExtAuthNamespace, policy.RateLimitNamespace, "mcpgw":
+			return nil
+		}
+		return to.Add(namespace, members)
+	}
 }
 
 type passageKey struct{}

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/extension"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // ErrRerouted is what [Policy.Admit] returns for a request that a service has changed such that its route is to be
@@ -22,8 +22,9 @@ var ErrRerouted = errors.New("the route is to be chosen again")
 type Changes struct {
 	Headers  []extension.HeaderChange `json:"headers,omitempty"`
 	Query    []extension.QueryChange  `json:"query,omitempty"`
-	Metadata json.RawMessage          `json:"metadata,omitempty"`
 	Rerouted bool                     `json:"rerouted,omitempty"`
+	// Metadata is what they tell of the request, by namespace.
+	Metadata map[string]map[string]any `json:"metadata,omitempty"`
 }
 
 // ChangesOf returns what services changed in the request that was admitted as ctx; nil for nothing.
@@ -32,17 +33,31 @@ func ChangesOf(ctx context.Context) *Changes {
 	if !ok || a.request == nil {
 		return nil
 	}
-	return a.request.changes
+	c, told := a.request.changes, a.request.Metadata.All()
+	if len(told) == 0 {
+		return c
+	}
+	out := Changes{Metadata: told}
+	if c != nil {
+		out.Headers, out.Query, out.Rerouted = c.Headers, c.Query, c.Rerouted
+	}
+	return &out
+}
+
+// Tell adds to what services tell of the request, as [telemetry.Metadata.Add] does.
+func (req *Request) Tell(namespace string, members map[string]any) error {
+	if req.Metadata == nil {
+		req.Metadata = new(telemetry.Metadata)
+	}
+	return req.Metadata.Add(namespace, members)
 }
 
 // change applies c to the request, and notes it. The request as it was accepted stays as it is.
 func (req *Request) change(c *Changes) error {
-	if c.Metadata != nil {
-		claims, err := NewClaims(c.Metadata)
-		if err != nil {
+	for namespace, members := range c.Metadata {
+		if err := req.Tell(namespace, members); err != nil {
 			return err
 		}
-		req.ExtAuth = claims
 	}
 	if len(c.Headers)+len(c.Query) > 0 {
 		r := req.HTTP.WithContext(req.HTTP.Context())
@@ -67,9 +82,6 @@ func (req *Request) change(c *Changes) error {
 	all.Headers = append(all.Headers, c.Headers...)
 	all.Query = append(all.Query, c.Query...)
 	all.Rerouted = all.Rerouted || c.Rerouted
-	if c.Metadata != nil {
-		all.Metadata = c.Metadata
-	}
 	return nil
 }
 
@@ -88,7 +100,7 @@ func (req *Request) release(c *extension.HeaderChange) {
 func (req *Request) Rerouted(r *http.Request, at Endpoint) Request {
 	return Request{
 		HTTP: r, ID: req.ID, Time: req.Time, Host: req.Host, Scheme: req.Scheme, Source: req.Source, Endpoint: at, Gateway: req.Gateway, Passed: req.Passed,
-		ExtAuth: req.ExtAuth, Response: req.Response, changes: req.changes,
+		Metadata: req.Metadata, Response: req.Response, changes: req.changes,
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+
 	"github.com/mcpgw/mcpgw/extension"
 )
 
@@ -180,23 +183,27 @@ func FromAPIKey(path []string, def string) Entry {
 	return fromClaims(func(r *Request) *Claims { return r.APIKey }, path, def)
 }
 
-// FromExtAuth is the entry of what the service that authorized the request tells of it.
-func FromExtAuth(path []string, def string) Entry {
-	return fromClaims(func(r *Request) *Claims { return r.ExtAuth }, path, def)
+// FromMetadata is the entry of what services tell of the request in a namespace.
+func FromMetadata(namespace string, path []string, def string) Entry {
+	return fromMembers(func(r *Request) traits.Mapper { return membersOf(r.Metadata, namespace) }, path, def)
 }
 
 func fromClaims(claims func(*Request) *Claims, path []string, def string) Entry {
+	return fromMembers(func(r *Request) traits.Mapper { return claims(r).values() }, path, def)
+}
+
+func fromMembers(members func(*Request) traits.Mapper, path []string, def string) Entry {
 	return Entry{Value: func(s *Subject) (string, bool) {
-		if v, ok := claims(s.Request).at(path); ok {
+		if v, ok := textAt(members(s.Request), path); ok {
 			return v, true
 		}
 		return def, def != ""
 	}}
 }
 
-// at returns the text, number or truth value to which path leads.
-func (c *Claims) at(path []string) (value string, ok bool) {
-	v, ok := c.lead(path)
+// textAt returns the text, number or truth value to which path leads.
+func textAt(v ref.Val, path []string) (value string, ok bool) {
+	v, ok = lead(v, path)
 	if !ok {
 		return "", false
 	}

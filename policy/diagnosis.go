@@ -81,7 +81,6 @@ func elsewhere() map[string]string {
 		"response":  "there is no response yet",
 		"mcp":       "what a request asks for is read later",
 		"llm":       "a rule decides before the body of a request to a model is read",
-		"extauthz":  "external authorization is not served",
 		"env":       "a rule does not read the environment of the gateway",
 		"random":    "a rule has to decide the same way each time",
 		"variables": "it is not available in rules",

@@ -17,7 +17,7 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(b)
-	paths := map[string]string{requestType: "request", sourceType: "source", backendType: "backend", mcpType: "mcp", toolType: "mcp.tool", promptType: "mcp.prompt", resourceType: "mcp.resource", basicType: "basicAuth", responseType: "response"}
+	paths := map[string]string{requestType: "request", sourceType: "source", backendType: "backend", mcpType: "mcp", toolType: "mcp.tool", promptType: "mcp.prompt", resourceType: "mcp.resource", basicType: "basicAuth", metadataType: "metadata", responseType: "response"}
 	known := map[string]bool{"jwt": true, "apiKey": true, "extauthz": true}
 	for typ, fields := range objects() {
 		for _, f := range fields {

@@ -23,6 +23,7 @@ const (
 	promptType   = "mcpgw.Prompt"
 	resourceType = "mcpgw.Resource"
 	basicType    = "mcpgw.BasicAuth"
+	metadataType = "mcpgw.Metadata"
 )
 
 // A variable is one name at the top of the environment.
@@ -42,6 +43,7 @@ func variables() []variable {
 		{"apiKey", cel.MapType(cel.StringType, cel.DynType)},
 		{"basicAuth", cel.ObjectType(basicType)},
 		{"extauthz", cel.MapType(cel.StringType, cel.DynType)},
+		{"metadata", cel.ObjectType(metadataType)},
 	}
 }
 
@@ -93,6 +95,7 @@ func objects() map[string][]field {
 		promptType:   {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
 		resourceType: {{"name", text, itemName, always}, {"target", text, itemTarget, always}},
 		basicType:    {{"username", text, basicUser, hasUser}},
+		metadataType: {{"filter_metadata", cel.MapType(text, cel.MapType(text, cel.DynType)), filterMetadata, always}},
 		responseType: {{"code", cel.IntType, responseCode, always}},
 	}
 }

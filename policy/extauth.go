@@ -104,7 +104,10 @@ func (f *failure) Unwrap() error { return f.err }
 
 // allow changes the request and the answer to it as the service says.
 func (e *ExtAuth) allow(req *Request, a *extension.Authorization) error {
-	c := &Changes{Headers: a.Headers, Query: a.Query, Metadata: a.Metadata, Rerouted: e.Reroute && len(a.Headers) > 0}
+	c := &Changes{
+		Headers: a.Headers, Query: a.Query, Rerouted: e.Reroute && len(a.Headers) > 0,
+		Metadata: map[string]map[string]any{ExtAuthNamespace: a.Metadata},
+	}
 	if err := req.change(c); err != nil {
 		return err
 	}
@@ -114,11 +117,7 @@ func (e *ExtAuth) allow(req *Request, a *extension.Authorization) error {
 
 // denied is the fault of a request that the service refuses.
 func (e *ExtAuth) denied(req *Request, a *extension.Authorization) error {
-	if a.Metadata != nil {
-		if claims, err := NewClaims(a.Metadata); err == nil {
-			req.ExtAuth = claims // for the account
-		}
-	}
+	_ = req.Tell(ExtAuthNamespace, a.Metadata) // for the account: what it can't take does not make a refusal void
 	f := &fault.Fault{Code: fault.Denied, Message: "external authorization failed", Err: &Denial{Source: e.Source, Reason: e.Extension + " refuses"}}
 	if a.Status != 0 {
 		f.Header, f.Answer = a.Header, &fault.Answer{Status: a.Status, Body: a.Body}

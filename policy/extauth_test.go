@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -46,7 +47,7 @@ func permission() *extension.Authorization {
 		Allowed:  true,
 		Headers:  []extension.HeaderChange{{Name: "X-User", Value: "u", Action: extension.Overwrite}, {Name: "Authorization", Value: "Bearer inner", Action: extension.Overwrite}},
 		Query:    []extension.QueryChange{{Key: "q", Remove: true}},
-		Metadata: []byte(`{"team":"blue"}`),
+		Metadata: map[string]any{"team": "blue", "level": 3.0},
 		Response: []extension.HeaderChange{{Name: "X-Seen", Value: "yes"}},
 	}
 }
@@ -55,7 +56,7 @@ func TestExtAuthChanges(t *testing.T) {
 	who := &clerk{says: permission()}
 	p := New(Options{
 		Checks: []Check{&consumer{}, &ExtAuth{Authorizer: who, StatusOnError: 403}},
-		Rules:  []RuleSet{allow(t, "extauthz.team == 'blue' && request.headers['x-user'] == 'u'")},
+		Rules:  []RuleSet{allow(t, "extauthz.team == 'blue' && extauthz.level + 1 == 4 && metadata.filter_metadata['envoy.filters.http.ext_authz'].team == 'blue' && request.headers['x-user'] == 'u'")},
 	})
 	req := request("Authorization", "Bearer client", "X-User", "forged")
 	accepted := req.HTTP
@@ -81,8 +82,15 @@ func TestExtAuthChanges(t *testing.T) {
 	}
 
 	// Another replica authenticates the request as it was accepted, and does not ask.
+	told, err := json.Marshal(ChangesOf(ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
 	passed := request("Authorization", "Bearer client", "X-User", "forged")
-	passed.Passed, passed.Carried = true, ChangesOf(ctx)
+	passed.Passed, passed.Carried = true, new(Changes)
+	if err := json.Unmarshal(told, passed.Carried); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := p.Admit(t.Context(), passed); err != nil {
 		t.Fatalf("at another replica: %v", err)
 	}
@@ -133,7 +141,8 @@ func TestExtAuthFailure(t *testing.T) {
 	}{
 		{"closed", nil, gone, false, "unverifiable", 503},
 		{"open", nil, gone, true, "", 0},
-		{"metadata that can't be read", &extension.Authorization{Allowed: true, Metadata: []byte(`{"a":1,"a":2}`)}, nil, false, "unverifiable", 503},
+		{"more metadata than is kept", &extension.Authorization{Allowed: true, Metadata: map[string]any{"a": strings.Repeat("a", 64<<10)}}, nil, false, "unverifiable", 503},
+		{"denied with more metadata than is kept", &extension.Authorization{Status: 401, Metadata: map[string]any{"a": strings.Repeat("a", 64<<10)}}, nil, true, "denied", 401},
 		{"denied while open", &extension.Authorization{Status: 401, Body: []byte("bad")}, nil, true, "denied", 401},
 		{"denied without an answer", &extension.Authorization{}, nil, false, "denied", 0},
 	}
@@ -208,13 +217,13 @@ func TestExtAuthBody(t *testing.T) {
 // At another route a request is who it was asked to be, with what services said of it, and nobody until that is established.
 func TestRerouted(t *testing.T) {
 	req := &Request{HTTP: httptest.NewRequest(http.MethodGet, "/a", http.NoBody), ID: "id", Time: time.Unix(1, 0), Host: "h", Principal: "ann", User: "ann", Consumed: []string{"Authorization"}}
-	if err := req.change(&Changes{Headers: []extension.HeaderChange{{Name: "X-A", Value: "1", Action: extension.Overwrite}}, Metadata: []byte(`{"team":"blue"}`)}); err != nil {
+	if err := req.change(&Changes{Headers: []extension.HeaderChange{{Name: "X-A", Value: "1", Action: extension.Overwrite}}, Metadata: map[string]map[string]any{ExtAuthNamespace: {"team": "blue"}}}); err != nil {
 		t.Fatal(err)
 	}
 	req.Response = []extension.HeaderChange{{Name: "X-B", Value: "2"}}
 	other := req.HTTP.Clone(t.Context())
 	got := req.Rerouted(other, Endpoint{Path: "/b"})
-	if got.HTTP != other || got.ID != "id" || !got.Time.Equal(req.Time) || got.Host != "h" || got.Endpoint.Path != "/b" || got.ExtAuth != req.ExtAuth || len(got.Response) != 1 || got.changes == nil || len(got.changes.Headers) != 1 {
+	if got.HTTP != other || got.ID != "id" || !got.Time.Equal(req.Time) || got.Host != "h" || got.Endpoint.Path != "/b" || got.Metadata != req.Metadata || len(got.Response) != 1 || got.changes == nil || len(got.changes.Headers) != 1 {
 		t.Errorf("%+v", got)
 	}
 	if got.Principal != "" || got.User != "" || got.Consumed != nil {

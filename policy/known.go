@@ -14,24 +14,24 @@ import (
 const JWTNamespace = "envoy.filters.http.jwt_authn"
 
 // Known returns what is known of the request under a namespace of dynamic metadata, where path leads, member by member: what
-// authentication established (jwt, also as [JWTNamespace] with jwt_payload; apiKey) and what the service that
-// authorized it tells (extauthz). Objects and lists are JSON. ok is false where there is nothing.
+// authentication established (jwt, also as [JWTNamespace] with jwt_payload; apiKey) and what services tell of it, each in its
+// namespace (extauthz is also [ExtAuthNamespace]). Objects and lists are JSON. ok is false where there is nothing.
 func (req *Request) Known(namespace string, path ...string) (text string, ok bool) {
-	var of *Claims
+	of := membersOf(req.Metadata, namespace)
 	switch namespace {
 	case "jwt":
-		of = req.JWT
+		of = req.JWT.values()
 	case JWTNamespace:
 		if len(path) == 0 || path[0] != "jwt_payload" {
 			return "", false
 		}
-		of, path = req.JWT, path[1:]
+		of, path = req.JWT.values(), path[1:]
 	case "apiKey":
-		of = req.APIKey
-	case "extauthz", "envoy.filters.http.ext_authz":
-		of = req.ExtAuth
+		of = req.APIKey.values()
+	case "extauthz":
+		of = membersOf(req.Metadata, ExtAuthNamespace)
 	}
-	v, ok := of.lead(path)
+	v, ok := lead(of, path)
 	if !ok {
 		return "", false
 	}
@@ -51,9 +51,8 @@ func (req *Request) Known(namespace string, path ...string) (text string, ok boo
 
 var jsonType = reflect.TypeFor[*structpb.Value]()
 
-// lead returns the member to which path leads.
-func (c *Claims) lead(path []string) (v ref.Val, ok bool) {
-	v = c.values()
+// lead returns the member of v to which path leads.
+func lead(v ref.Val, path []string) (_ ref.Val, ok bool) {
 	for _, name := range path {
 		m, isMap := v.(traits.Mapper)
 		if !isMap {

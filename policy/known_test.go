@@ -11,9 +11,14 @@ func TestKnown(t *testing.T) {
 		return c
 	}
 	req := &Request{
-		JWT:     claims(`{"sub":"u","n":3,"f":1.5,"ok":true,"none":null,"groups":["a","b"],"org":{"team":"blue","size":2}}`),
-		APIKey:  claims(`{"id":"s/e","team":"red"}`),
-		ExtAuth: claims(`{"plan":"gold"}`),
+		JWT:    claims(`{"sub":"u","n":3,"f":1.5,"ok":true,"none":null,"groups":["a","b"],"org":{"team":"blue","size":2}}`),
+		APIKey: claims(`{"id":"s/e","team":"red"}`),
+	}
+	if err := req.Tell(ExtAuthNamespace, map[string]any{"plan": "gold"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := req.Tell("com.acme", map[string]any{"size": 1234567.0, "tags": []any{"a", 1.0}}); err != nil {
+		t.Fatal(err)
 	}
 	for _, tt := range []struct {
 		namespace string
@@ -38,6 +43,8 @@ func TestKnown(t *testing.T) {
 		{"apiKey", []string{"team"}, "red", true},
 		{"extauthz", []string{"plan"}, "gold", true},
 		{"envoy.filters.http.ext_authz", []string{"plan"}, "gold", true},
+		{"com.acme", []string{"size"}, "1234567", true},
+		{"com.acme", []string{"tags"}, `["a",1]`, true},
 		{"other", []string{"sub"}, "", false},
 	} {
 		if got, ok := req.Known(tt.namespace, tt.path...); got != tt.want || ok != tt.ok {

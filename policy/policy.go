@@ -22,6 +22,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/extension"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
+	"github.com/mcpgw/mcpgw/telemetry"
 )
 
 // A Request is what a decision may look at. It is filled in by the accept station and by
@@ -48,8 +49,8 @@ type Request struct {
 	// in it there.
 	Passed  bool
 	Carried *Changes
-	// ExtAuth is what the service that authorized the request tells of it, else nil.
-	ExtAuth *Claims
+	// Metadata is what services tell of the request, those that process it on its way included; nil for nothing.
+	Metadata *telemetry.Metadata
 	// Response is what services change in the answer.
 	Response []extension.HeaderChange
 	// Expires is when what authentication established ends: streams end then, too. Zero is never.

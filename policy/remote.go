@@ -61,7 +61,10 @@ func (r *Remote) take(ctx context.Context, l *Limiter, s *Subject) error {
 		return nil // there may be several at once, and answers that have begun
 	}
 	s.Request.Response = append(s.Request.Response, c.Response...)
-	return s.Request.change(&Changes{Headers: c.Request})
+	if err := s.Request.change(&Changes{Headers: c.Request, Metadata: map[string]map[string]any{RateLimitNamespace: c.Metadata}}); err != nil {
+		return r.failed(l, err)
+	}
+	return nil
 }
 
 // failed says what becomes of a request about which the service can't be asked.

@@ -65,6 +65,8 @@ type (
 	backendObject scope
 	mcpObject     scope
 	basicObject   scope
+
+	metadataObject scope
 )
 
 // ResolveName implements [cel.Activation].
@@ -87,7 +89,9 @@ func (s *scope) ResolveName(name string) (any, bool) {
 	case "basicAuth":
 		return (*basicObject)(s), true
 	case "extauthz":
-		return s.request.ExtAuth.values(), true
+		return membersOf(s.request.Metadata, ExtAuthNamespace), true
+	case "metadata":
+		return (*metadataObject)(s), true
 	}
 	return nil, false
 }

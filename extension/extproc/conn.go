@@ -120,6 +120,9 @@ func (c *conn) close(cut bool) {
 
 // arrived takes a message to whom it is for.
 func (c *conn) arrived(a *reply) error {
+	if err := c.tell(a); err != nil {
+		return err
+	}
 	s := sideOf(a)
 	if d := a.GetOverrideMessageTimeout(); d != nil {
 		if t := d.AsDuration(); t >= time.Millisecond && t <= c.x.opts.MaxTimeout {
@@ -138,6 +141,21 @@ func (c *conn) arrived(a *reply) error {
 		return errUnasked
 	}
 	return c.inboxes[s].put(a, c.gone)
+}
+
+// tell hands on what a message tells of the request: its members that are objects, each the namespace of its members.
+func (c *conn) tell(a *reply) error {
+	if c.x.call.Told == nil {
+		return nil
+	}
+	for namespace, v := range a.GetDynamicMetadata().GetFields() {
+		if object := v.GetStructValue(); object != nil {
+			if err := c.x.call.Told(namespace, object.AsMap()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sideOf returns the side that a message is of, or -1.

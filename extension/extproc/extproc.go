@@ -99,6 +99,10 @@ type Call struct {
 	Hidden   []string          // headers that the processor does not see, by their canonical names
 	Metadata map[string][]byte // JSON objects that the processor is told with the first message, by namespace
 
+	// Told is called with what the processor tells of the request: the members of a namespace. It may be called at any time until the
+	// processor ends its stream, also after Serve has returned. Its error is a mistake of the processor. nil is not called.
+	Told func(namespace string, members map[string]any) error
+
 	// Next answers the request, of which the processor has changed what the Change says. It is called at most once.
 	Next func(w http.ResponseWriter, r *http.Request, c *Change) error
 }
