@@ -88,7 +88,10 @@ func TestLLMFaultsClientGone(t *testing.T) {
 func TestLLMFaultsSignatures(t *testing.T) {
 	const signature = "c2lnbmVkLWJ5LXRoZS1maXJzdC1vbmUtYW5kLWZvci1pdC1vbmx5"
 	turn := llmtest.Answer{Thought: "let me see", Signature: signature, Calls: []llmtest.Call{{ID: "call_1", Name: "weather", Arguments: `{"city":"Rome"}`}, {ID: "call_2", Name: "weather", Arguments: `{"city":"Oslo"}`}}}
-	for _, from := range []llmtest.Vendor{llmtest.Anthropic, llmtest.Gemini, llmtest.OpenAI} {
+	for _, from := range llmtest.Everyone {
+		if from == llmtest.BedrockNova {
+			continue // it signs nothing
+		}
 		for _, to := range llmtest.Everyone {
 			if from == to {
 				continue
@@ -101,14 +104,17 @@ func TestLLMFaultsSignatures(t *testing.T) {
 				if from == llmtest.OpenAI && client != llmtest.Responses {
 					continue // chat completions have no signatures
 				}
-				shared := from == llmtest.Anthropic && (to == llmtest.VertexClaude || to == llmtest.BedrockClaude) || from == llmtest.Gemini && to == llmtest.VertexGemini && client == llmtest.Generate
+				shared := isClaude(from) && isClaude(to) || isGemini(from) && isGemini(to) && client == llmtest.Generate
 				t.Run(fmt.Sprintf("%s to %s by %s", from, to, client), func(t *testing.T) {
 					first, second := llmtest.Start(from), llmtest.Start(to)
 					defer first.Close()
 					defer second.Close()
 					first.Says(turn)
-					model := "model: gemini-3-pro" // whose signatures are wanted back
-					if from != llmtest.Gemini {
+					model := ""
+					switch {
+					case from == llmtest.Gemini:
+						model = "model: gemini-3-pro" // whose signatures are wanted back
+					case slices.Contains(llmtest.Vendors, from):
 						model = "model: first"
 					}
 					g := start(t, llmtest.Backend("model", first.Provider(model), second.Provider(model2)))
@@ -138,6 +144,12 @@ func TestLLMFaultsSignatures(t *testing.T) {
 		}
 	}
 }
+
+func isClaude(v llmtest.Vendor) bool {
+	return v == llmtest.Anthropic || v == llmtest.VertexClaude || v == llmtest.BedrockClaude
+}
+
+func isGemini(v llmtest.Vendor) bool { return v == llmtest.Gemini || v == llmtest.VertexGemini }
 
 // withTool returns a request with a tool and further turns, a JSON array.
 func withTool(client llmtest.Dialect, turns string) []byte {
