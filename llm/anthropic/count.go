@@ -1,10 +1,7 @@
 package anthropic
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
@@ -14,11 +11,8 @@ import (
 type CountTokens struct{ Messages }
 
 type countResponse struct {
-	InputTokens *int64         `json:"input_tokens"`
-	Rest        jsontext.Value `json:",embed"`
+	InputTokens int64 `json:"input_tokens"`
 }
-
-var errNoCount = errors.New("the answer is no count of tokens")
 
 // EncodeRequest writes a request to a provider of this dialect. What can't be carried is
 // noted in c.
@@ -31,16 +25,10 @@ func (CountTokens) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 
 // DecodeResponse reads a provider's answer.
 func (CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
-	var wire countResponse
-	if err := json.Unmarshal(body, &wire); err != nil || wire.InputTokens == nil {
-		return nil, errNoCount
-	}
-	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}
-	r.Lose(wire.Rest, "")
-	return r, nil
+	return dialect.DecodeCount(body, "input_tokens", "")
 }
 
 // EncodeResponse writes an answer to a client.
 func (CountTokens) EncodeResponse(r *dialect.Response, _ dialect.WriterOptions) ([]byte, error) {
-	return json.Marshal(countResponse{InputTokens: &r.Usage.Input})
+	return json.Marshal(countResponse{InputTokens: r.Usage.Input})
 }

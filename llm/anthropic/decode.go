@@ -224,8 +224,12 @@ func decodeBlock(r *dialect.Request, b *block, path string) (dialect.Part, error
 func decodeSource(r *dialect.Request, s *source, path string) dialect.Media {
 	r.Unknown(s.Rest, path+".source")
 	m := dialect.Media{Type: s.MediaType, Data: s.Data, URL: s.URL, File: s.FileID}
-	if s.Type == "text" {
+	switch s.Type {
+	case "base64", "url", "file":
+	case "text":
 		m.Type, m.Data = "text/plain", encodeBase64(s.Data)
+	default:
+		r.Note("", path+".source.type", dialect.String(s.Type))
 	}
 	return m
 }

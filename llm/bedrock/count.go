@@ -1,8 +1,6 @@
 package bedrock
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -27,8 +25,6 @@ type (
 	}
 )
 
-var errNoCount = errors.New("the answer is no count of tokens")
-
 // EncodeRequest writes a request. What can't be carried is noted in c, but for what makes no
 // difference to the count.
 func (v *CountTokens) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
@@ -40,11 +36,5 @@ func (v *CountTokens) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 
 // DecodeResponse reads an answer.
 func (*CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
-	var wire struct {
-		InputTokens *int64 `json:"inputTokens"`
-	}
-	if err := json.Unmarshal(body, &wire); err != nil || wire.InputTokens == nil {
-		return nil, errNoCount
-	}
-	return &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}, nil
+	return dialect.DecodeCount(body, "inputTokens", "")
 }

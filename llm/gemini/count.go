@@ -1,8 +1,6 @@
 package gemini
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -20,13 +18,10 @@ type (
 		Rest    jsontext.Value `json:",embed"`
 	}
 	countResponse struct {
-		Total  *int64         `json:"totalTokens"`
-		Cached int64          `json:"cachedContentTokenCount,omitzero"`
-		Rest   jsontext.Value `json:",embed"`
+		Total  int64 `json:"totalTokens"`
+		Cached int64 `json:"cachedContentTokenCount,omitzero"`
 	}
 )
-
-var errNoCount = errors.New("the answer is no count of tokens")
 
 // DecodeRequest reads what a client asks. Its errors are *[dialect.Error]. The model is
 // that of the path.
@@ -63,16 +58,10 @@ func (CountTokens) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 
 // DecodeResponse reads a provider's answer.
 func (CountTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
-	var wire countResponse
-	if err := json.Unmarshal(body, &wire); err != nil || wire.Total == nil {
-		return nil, errNoCount
-	}
-	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.Total, CacheRead: wire.Cached}}
-	r.Lose(wire.Rest, "")
-	return r, nil
+	return dialect.DecodeCount(body, "totalTokens", "cachedContentTokenCount")
 }
 
 // EncodeResponse writes an answer to a client.
 func (CountTokens) EncodeResponse(r *dialect.Response, _ dialect.WriterOptions) ([]byte, error) {
-	return json.Marshal(countResponse{Total: &r.Usage.Input, Cached: r.Usage.CacheRead})
+	return json.Marshal(countResponse{Total: r.Usage.Input, Cached: r.Usage.CacheRead})
 }

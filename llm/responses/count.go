@@ -1,10 +1,7 @@
 package responses
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mcpgw/mcpgw/llm/dialect"
 )
@@ -15,12 +12,9 @@ import (
 type InputTokens struct{ Responses }
 
 type countResponse struct {
-	Object      string         `json:"object"`
-	InputTokens *int64         `json:"input_tokens"`
-	Rest        jsontext.Value `json:",embed"`
+	Object      string `json:"object"`
+	InputTokens int64  `json:"input_tokens"`
 }
-
-var errNoCount = errors.New("the answer is no count of tokens")
 
 // EncodeRequest writes a request to a provider of this dialect. What can't be carried is
 // noted in c.
@@ -38,16 +32,10 @@ func (InputTokens) EncodeRequest(c *dialect.Carrier) ([]byte, error) {
 
 // DecodeResponse reads a provider's answer.
 func (InputTokens) DecodeResponse(body []byte) (*dialect.Response, error) {
-	var wire countResponse
-	if err := json.Unmarshal(body, &wire); err != nil || wire.InputTokens == nil {
-		return nil, errNoCount
-	}
-	r := &dialect.Response{Usage: dialect.Usage{Known: true, Input: *wire.InputTokens}}
-	r.Lose(wire.Rest, "")
-	return r, nil
+	return dialect.DecodeCount(body, "input_tokens", "", "object")
 }
 
 // EncodeResponse writes an answer to a client.
 func (InputTokens) EncodeResponse(r *dialect.Response, _ dialect.WriterOptions) ([]byte, error) {
-	return json.Marshal(countResponse{Object: "response.input_tokens", InputTokens: &r.Usage.Input})
+	return json.Marshal(countResponse{Object: "response.input_tokens", InputTokens: r.Usage.Input})
 }
