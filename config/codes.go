@@ -50,6 +50,7 @@ const (
 	CodeKeys              = "MG0208"
 	CodeAPIKey            = "MG0209"
 	CodeFormat            = "MG0210"
+	CodeUnguarded         = "MG0211"
 
 	CodeUnresolvedBackend   = "MG0301"
 	CodeUnresolvedService   = "MG0302"
@@ -126,6 +127,8 @@ func Codes() []Code {
 		{CodeKeys, "keys of an issuer can't be used", "The key set must be a JSON Web Key Set with public keys: RSA of 2048 to 8192 bits, EC on P-256, P-384 or P-521, or Ed25519. Private and symmetric keys are refused, since whoever reads them can make tokens; so can whoever stands between the gateway and a server that is asked by plain http."},
 		{CodeAPIKey, "an entry of a Secret is no credential", "Each entry of a Secret with API keys is a key, or a JSON object with key and metadata; an htpasswd file has a line USER:HASH for each user. What can't be used is left out: nobody gets in by it."},
 		{CodeFormat, "a format of an access log is not valid", "The format has a command operator that there is not, or one with a wrong argument, or a filter names a response flag that there is not. Until it is right, this log is not written; everything else is served."},
+
+		{CodeUnguarded, "requests go around guards or budgets", "What an entry of routes has pass as it is (Passthrough) is not read: no prompt guard checks it, and no budget counts its tokens or money. Whoever may use the route may use it for the same models. Keep to the types that are read, or let only those who need it reach the path, by a rule of its own with rbac."},
 
 		{CodeUnresolvedBackend, "a Backend is not there", "A route refers to a Backend that does not exist, or that can't be used. Its share of the requests answers 500."},
 		{CodeUnresolvedService, "a Service is not there", "A reference leads to a Service or port that does not exist. Its share of the requests answers 500 until it does."},

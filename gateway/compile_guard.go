@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -269,13 +270,16 @@ func namespaced(name string) types.NamespacedName {
 }
 
 // attachAI notes what of spec.ai holds for the requests of a rule at each of its backends.
-func (c *compiler) attachAI(r *rule, route *attachedPolicy) {
+func (c *compiler) attachAI(r *rule, covering *covering) {
 	for _, w := range r.backends {
 		d := w.to
 		if d.kind != string(v1alpha1.BackendAI) && !d.mcp {
 			continue
 		}
-		holds := c.guarding(route, d)
+		holds := c.guarding(covering.ai, d)
+		if !d.mcp {
+			c.checkPassed(namespaced(d.name), holds, covering.counted)
+		}
 		if len(holds) == 0 {
 			continue
 		}
@@ -290,6 +294,47 @@ func (c *compiler) attachAI(r *rule, route *attachedPolicy) {
 			r.ai = map[string]*llm.Policy{}
 		}
 		r.ai[d.name] = llmPolicy(holds)
+	}
+}
+
+// checkPassed warns of the routes of a Backend of type AI that pass requests around what is to guard or to count them.
+func (c *compiler) checkPassed(name types.NamespacedName, holds map[string]*aiPolicy, counted bool) {
+	b := c.backends[name]
+	if b == nil || b.Spec.AI == nil {
+		return
+	}
+	around := ""
+	if counted {
+		around = "budgets that count it"
+	}
+	for _, p := range holds {
+		if p.guard != nil {
+			around = "the prompt guard that covers the Backend"
+		}
+	}
+	if around == "" {
+		return
+	}
+	o := objectOf(v1alpha1.KindBackend, b)
+	check := func(path string, spec *v1alpha1.LLMProvider) {
+		for _, suffix := range slices.Sorted(maps.Keys(spec.Routes)) {
+			note := o.String() + path + suffix
+			if spec.Routes[suffix] != v1alpha1.LLMPassthrough || c.noted[note] {
+				continue
+			}
+			c.noted[note] = true
+			c.add(o, path+".routes."+suffix, finding{
+				class: config.Warning, code: config.CodeUnguarded, help: "name a type that is read, or let the path be reached by those only who need it",
+			}, "what goes to %s passes as it is: around %s", suffix, around)
+		}
+	}
+	if spec := b.Spec.AI.LLM; spec != nil {
+		check("spec.ai.llm", spec)
+	}
+	for i, group := range b.Spec.AI.PriorityGroups {
+		for j := range group.Providers {
+			check(fmt.Sprintf("spec.ai.priorityGroups[%d].providers[%d]", i, j), &group.Providers[j].LLMProvider)
+		}
 	}
 }
 

@@ -355,6 +355,8 @@ type covering struct {
 	jwt *attachedPolicy
 	// ai is the policy whose spec.ai applies; nil without.
 	ai *attachedPolicy
+	// counted says that budgets count what is used.
+	counted bool
 	// web is what the policies say of HTTP itself.
 	web webPolicy
 }
@@ -430,6 +432,7 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 			budgets = append(budgets, all[i].budgets...)
 		}
 	}
+	out.counted = len(budgets) > 0
 	out.policy = policy.New(policy.Options{Checks: checks, Rules: sets, Limiters: limiters, Budgets: budgets})
 	c.coverings[key.String()] = out
 	return out

@@ -100,7 +100,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 			w.to.shownBy(covering.shows)
 		}
 		rule.idle, rule.idleSaid = a.listener.edge.idle, a.listener.edge.idleSaid
-		c.attachAI(&rule, covering.ai)
+		c.attachAI(&rule, covering)
 		rule.attachWeb(covering.web, &rules[i])
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule

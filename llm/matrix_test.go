@@ -271,6 +271,11 @@ var uncached = strings.NewReplacer(`,"cache_control":{"type":"ephemeral"}`, "")
 
 // ask sends a request of a client to the provider of a column, which replies.
 func (c *column) ask(t testing.TB, client, body, reply string, stream bool) (*standIn, *httptest.ResponseRecorder, *telemetry.Record) {
+	return c.askUnder(t, nil, client, body, reply, stream)
+}
+
+// askUnder does so under a policy, which may be nil.
+func (c *column) askUnder(t testing.TB, policy *llm.Policy, client, body, reply string, stream bool) (*standIn, *httptest.ResponseRecorder, *telemetry.Record) {
 	t.Helper()
 	s := &standIn{vendor: c.provider.Vendor, status: 200, header: http.Header{"Content-Type": {"application/json"}}, reply: strings.NewReader(reply)}
 	if stream {
@@ -287,7 +292,11 @@ func (c *column) ask(t testing.TB, client, body, reply string, stream bool) (*st
 	if client == "gemini" && stream {
 		path = paths["geminis"]
 	}
-	w, rec := serve(t, b, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	if policy != nil {
+		r = r.WithContext(llm.WithPolicy(r.Context(), policy))
+	}
+	w, rec := serve(t, b, r)
 	return s, w, rec
 }
 

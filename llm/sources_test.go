@@ -123,6 +123,42 @@ func TestMaskedSources(t *testing.T) {
 	}
 }
 
+// The same of Converse at Bedrock, for every client.
+func TestMaskedSourcesOfBedrock(t *testing.T) {
+	nova := column{provider: llm.Provider{Vendor: llm.Bedrock, Model: "amazon.nova-2-lite-v1:0"}}
+	const citation = `{"title":"w $","source":"s $","sourceContent":[{"text":"so $"}],"location":{"web":{"url":"https://e.com/?q=$","domain":"e.com"}}}`
+	whole := `{"metrics":{"latencyMs":3},"output":{"message":{"role":"assistant","content":[{"citationsContent":{"content":[{"text":"It rains, "}],"citations":[` + citation + `]}}]}},"stopReason":"end_turn","usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5}}`
+	stream := `messageStart {"role":"assistant"}
+contentBlockDelta {"contentBlockIndex":0,"delta":{"text":"It rains, "}}
+contentBlockDelta {"contentBlockIndex":0,"delta":{"citation":` + citation + `}}
+contentBlockStop {"contentBlockIndex":0}
+messageStop {"stopReason":"end_turn"}
+metadata {"metrics":{"latencyMs":3},"usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5}}
+`
+	for client, ask := range streamAsks {
+		for _, streamed := range []bool{true, false} {
+			body, said := ask, stream
+			if !streamed {
+				body, said = strings.Replace(ask, `"stream":true,`, "", 1), whole
+			}
+			get := func(action guard.Action, word string) string {
+				g := &guard.Answer{Regex: builtins(t, action), Rejection: guard.Rejection{Status: 403, Message: "no"}}
+				_, w, _ := nova.askUnder(t, &llm.Policy{Answer: g}, client, body, strings.ReplaceAll(said, "$", word), streamed)
+				return w.Body.String()
+			}
+			if got := get(guard.Mask, "bob@example.com"); strings.Contains(got, "bob@") || !strings.Contains(got, "It rains, ") || !strings.Contains(got, "EMAIL_ADDRESS") {
+				t.Errorf("%s, streamed %t, masked: %s", client, streamed, got)
+			}
+			if got := get(guard.Reject, "bob@example.com"); strings.Contains(got, "bob@") || !strings.Contains(got, "no") {
+				t.Errorf("%s, streamed %t, rejected: %s", client, streamed, got)
+			}
+			if got := get(guard.Mask, "a"); !strings.Contains(got, "https://e.com/?q=a") || !strings.Contains(got, "w a") {
+				t.Errorf("%s, streamed %t, with nothing to mask: %s", client, streamed, got)
+			}
+		}
+	}
+}
+
 // Where Gemini says its text again piece by piece a masked part of it does not stay in the pieces.
 func TestMaskedSegments(t *testing.T) {
 	g := &guard.Answer{Regex: builtins(t, guard.Mask)}
