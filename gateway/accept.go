@@ -61,6 +61,8 @@ type exchange struct {
 	idle    *idleness // nil where nothing ends it
 	// still is for how long nothing may move where the rule does not say it, of requests to services.
 	still *lifetime.Watchdog
+	// port ends when the port is closed.
+	port context.Context
 	// left says that the answer goes on without the goroutine that began it.
 	left bool
 	// peer and backend are those of the front.
@@ -73,7 +75,7 @@ type exchange struct {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := f.server
 	s.inflight.enter()
-	x := &exchange{streams: s.streams, still: &s.still, peer: f.peer, backend: f.backend}
+	x := &exchange{streams: s.streams, port: f.base, still: &s.still, peer: f.peer, backend: f.backend}
 	x.rec.Start = time.Now()
 	x.rec.Request = r
 	x.writer = responseWriter{ResponseWriter: w, rec: &x.rec, request: &x.request}
@@ -124,6 +126,17 @@ func (x *exchange) fail(f *fault.Fault, err error) {
 	}
 }
 
+// blame corrects who ended the request: on a port that is closed it was not the client that left.
+func (x *exchange) blame() {
+	if x.rec.ErrorType != fault.ClientGone.String() || x.port.Err() == nil {
+		return
+	}
+	x.rec.ErrorType, x.rec.Err = fault.Draining.String(), errDraining
+	if x.rec.Status == fault.ClientGone.Status() {
+		x.rec.Status = fault.Draining.Status()
+	}
+}
+
 // finish ends the account of a request, whatever became of it, once its handler returns.
 func (s *Server) finish(x *exchange) {
 	if !x.writer.taken {
@@ -159,6 +172,7 @@ func (s *Server) end(x *exchange, v any) (abort bool) {
 	if x.rec.Status == 0 && !abort {
 		x.rec.Status = http.StatusOK // what net/http sends when nothing was written
 	}
+	x.blame()
 	x.rec.Duration = time.Since(x.rec.Start)
 	if x.rec.Traced() {
 		x.rec.Facts = &x.request
@@ -189,7 +203,7 @@ func (x *exchange) retried() {
 
 // serve takes the request through accept, match and admit to its backend.
 func (f *front) serve(x *exchange, r *http.Request) error {
-	if err := x.accept(r, &f.server.bodies); err != nil {
+	if err := x.accept(r, f); err != nil {
 		return err
 	}
 	snapshot := f.server.snapshot.Load()
@@ -309,7 +323,7 @@ func (r *rule) crossOrigin(h http.Header, req *http.Request) {
 }
 
 // accept checks the head of the request and notes what is known of it.
-func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
+func (x *exchange) accept(r *http.Request, f *front) error {
 	source, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err == nil {
 		x.rec.Source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
@@ -339,7 +353,7 @@ func (x *exchange) accept(r *http.Request, grace *lifetime.Watchdog) error {
 		HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous, ID: x.rec.RequestID, Time: x.rec.Start,
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace = r.Body, &x.rec, x.writer.ResponseWriter, grace
+		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace, x.body.port = r.Body, &x.rec, x.writer.ResponseWriter, &f.server.bodies, f.base
 		if b, ok := r.Body.(*leanRequestBody); ok && b.there() {
 			x.body.grace = nil // it came with the head: nobody is waited for
 		}

@@ -44,7 +44,7 @@ func BenchmarkRequest(b *testing.B) {
 	defer rt.close()
 	s.snapshot.Store(snapshot)
 
-	for name, h := range map[string]http.Handler{"ReverseProxy": proxy, "gateway": &front{server: s, port: 8080}} {
+	for name, h := range map[string]http.Handler{"ReverseProxy": proxy, "gateway": &front{server: s, port: 8080, base: s.base}} {
 		b.Run(name, func(b *testing.B) {
 			front := httptest.NewServer(h)
 			defer front.Close()

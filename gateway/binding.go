@@ -22,7 +22,7 @@ type binding struct {
 	loopback, tls bool
 	idle          time.Duration // as the port has it
 	server        *http.Server
-	cutOff        context.CancelFunc // ends the context of what the port serves
+	cutOff        context.CancelCauseFunc // ends the context of what the port serves
 	sockets       []net.Listener
 	leans         []*leanServer // one a socket
 }
@@ -74,9 +74,16 @@ func (s *Server) retire(snapshot *Snapshot) {
 }
 
 func (s *Server) endLater(b *binding) {
-	ctx, cancel := context.WithTimeout(s.base, s.opts.DrainTimeout)
+	deadline, cancel := context.WithTimeout(s.base, s.opts.DrainTimeout)
 	defer cancel()
-	b.end(ctx)
+	last, cancelLast := context.WithCancel(context.Background())
+	defer cancelLast()
+	stop := context.AfterFunc(deadline, func() {
+		b.cutOff(errDraining)
+		time.AfterFunc(lastWords, cancelLast)
+	})
+	defer stop()
+	b.end(last)
 }
 
 // open listens on a port and serves it.
@@ -87,7 +94,7 @@ func (s *Server) open(number int, p *port) error {
 	}
 	b := &binding{loopback: p.loopback, tls: p.tls, idle: p.idle}
 	var base context.Context
-	base, b.cutOff = context.WithCancel(s.base)
+	base, b.cutOff = context.WithCancelCause(s.base)
 	b.server = s.newHTTPServer(p, base)
 	for i, host := range hosts {
 		l, err := s.opts.Listen(s.base, "tcp", net.JoinHostPort(host, strconv.Itoa(number)))
@@ -95,7 +102,7 @@ func (s *Server) open(number int, p *port) error {
 			break // a machine without IPv6
 		}
 		if err != nil {
-			b.cutOff()
+			b.cutOff(nil)
 			return fmt.Errorf("listening on port %d: %w", number, err)
 		}
 		b.sockets = append(b.sockets, l)
@@ -147,7 +154,7 @@ func (b *binding) end(ctx context.Context) {
 		_ = b.server.Close() // the time is up, whatever it says
 	}
 	ended.Wait()
-	b.cutOff() // the answers that have left the server
+	b.cutOff(errDraining) // the answers that have left the server
 }
 
 // A wireListener checks and counts the connections that it accepts.

@@ -36,7 +36,7 @@ func serveIdle(t *testing.T, h http.Handler, lean bool, idle time.Duration, with
 	}
 	b = &binding{sockets: []net.Listener{l}, idle: idle}
 	var base context.Context
-	base, b.cutOff = context.WithCancel(t.Context())
+	base, b.cutOff = context.WithCancelCause(t.Context())
 	b.server = s.newHTTPServer(&port{number: 1, idle: b.idle}, base)
 	b.server.Handler = h
 	var accept net.Listener = &wireListener{Listener: l, server: s}

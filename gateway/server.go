@@ -56,6 +56,9 @@ type Account interface {
 // lastWords is how long requests that are cut off may take to say so.
 const lastWords = time.Second
 
+// lastRecords is how long requests whose connections were closed may take to end. They only have to notice it, and write their records.
+const lastRecords = 3 * time.Second
+
 // A Server is the data plane: it listens on the ports of the configuration that was
 // applied last and serves requests from its [Snapshot]. Apply and Run may be
 // called from different goroutines.
@@ -237,6 +240,9 @@ func (s *Server) drain() {
 	s.cutOff(errDraining)
 	s.inflight.wait(last)
 	ended.Wait()
+	records, cancelRecords := context.WithTimeout(context.Background(), lastRecords)
+	defer cancelRecords()
+	s.inflight.wait(records)
 	s.serving.Wait()
 	s.logger.Info("drained", slog.Int64("requests", s.Requests()), slog.Int64("connections", s.Connections()))
 }

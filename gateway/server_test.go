@@ -759,6 +759,54 @@ func TestDrainCutsOff(t *testing.T) {
 	}
 }
 
+// At the end of the drain clients that have not sent all of a request are told so, and those that read nothing are cut off. Each has its
+// record by then, and none says that the client went.
+func TestDrainCutsOffClients(t *testing.T) {
+	block := make([]byte, 1<<20)
+	host := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	g := startWith(t, Options{DrainTimeout: 50 * time.Millisecond}, static("a", host)+route("r", "backendRefs: ["+to("a")+"]"))
+	half := map[string]net.Conn{}
+	for method, text := range map[string]string{
+		"POST": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+		"PUT":  "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+		"GET":  "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(g.url("8080", ""), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		half[method] = c
+	}
+	until(t, func() bool { return g.Requests() == 3 })
+	g.stop()
+	for _, method := range []string{"POST", "PUT"} {
+		resp, err := http.ReadResponse(bufio.NewReader(half[method]), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable || !resp.Close {
+			t.Errorf("%s is answered %s, closes: %v", method, resp.Status, resp.Close)
+		}
+	}
+	for _, rec := range g.ended(3) {
+		if rec.ErrorType != "draining" {
+			t.Errorf("status %d, %d bytes sent, error type %q, %v", rec.Status, rec.BytesSent, rec.ErrorType, rec.Err)
+		}
+	}
+}
+
 // Streams through a proxy end when the drain begins, tunnels likewise: the drain does not wait for them.
 func TestDrainEndsStreams(t *testing.T) {
 	host := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -114,17 +115,20 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // A requestBody accounts for the body of a request, and gives up on a client that
-// sends it too slowly: a time of grace, and a second for each KiB.
+// sends it too slowly: a time of grace, and a second for each KiB. Once the port is closed, it gives up on any.
 type requestBody struct {
 	io.ReadCloser
 	rec    *telemetry.Record
 	w      http.ResponseWriter
 	grace  *lifetime.Watchdog // nil when all of it is there
 	watch  lifetime.Watch
-	slow   bool
-	idle   *idleness // nil where nothing ends it
-	ended  bool      // it was read to its end
-	logged *logged   // nil where nothing is logged
+	port   context.Context // ends when the port is closed
+	onPort lifetime.Hook   // on that
+	unport func() bool     // stops it
+	slow   bool            // what follows of it is not there
+	idle   *idleness       // nil where nothing ends it
+	ended  bool            // it was read to its end
+	logged *logged         // nil where nothing is logged
 
 	mu    sync.Mutex
 	begun bool      // it is watched
@@ -156,7 +160,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.mu.Unlock()
 		return n, nil
 	}
-	if os.IsTimeout(err) {
+	switch {
+	case err == io.EOF:
+	case b.port.Err() != nil:
+		b.slow = true
+		err = errDraining
+	case os.IsTimeout(err):
 		b.slow = true
 		err = fault.Wrap(fault.RequestTimeout, err, "the request body came too slowly")
 	}
@@ -172,6 +181,7 @@ func (b *requestBody) watched() bool {
 		b.begun = true
 		b.start = time.Now()
 		b.grace.Start(&b.watch, b.check)
+		b.unport = lifetime.AfterFunc(b.port, &b.onPort, b.giveUp)
 	}
 	return b.begun
 }
@@ -186,14 +196,28 @@ func (b *requestBody) check() {
 	case left > 0:
 		b.watch.ResetTo(left)
 	default:
-		b.late = true
-		_ = http.NewResponseController(b.w).SetReadDeadline(time.Unix(1, 0)) // a closed connection needs none
+		b.endRead()
 	}
+}
+
+// giveUp gives up on the client, whatever it has sent.
+func (b *requestBody) giveUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		b.endRead()
+	}
+}
+
+// endRead ends a read that waits, and all others. The caller holds mu.
+func (b *requestBody) endRead() {
+	b.late = true
+	_ = http.NewResponseController(b.w).SetReadDeadline(time.Unix(1, 0)) // a closed connection needs none
 }
 
 // abandon bounds how long net/http waits for what nobody has read of the body, before it answers.
 func (b *requestBody) abandon() {
-	if b.ReadCloser != nil && b.grace != nil && !b.ended {
+	if b.ReadCloser != nil && b.grace != nil && !b.ended && !b.slow {
 		_ = http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(b.grace.After)) // a closed connection needs none
 	}
 }
@@ -213,6 +237,7 @@ func (b *requestBody) release() {
 		return
 	}
 	b.watch.Stop()
+	b.unport()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.over && b.late && !b.slow {

@@ -127,24 +127,33 @@ func TestSlowClients(t *testing.T) {
 	testgateway.Until(t, "nothing is left of them", func() bool { return goroutines(t, g) < before+20 })
 }
 
-// A drain does not wait for clients that are slow.
+// A drain does not wait for clients that are slow: those that have not sent all of a request are told why.
 func TestSlowClientsDrain(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer s.Close()
 	g := serve(t, s.Listener.Addr().String(), "", "--drain-timeout", "1s")
-	for _, begin := range []string{"GET / HTTP/1.1\r\nHost: x\r\n", "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", ""} {
+	var open []net.Conn
+	for _, begin := range []string{"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", "GET / HTTP/1.1\r\nHost: x\r\n", ""} {
 		c, err := net.Dial("tcp", g.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
-		_, _ = io.WriteString(c, begin)
+		if _, err := io.WriteString(c, begin); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
 	}
 	testgateway.Until(t, "they are being served", func() bool { return g.Metric(t, "mcpgw_http_requests_in_flight") == 2 })
-	g.Signal(t, syscall.SIGTERM)
-	code := g.Ended(t)
-	if n := strings.Count(g.Stderr.String(), `"msg":"request"`); n != 2 || code != 0 {
+	code := g.Terminate(t)
+	if n := strings.Count(g.Stderr.String(), `"error_type":"draining"`); n != 2 || code != 0 {
 		t.Errorf("%d records, exit code %d", n, code)
+	}
+	for i, c := range open {
+		answer, _ := io.ReadAll(c) // a reset is an end, too
+		if served := i < 2; served != strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
+			t.Errorf("connection %d: %q", i, answer)
+		}
 	}
 }
 
