@@ -83,6 +83,7 @@ type compiler struct {
 	extensions   map[types.NamespacedName]*compiledExtension
 	destinations map[string]*destination
 	made         map[object]bool               // Backends with a destination
+	zones        map[string]string             // by address of an endpoint
 	routed       map[types.NamespacedName]bool // Backends that a route refers to
 	assumed      bool                          // the Gateway is
 	snapshot     *Snapshot
@@ -116,6 +117,7 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		extensions:   map[types.NamespacedName]*compiledExtension{},
 		destinations: map[string]*destination{},
 		made:         map[object]bool{},
+		zones:        map[string]string{},
 		routed:       map[types.NamespacedName]bool{},
 		snapshot: &Snapshot{fingerprint: res.Fingerprint, ports: map[int]*port{}, pools: map[string]poolPlan{}, health: map[string]*llm.Health{},
 			counts: map[string]any{}, tokens: map[string]*oauth.Tokens{}, aws: map[string]*sigv4.Ambient{}, keys: map[string]*authn.RemoteKeys{}},

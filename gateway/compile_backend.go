@@ -199,6 +199,9 @@ func (c *compiler) endpoints(o object, path string, s *corev1.Service, p *corev1
 				}
 				for _, a := range e.Addresses {
 					addresses = append(addresses, hostPort(a, port))
+					if e.Zone != nil {
+						c.zones[hostPort(a, port)] = *e.Zone
+					}
 				}
 			}
 		}
@@ -247,7 +250,16 @@ func (c *compiler) poolOf(identity string, opts upstream.Options, addresses []st
 		return nil
 	}
 	p := c.rt.pool(identity, opts)
-	c.snapshot.pools[identity] = poolPlan{p, addresses}
+	plan := poolPlan{pool: p, addresses: addresses}
+	if opts.ByZone {
+		plan.zones = map[string]string{}
+		for _, a := range addresses {
+			if zone, ok := c.zones[a]; ok {
+				plan.zones[a] = zone
+			}
+		}
+	}
+	c.snapshot.pools[identity] = plan
 	return p
 }
 

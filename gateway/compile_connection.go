@@ -83,6 +83,7 @@ func (c *compiler) connection(at attachment, host string, b *v1alpha1.Backend) *
 		fill(&spec.TCPKeepalive, s.TCPKeepalive)
 		fill(&spec.CommonHTTPProtocolOptions, s.CommonHTTPProtocolOptions)
 		fill(&spec.HealthCheck, s.HealthCheck)
+		fill(&spec.PerConnectionBufferLimitBytes, s.PerConnectionBufferLimitBytes)
 		spec.ConnectTimeout = cmp.Or(spec.ConnectTimeout, s.ConnectTimeout)
 	}
 	if b != nil {
@@ -125,13 +126,19 @@ func fill[T any](field **T, value *T) {
 func (conn *connection) set(spec *v1alpha1.BackendConfigPolicySpec) {
 	o := &conn.opts
 	o.ConnectTimeout = spec.ConnectTimeout.Value()
+	o.BufferLimit = or(spec.PerConnectionBufferLimitBytes, 0)
 	if l := spec.LoadBalancer; l != nil {
 		o.Strategy = strategyOf(l)
 		conn.hash = hashingOf(l.HashPolicy)
 		o.CloseOnChange = l.CloseConnectionsOnHostSetChange
+		o.ByZone = l.LocalityType == v1alpha1.LocalityWeightedLb
 		if l.HealthyPanicThreshold != nil {
 			o.PanicPercent = new(int(*l.HealthyPanicThreshold))
 		}
+	}
+	o.MergeWindow = defaultMergeWindow
+	if l := spec.LoadBalancer; l != nil && l.UpdateMergeWindow != "" {
+		o.MergeWindow = l.UpdateMergeWindow.Value()
 	}
 	if d := spec.OutlierDetection; d != nil {
 		o.Outlier = outlierOf(d)
@@ -141,6 +148,7 @@ func (conn *connection) set(spec *v1alpha1.BackendConfigPolicySpec) {
 	}
 	if h := spec.CommonHTTPProtocolOptions; h != nil {
 		o.IdleTimeout, o.MaxDuration, o.MaxResponseHeaders = h.IdleTimeout.Value(), h.MaxStreamDuration.Value(), int(h.MaxHeadersCount)
+		o.MaxRequests = or(h.MaxRequestsPerConnection, 0)
 		if h.IdleTimeout != "" && o.IdleTimeout == 0 {
 			o.IdleTimeout = forever
 		}
@@ -149,6 +157,9 @@ func (conn *connection) set(spec *v1alpha1.BackendConfigPolicySpec) {
 		o.Check = checkOf(h)
 	}
 }
+
+// defaultMergeWindow is how long changes of which endpoints are usable are collected, as Envoy has it.
+const defaultMergeWindow = time.Second
 
 // forever is longer than any process runs.
 const forever = 100 * 365 * 24 * time.Hour

@@ -29,6 +29,7 @@ func (s *webServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.asked.Add(1)
 	}
 	w.Header().Set("X-Upstream", s.name)
+	w.Header().Set("X-Peer", r.RemoteAddr)
 	if r.TLS != nil {
 		w.Header().Set("X-Sni", r.TLS.ServerName)
 		w.Header().Set("X-Proto", r.Proto)

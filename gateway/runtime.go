@@ -283,6 +283,7 @@ func (rt *Runtime) prepare(s *Snapshot) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for identity, plan := range s.pools {
+		plan.pool.SetZones(plan.zones)
 		plan.pool.SetEndpoints(plan.addresses...)
 		rt.pools[identity] = plan.pool
 	}

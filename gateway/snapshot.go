@@ -41,6 +41,7 @@ type Snapshot struct {
 type poolPlan struct {
 	pool      *upstream.Pool
 	addresses []string
+	zones     map[string]string // of the addresses, where that matters
 }
 
 // A port is a TCP port with the listeners that share it.

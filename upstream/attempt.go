@@ -43,6 +43,8 @@ type transfer struct {
 	url   url.URL
 	trace httptrace.ClientTrace
 
+	sending http.Header   // of the request, where it may be the last of a connection; nil otherwise
+	end     func()        // of its part in a line; nil when it has none
 	conn    *countingConn // nil before there is one
 	before  int64         // bytes written to conn before this request
 	written atomic.Bool   // on multiplexed connections: headers were written
@@ -66,6 +68,10 @@ func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error)
 	// does not matter.
 	hideKey(out, "Idempotency-Key", "idempotency-key")
 	hideKey(out, "X-Idempotency-Key", "x-idempotency-key")
+	if a.pool.perConn > 0 && out.Header["Upgrade"] == nil {
+		out.Header = out.Header.Clone()
+		a.sending = out.Header
+	}
 	return out, nil
 }
 
@@ -106,11 +112,18 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.reused = info.Reused
 	if t, ok := c.(*tls.Conn); ok {
 		a.multiplex = t.ConnectionState().NegotiatedProtocol == "h2"
+		if !a.multiplex {
+			a.endpoint.serial.Store(true)
+		}
 		c = t.NetConn()
 	}
 	a.conn, _ = c.(*countingConn)
-	if a.conn != nil {
-		a.before = a.conn.written.Load()
+	if a.conn == nil {
+		return
+	}
+	a.before = a.conn.written.Load()
+	if n := a.conn.requests.Add(1); a.sending != nil && n >= int64(a.pool.perConn) && !a.multiplex {
+		a.sending["Connection"] = []string{"close"}
 	}
 }
 
@@ -205,6 +218,9 @@ func (a *attempt) Rest(resume func()) { a.answer.(Rester).Rest(resume) } // NoWa
 func (a *attempt) Close() error {
 	if !a.done.Swap(true) {
 		a.endpoint.active.Add(-1)
+		if a.transfer != nil && a.end != nil {
+			defer a.end()
+		}
 		for _, cancel := range [...]context.CancelFunc{a.cancel, a.cancelAll} {
 			if cancel != nil {
 				defer cancel()
@@ -226,7 +242,8 @@ func (d *duplex) Write(b []byte) (int, error) { return d.w.Write(b) }
 // nothing of a request was sent.
 type countingConn struct {
 	net.Conn
-	written atomic.Int64
+	written  atomic.Int64
+	requests atomic.Int64 // that it got
 }
 
 // countWrites returns dial with connections that count.

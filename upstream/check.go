@@ -112,7 +112,7 @@ func (p *Pool) checked(e *Endpoint, c *checker, err error) {
 	} else {
 		p.log.Info("upstream endpoint is healthy again", "endpoint", e.address)
 	}
-	p.refresh(p.endpoints.Load())
+	p.merge()
 }
 
 // A checker makes the checks of a pool.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,6 +13,10 @@ type Endpoint struct {
 	since   time.Time // when the pool got it
 	active  atomic.Int64
 	outcomes
+
+	serial atomic.Bool // it agreed on HTTP/1.1
+	lining sync.Mutex  // guards line
+	line   *line
 
 	// What follows is guarded by the pool's mu.
 	ejection  ejection
@@ -30,19 +35,17 @@ type set struct {
 	all    []*Endpoint
 	usable []*Endpoint // those that may be picked
 	picker Picker      // over all
+	zones  []*zone     // of all, when requests are spread over them; nil otherwise
+	shares []share     // of the zones now; nil when all endpoints are picked from
 }
 
-// usable returns those of all that are neither ejected nor unhealthy; all of them when they
-// are fewer than the percentage that it takes not to panic. The caller holds the pool's mu.
-func usable(all []*Endpoint, panicPercent int) []*Endpoint {
+// usable returns those of all that are neither ejected nor unhealthy. The caller holds the pool's mu.
+func usable(all []*Endpoint) []*Endpoint {
 	out := make([]*Endpoint, 0, len(all))
 	for _, e := range all {
 		if e.ejection.until.IsZero() && !e.unhealthy {
 			out = append(out, e)
 		}
-	}
-	if len(out) == 0 || len(out)*100 < panicPercent*len(all) {
-		return all
 	}
 	return out
 }

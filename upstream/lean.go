@@ -23,8 +23,9 @@ import (
 type lean struct {
 	lookout lookout.Lookout // over responses at rest
 
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	keep time.Duration // how long a connection may be idle
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	keep    time.Duration // how long a connection may be idle
+	perConn int           // the requests that one serves; 0 is no bound
 
 	mu     sync.Mutex
 	idle   map[string][]*leanConn // by address, the one used last at the end
@@ -103,9 +104,10 @@ func (l *lean) take(address string) *leanConn {
 // put gives back a connection on which a response was read to its end.
 func (l *lean) put(c *leanConn) {
 	c.since = time.Now()
+	c.served++
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.count >= maxIdle || len(l.idle[c.address]) >= maxIdlePerHost {
+	if l.closed || l.perConn > 0 && c.served >= l.perConn || l.count >= maxIdle || len(l.idle[c.address]) >= maxIdlePerHost {
 		_ = c.Conn.Close()
 		return
 	}

@@ -20,6 +20,7 @@ type leanConn struct {
 	raw     syscall.RawConn // nil when the connection has none
 	since   time.Time       // when it became idle
 	reused  bool
+	served  int // requests that were answered to the end
 
 	buf      []byte // buf[pos:end] was read and is not used yet; nil at rest
 	pos, end int

@@ -106,7 +106,7 @@ func (p *Pool) report(e *Endpoint, ok bool) {
 	defer p.mu.Unlock()
 	s := p.endpoints.Load()
 	if slices.Contains(s.all, e) && d.eject(s.all, e, d.ConsecutivePercent, "failures in a row") {
-		p.refresh(s)
+		p.merge()
 	}
 }
 
@@ -150,6 +150,7 @@ func (p *Pool) sweepIfDue() {
 	intervals := 1 + int(now.Sub(due)/d.Interval)
 	d.sweep.Store(now.Add(d.Interval).UnixNano())
 	s := p.endpoints.Load()
+	changed := false
 	for _, e := range s.all {
 		switch {
 		case e.ejection.until.IsZero():
@@ -157,16 +158,18 @@ func (p *Pool) sweepIfDue() {
 		case !now.Before(e.ejection.until):
 			e.ejection.until = time.Time{}
 			e.failures.Store(0)
+			changed = true
 			d.log.Info("upstream endpoint comes back", "endpoint", e.address, "after", now.Sub(e.ejection.at))
 		}
 	}
-	d.compare(s.all)
-	p.refresh(s)
+	if d.compare(s.all) || changed {
+		p.merge()
+	}
 }
 
 // compare ejects the endpoints whose success rate is far below that of the others, and begins to
-// count anew. The caller holds the pool's mu.
-func (d *detector) compare(all []*Endpoint) {
+// count anew. It reports whether there were some. The caller holds the pool's mu.
+func (d *detector) compare(all []*Endpoint) (ejected bool) {
 	rates := map[*Endpoint]float64{}
 	var sum float64
 	for _, e := range all {
@@ -177,7 +180,7 @@ func (d *detector) compare(all []*Endpoint) {
 		}
 	}
 	if len(rates) == 0 || len(rates) < d.SuccessRate.MinHosts {
-		return
+		return false
 	}
 	mean, variance := sum/float64(len(rates)), 0.0
 	for _, r := range rates {
@@ -186,7 +189,8 @@ func (d *detector) compare(all []*Endpoint) {
 	least := mean - float64(d.SuccessRate.StdevFactor)/1000*math.Sqrt(variance/float64(len(rates)))
 	for _, e := range all {
 		if r, ok := rates[e]; ok && r < least {
-			d.eject(all, e, d.SuccessRate.Percent, "low success rate")
+			ejected = d.eject(all, e, d.SuccessRate.Percent, "low success rate") || ejected
 		}
 	}
+	return ejected
 }

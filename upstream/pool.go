@@ -40,6 +40,9 @@ const (
 	maxIdlePerHost        = 1024
 	maxIdle               = 4096
 	maxResponseHeader     = 256 << 10
+	firstWindow           = 65535     // of a connection of HTTP/2 (RFC 9113 section 6.9.2)
+	leastWindow           = 64 << 10  // that net/http lets be added to that
+	maxWindow             = 4<<20 - 1 // likewise
 	// maxAttempts bounds how many endpoints one request is offered to. Only a
 	// request of which nothing was sent is offered again.
 	maxAttempts = 3
@@ -66,6 +69,12 @@ type Options struct {
 	TLS *tls.Config
 	// Strategy is how to choose among the endpoints; default [LeastRequest].
 	Strategy Strategy
+	// ByZone spreads requests over the zones of the endpoints, which [Pool.SetZones] tells, and then over the endpoints of the
+	// zone: Envoy's locality weighted load balancing.
+	ByZone bool
+	// MergeWindow is how long after a change of which endpoints are usable the next ones are collected, to take effect together at its
+	// end; 0 is not at all. Endpoints come and go at once whatever it is.
+	MergeWindow time.Duration
 	// PanicPercent is the share of usable endpoints below which all are used; nil means
 	// [DefaultPanicPercent].
 	PanicPercent *int
@@ -85,6 +94,12 @@ type Options struct {
 	// MaxResponseHeaders bounds the header fields of an answer; 0 is no bound but that
 	// of their size.
 	MaxResponseHeaders int
+	// MaxRequests is how many requests a connection serves; 0 is no bound.
+	MaxRequests int
+	// BufferLimit is how many bytes of answers are held for a connection before they are read; 0 is what net/http holds. It is
+	// between 128 KiB and 4 MiB for a connection of HTTP/2, of which one request gets a quarter. One of HTTP/1.1 holds 4 KiB, and
+	// [Proxy] holds 32 KiB for it, or the limit if that is less.
+	BufferLimit int
 	// CloseOnChange closes idle connections when the endpoints change.
 	CloseOnChange bool
 	// Destinations, when set, have each request go to the host that it names itself: the pool has
@@ -111,13 +126,18 @@ type Pool struct {
 	lean      *lean // nil when the pool speaks TLS or HTTP/2
 	scheme    string
 	strategy  Strategy
-	panic     int       // percent
-	detector  *detector // of outliers; nil without
+	panic     int // percent
+	byZone    bool
+	window    time.Duration // see Options.MergeWindow
+	perConn   int           // requests; 0 is no bound
+	held      int           // the bytes that a Proxy holds; 0 is what it likes
+	detector  *detector     // of outliers; nil without
 	check     *HealthCheck
 	bounds    bounds
 	onChange  bool // close connections
 	dynamic   bool // requests name their destinations
 	multiplex bool // connections carry several requests at once
+	lined     bool // they may: what bounds their requests is a line
 	log       *slog.Logger
 
 	retryable atomic.Int64 // requests under way that may be tried again
@@ -129,8 +149,11 @@ type Pool struct {
 	hasRoute     func(netip.Addr) bool // whether there is a way to an address
 	changed      chan struct{}         // the hosts are others
 
-	mu        sync.Mutex // serialises changes of what endpoints there are and which are usable
-	hosts     []string   // as configured
+	mu        sync.Mutex        // serialises changes of what endpoints there are and which are usable
+	zones     map[string]string // by address
+	merged    time.Time         // when changes of what is usable took effect last
+	merging   *time.Timer       // has the next ones take effect; nil while there are none
+	hosts     []string          // as configured
 	resolved  map[string][]string
 	named     atomic.Bool // some of hosts are names
 	endpoints atomic.Pointer[set]
@@ -165,6 +188,9 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		scheme:    "http",
 		strategy:  opts.Strategy,
 		panic:     DefaultPanicPercent,
+		byZone:    opts.ByZone,
+		window:    opts.MergeWindow,
+		perConn:   opts.MaxRequests,
 		detector:  newDetector(opts.Outlier, opts.Logger),
 		check:     opts.Check,
 		bounds:    bounds{opts.MaxDuration, opts.MaxResponseHeaders},
@@ -197,7 +223,8 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		protocols.SetHTTP2(true)
 	case opts.TLS != nil && opts.Protocol != HTTP11:
 		protocols.SetHTTP1(true)
-		protocols.SetHTTP2(true)
+		// What is known of endpoints, which destinations are not, is what bounds the requests of a connection of HTTP/2.
+		protocols.SetHTTP2(opts.Destinations == nil || opts.MaxRequests == 0)
 	default:
 		protocols.SetHTTP1(true)
 	}
@@ -206,6 +233,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		p.scheme = "https"
 		tlsConfig = tlsConfig.Clone()
 	}
+	p.lined = protocols.HTTP2() || protocols.UnencryptedHTTP2()
 	p.transport = &http.Transport{
 		DialContext:            countWrites(dial),
 		TLSClientConfig:        tlsConfig,
@@ -219,6 +247,11 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}
+	if n := opts.BufferLimit; n > 0 {
+		window := min(max(n-firstWindow, leastWindow), maxWindow)
+		p.transport.HTTP2.MaxReceiveBufferPerConnection, p.transport.HTTP2.MaxReceiveBufferPerStream = window, (firstWindow+window)/4
+		p.held = max(n, readSize)
+	}
 	if tlsConfig != nil && tlsConfig.ServerName == "" && !p.dynamic {
 		p.transport.DialTLSContext = p.dialTLS(tlsConfig, protocols, handshake)
 	}
@@ -227,7 +260,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		p.transport.MaxIdleConns, p.transport.MaxIdleConnsPerHost = maxIdleDestinations, maxIdlePerDestination
 		p.detector, p.check = nil, nil
 	case p.scheme == "http" && !p.multiplex:
-		p.lean = &lean{dial: dial, keep: idle, idle: map[string][]*leanConn{}}
+		p.lean = &lean{dial: dial, keep: idle, perConn: opts.MaxRequests, idle: map[string][]*leanConn{}}
 	}
 	p.SetEndpoints(addresses...)
 	return p
@@ -250,6 +283,18 @@ func (p *Pool) SetEndpoints(addresses ...string) {
 	case p.changed <- struct{}{}:
 	default:
 	}
+}
+
+// SetZones says in which zones addresses are, for a pool that spreads requests over them. Of those that it does not name nothing is
+// known. The map is not changed any more.
+func (p *Pool) SetZones(zones map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.byZone || maps.Equal(p.zones, zones) {
+		return
+	}
+	p.zones = zones
+	p.exchange(p.endpoints.Load().all)
 }
 
 // rebuild makes the endpoints of the hosts and what they resolve to. The caller holds mu.
@@ -278,15 +323,61 @@ func (p *Pool) rebuild() {
 	if old != nil && slices.Equal(old, all) {
 		return
 	}
-	p.refresh(&set{all: all, picker: p.strategy.Picker(all)})
+	p.exchange(all)
+	for _, e := range old {
+		if !slices.Contains(all, e) {
+			e.closeIdle()
+		}
+	}
 	if p.onChange && old != nil {
 		p.Close()
 	}
 }
 
-// refresh has the endpoints of s be picked, those that are usable now. The caller holds mu.
+// exchange has other endpoints be picked. The caller holds mu.
+func (p *Pool) exchange(all []*Endpoint) {
+	s := &set{all: all, picker: p.strategy.Picker(all)}
+	if p.byZone {
+		s.zones = zonesOf(all, p.zones, p.strategy)
+	}
+	p.refresh(s)
+}
+
+// refresh has the endpoints of s be picked, those that are usable now; all of them when these are fewer than the
+// percentage that it takes not to panic. The caller holds mu.
 func (p *Pool) refresh(s *set) {
-	p.endpoints.Store(&set{all: s.all, usable: usable(s.all, p.panic), picker: s.picker})
+	if p.merging != nil {
+		p.merging.Stop()
+		p.merging = nil
+	}
+	next := &set{all: s.all, usable: usable(s.all), picker: s.picker, zones: s.zones}
+	if n := len(next.usable); n == 0 || n*100 < p.panic*len(next.all) {
+		next.usable = next.all
+	} else {
+		next.shares = sharesOf(next.zones)
+	}
+	p.endpoints.Store(next)
+}
+
+// merge has a change of which endpoints are usable take effect: at once, or with those that are collected. The caller holds
+// mu.
+func (p *Pool) merge() {
+	wait := time.Until(p.merged.Add(p.window))
+	switch {
+	case p.merging != nil:
+	case wait <= 0:
+		p.merged = time.Now()
+		p.refresh(p.endpoints.Load())
+	default:
+		p.merging = time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.merging != nil { // nothing has done it meanwhile
+				p.merged = time.Now()
+				p.refresh(p.endpoints.Load())
+			}
+		})
+	}
 }
 
 // Endpoints returns the endpoints there are now; the slice is not to be changed.
@@ -296,6 +387,9 @@ func (p *Pool) Endpoints() []*Endpoint { return p.endpoints.Load().all }
 // usable: Close only gives back what an unused pool would hold on to.
 func (p *Pool) Close() {
 	p.transport.CloseIdleConnections()
+	for _, e := range p.Endpoints() {
+		e.closeIdle()
+	}
 	if p.lean != nil {
 		p.lean.closeIdle()
 	}
@@ -339,7 +433,13 @@ func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.transport.RoundTrip(out)
+	var t *http.Transport
+	t, a.end = p.via(a.endpoint)
+	resp, err := t.RoundTrip(out)
+	if err != nil && a.end != nil {
+		a.end()
+	}
+	return resp, err
 }
 
 // pick returns the endpoint for r: what it names, the pinned one, or the picker's choice among
@@ -360,6 +460,11 @@ func (p *Pool) pick(r *http.Request, pin *Pin, tried []*Endpoint) (*Endpoint, er
 			return nil, fault.Wrap(fault.UpstreamUnreachable, errGone, "the upstream is gone")
 		}
 		// The name has other addresses now, where the session may well be known, too.
+	}
+	if z := s.zone(r); z != nil {
+		if from := without(z.usable, tried); len(from) > 0 {
+			return z.picker.Pick(r, from), nil
+		}
 	}
 	from := without(s.usable, tried)
 	if len(from) == 0 { // what is not usable is better than nothing

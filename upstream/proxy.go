@@ -77,7 +77,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 		header["Connection"] = []string{"close"} // the answer may end before the request has
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := copyBody(w, resp); err != nil {
+	if err := copyBody(w, resp, p.Pool.held); err != nil {
 		f := fault.Of(err)
 		rec.ErrorType, rec.Err = f.Code.String(), err
 		if fault.IsGRPC(r) && f.Code != fault.ClientGone {
@@ -232,9 +232,9 @@ func announceTrailers(header, trailer http.Header) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// copyBody copies the body of resp to w, flushing as it comes when it is a stream.
-// A slow reader stops the reading upstream.
-func copyBody(w http.ResponseWriter, resp *http.Response) error {
+// copyBody copies the body of resp to w, flushing as it comes when it is a stream, and holds limit bytes of it at most; 0 is
+// no limit but that of a buffer. A slow reader stops the reading upstream.
+func copyBody(w http.ResponseWriter, resp *http.Response, limit int) error {
 	if resp.ContentLength == 0 || resp.Request.Method == http.MethodHead {
 		return nil
 	}
@@ -247,10 +247,14 @@ func copyBody(w http.ResponseWriter, resp *http.Response) error {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
+	part := *buf
+	if limit > 0 {
+		part = part[:min(limit, len(part))]
+	}
 	for {
-		n, err := resp.Body.Read(*buf)
+		n, err := resp.Body.Read(part)
 		if n > 0 {
-			if _, err := w.Write((*buf)[:n]); err != nil {
+			if _, err := w.Write(part[:n]); err != nil {
 				return gone(err)
 			}
 			if stream {

@@ -81,7 +81,10 @@ type BackendConfigPolicySpec struct {
 	// +optional
 	ConnectTimeout Duration `json:"connectTimeout,omitempty"`
 
-	// How many bytes are held for each connection. Default: 1048576.
+	// How many bytes of answers are held for each connection until they are
+	// read: in HTTP/2 at least 131071 and at most 4259838, of which one request
+	// gets a quarter; in HTTP/1.1 at least 4096 and at most 36864. Default, and
+	// with 0: what net/http holds, in HTTP/2 up to 4194304 for each request.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	PerConnectionBufferLimitBytes *int32 `json:"perConnectionBufferLimitBytes,omitempty"`
@@ -102,11 +105,12 @@ type BackendConfigPolicySpec struct {
 // CommonHTTPProtocolOptions limit HTTP connections.
 type CommonHTTPProtocolOptions struct {
 	// How long a connection may stay open without a request. 0s means no limit.
-	// Default: 90s.
+	// Default: 60s.
 	// +optional
 	IdleTimeout Duration `json:"idleTimeout,omitempty"`
 
-	// The most headers of a response. Default: 200.
+	// The most headers of a response, which may have 256 KiB in all. Default: no
+	// limit of their number.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	MaxHeadersCount int32 `json:"maxHeadersCount,omitempty"`
@@ -115,7 +119,8 @@ type CommonHTTPProtocolOptions struct {
 	// +optional
 	MaxStreamDuration Duration `json:"maxStreamDuration,omitempty"`
 
-	// How many requests a connection serves. Default: no limit.
+	// How many requests a connection serves. 0 means no limit. Default: no
+	// limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxRequestsPerConnection *int32 `json:"maxRequestsPerConnection,omitempty"`

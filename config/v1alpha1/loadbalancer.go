@@ -69,13 +69,16 @@ type LoadBalancer struct {
 	// +kubebuilder:validation:Maximum=100
 	HealthyPanicThreshold *int32 `json:"healthyPanicThreshold,omitempty"`
 
-	// How long changes of endpoints are collected. 0s means not at all. Default:
-	// 1s.
+	// How long after a change of which endpoints can be used (health checks,
+	// ejections) further ones are collected, to apply together at its end. 0s
+	// means not at all. Endpoints come and go at once. Default: 1s.
 	// +optional
 	UpdateMergeWindow Duration `json:"updateMergeWindow,omitempty"`
 
-	// How localities are weighed; WeightedLb is the only type. Absent: they are
-	// not.
+	// How localities are weighed, which are the zones that EndpointSlices name:
+	// with WeightedLb each gets requests by the number of its endpoints, and
+	// less only when fewer than 1 in 1.4 of them can be used. Absent: they are
+	// not weighed, and what an endpoint can't take goes to all others.
 	// +optional
 	LocalityType LocalityType `json:"localityType,omitempty"`
 

@@ -35,14 +35,6 @@ type unserved struct {
 // package gateway begins to serve is taken off the list.
 func unservedFields() []unserved {
 	return []unserved{
-		{kind: KindBackend, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
-		{kind: KindBackend, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
-
-		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.updateMergeWindow", effect: "changes of endpoints apply at once"},
-		{kind: KindBackendConfigPolicy, path: "spec.loadBalancer.localityType", effect: "localities are not weighed"},
-		{kind: KindBackendConfigPolicy, path: "spec.perConnectionBufferLimitBytes", effect: "the default applies"},
-		{kind: KindBackendConfigPolicy, path: "spec.commonHttpProtocolOptions.maxRequestsPerConnection", effect: "connections are used as long as they are good"},
-
 		{kind: KindGatewayExtension, path: "spec.extProc.metadataOptions.forwarding.typed", effect: "there is no typed metadata to send"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.requestTimeout", effect: "messageTimeout bounds each answer, and nothing the stream"},
 		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.retry", effect: "a stream is not begun again"},

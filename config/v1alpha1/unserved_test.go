@@ -27,9 +27,7 @@ spec:
     - {name: c, selector: {service: {}}}
     - {name: d, stdio: {command: c, sharing: Session, env: {A: b}}}`, nil},
 		{"a Static Backend over gRPC", KindBackend, `spec: {static: {appProtocol: grpc, hosts: [{host: h, port: 1}]}}`, nil},
-		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random, updateMergeWindow: 2s}, outlierDetection: {}, tcpKeepalive: {}}`, []UnservedField{
-			{"spec.loadBalancer.updateMergeWindow", false, "loadBalancer.updateMergeWindow 2s is not served yet: changes of endpoints apply at once"},
-		}},
+		{"a balanced Backend", KindBackend, `spec: {static: {hosts: [{host: h, port: 1}]}, loadBalancer: {type: Random, updateMergeWindow: 2s}, outlierDetection: {}, tcpKeepalive: {}}`, nil},
 		{"an AI Backend", KindBackend, `spec: {ai: {llm: {bedrock: {}}}}`, nil}, // package gateway says which providers are served
 		{"a Lambda function", KindBackend, `spec: {aws: {accountId: "123456789012", lambda: {functionName: f}}}`, nil},
 		{"a dynamic forward proxy", KindBackend, `spec: {type: DynamicForwardProxy}`, nil},
@@ -70,11 +68,7 @@ spec:
   perConnectionBufferLimitBytes: 1
   commonHttpProtocolOptions: {idleTimeout: 1s, maxRequestsPerConnection: 3}
   tls: {wellKnownCACertificates: System}
-  healthCheck: {timeout: 1s, interval: 1s, unhealthyThreshold: 1, healthyThreshold: 1, grpc: {}}`, []UnservedField{
-			{"spec.loadBalancer.localityType", false, "loadBalancer.localityType WeightedLb is not served yet: localities are not weighed"},
-			{"spec.perConnectionBufferLimitBytes", false, "perConnectionBufferLimitBytes is not served yet: the default applies"},
-			{"spec.commonHttpProtocolOptions.maxRequestsPerConnection", false, "commonHttpProtocolOptions.maxRequestsPerConnection is not served yet: connections are used as long as they are good"},
-		}},
+  healthCheck: {timeout: 1s, interval: 1s, unhealthyThreshold: 1, healthyThreshold: 1, grpc: {}}`, nil},
 		{"a direct response", KindDirectResponse, `spec: {status: 200}`, nil},
 		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, nil},
 		{"an external processor", KindGatewayExtension, `spec: {extProc: {metadataOptions: {forwarding: {typed: [a], untyped: [b]}}, grpcService: {backendRef: {name: s}, requestTimeout: 1s, retry: {}}}}`, []UnservedField{
