@@ -38,6 +38,11 @@ type cell struct {
 	id       string // no other cell's
 }
 
+// patient returns the context of a check, or of what it does once others are done.
+func (c *cell) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, patience/2, fmt.Errorf("not in %v", patience/2))
+}
+
 // An absence says that a feature is not there on one of the two sides, so that the
 // gateway has nothing to carry. What says so was asserted.
 type absence struct{ reason string }

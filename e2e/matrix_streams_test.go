@@ -226,6 +226,8 @@ func checkListChange(ctx context.Context, c *cell, kind, method string) error {
 	}
 	c.target.changing.Lock()
 	defer c.target.changing.Unlock()
+	ctx, cancel := c.patient(context.WithoutCancel(ctx)) // what others took does not count
+	defer cancel()
 	name := addedPrefix + c.id
 	seen := c.name(name)
 	add := func() error { return c.answers(ctx, "change", object{"kind": kind, "name": name}, "changed") }

@@ -271,7 +271,7 @@ func (m *matrixColumn) run(ctx context.Context, url string) {
 					break
 				}
 			}
-			ctx, cancel := context.WithTimeoutCause(ctx, patience/2, fmt.Errorf("not in %v", patience/2))
+			ctx, cancel := c.patient(ctx)
 			err := feature.check(ctx, c)
 			cancel()
 			if err != nil && len(m.targets) > 1 {

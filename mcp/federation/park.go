@@ -55,8 +55,8 @@ func (q *request) park(ctx context.Context, r *relayed, params []byte, release f
 	started := h.spawn(func(stop context.Context) {
 		defer context.AfterFunc(stop, cancel)()
 		defer cancel()
-		defer release()
 		defer close(p.done)
+		defer release() // before the answer: the next call takes the leg again, and needs no other
 		emit := func(m *protocol.Message) error { return p.emit(callCtx, q, m) }
 		leg.Hear(callCtx, params, q.forward, emit)
 		p.m, p.err = r.call(callCtx, &session.Call{Method: q.msg.Method, Params: params, Forward: q.forward,
