@@ -262,7 +262,8 @@ func TestRealtimeEnds(t *testing.T) {
 func TestRealtimeIdle(t *testing.T) {
 	s := newStudio(t, echo)
 	cfg := one(s.provider("", llm.OpenAI))
-	cfg.Clocks.RealtimeIdle, cfg.Clocks.Ping = 100*time.Millisecond, 10*time.Millisecond
+	// Who is slow to answer pings is not given up before that.
+	cfg.Clocks.RealtimeIdle, cfg.Clocks.Ping = time.Second, 400*time.Millisecond
 	b := newBooth(t, cfg)
 	c := b.open("/v1/realtime?model=m", nil)
 	if _, _, err := c.ReadMessage(); closeCode(err) != websocket.CloseGoingAway {
