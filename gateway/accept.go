@@ -139,6 +139,7 @@ func (x *exchange) blame() {
 
 // finish ends the account of a request, whatever became of it, once its handler returns.
 func (s *Server) finish(x *exchange) {
+	x.body.release() // once the handler has returned there is nothing to set a deadline on
 	if !x.writer.taken {
 		x.body.abandon()
 	}

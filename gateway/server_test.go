@@ -759,6 +759,30 @@ func TestDrainCutsOff(t *testing.T) {
 	}
 }
 
+// The time for a body ends with the request: over HTTP/2 there is nothing to set a deadline on after it.
+func TestBodyGraceEnds(t *testing.T) {
+	s := newMCPServer(t, "/mcp", true, "echo")
+	g := startWith(t, Options{BodyGrace: time.Nanosecond}, mcpStatic("b", "", map[string]*mcpServer{"one": s}))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: protocols}
+	defer tr.CloseIdleConnections()
+	for range 200 {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", g.url("8080", "/mcp"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", "application/json, text/event-stream")
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	g.stop()
+}
+
 // At the end of the drain clients that have not sent all of a request are told so, and those that read nothing are cut off. Each has its
 // record by then, and none says that the client went.
 func TestDrainCutsOffClients(t *testing.T) {

@@ -228,7 +228,7 @@ func (b *requestBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// release ends the watch. The deadline, if there is one now, would otherwise end a long answer.
+// release ends the watch, as nobody waits for more. The deadline, if there is one now, would otherwise end a long answer.
 func (b *requestBody) release() {
 	b.mu.Lock()
 	begun := b.begun
