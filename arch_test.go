@@ -61,7 +61,7 @@ var allowed = map[string][]string{
 	"internal/demo":        {},
 	"internal/mcpjson":     {"config", "config/v1alpha1", "internal/secret"},
 	"internal/deps":        {},
-	"internal/app":         {"deploy/helm", "gateway", "replica", "kube", "delivery", "config", "config/v1alpha1", "telemetry", "console", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
+	"internal/app":         {"deploy/helm", "gateway", "replica", "kube", "delivery", "config", "config/v1alpha1", "telemetry", "console", "upstream/sigv4", "internal/demo", "internal/mcpjson", "internal/fault", "internal/secret"},
 	"internal/llmtest":     {"internal/testaws"},
 	"internal/testkind":    {},
 	"internal/testaws":     {},

@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -144,24 +146,42 @@ func TestLLMBedrockEnvironment(t *testing.T) {
 	t.Cleanup(bedrock.Close)
 	file := filepath.Join(t.TempDir(), "credentials")
 	writeFile(t, file, "[mine]\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".aws"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(home, ".aws", "config"), "[profile mine]\nregion = eu-west-1\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
 	for name, tt := range map[string]struct {
 		env    []string
 		signed bool
 	}{
-		"AWS_BEARER_TOKEN_BEDROCK": {[]string{"AWS_BEARER_TOKEN_BEDROCK=bedrock-key"}, false},
-		"AWS_ACCESS_KEY_ID":        {[]string{"AWS_ACCESS_KEY_ID=AKIA1", "AWS_SECRET_ACCESS_KEY=secret-1"}, true},
-		"AWS_PROFILE":              {[]string{"AWS_PROFILE=mine", "AWS_SHARED_CREDENTIALS_FILE=" + file}, true},
+		"AWS_BEARER_TOKEN_BEDROCK": {[]string{"AWS_REGION=eu-west-1", "AWS_CONFIG_FILE=" + file + ".none", "AWS_BEARER_TOKEN_BEDROCK=bedrock-key"}, false},
+		"AWS_ACCESS_KEY_ID":        {[]string{"AWS_REGION=eu-west-1", "AWS_CONFIG_FILE=" + file + ".none", "AWS_ACCESS_KEY_ID=AKIA1", "AWS_SECRET_ACCESS_KEY=secret-1"}, true},
+		"AWS_PROFILE":              {[]string{"AWS_REGION=eu-west-1", "AWS_CONFIG_FILE=" + file + ".none", "AWS_PROFILE=mine", "AWS_SHARED_CREDENTIALS_FILE=" + file}, true},
+		"AWS_PROFILE and its file": {[]string{"HOME=" + home, "AWS_PROFILE=mine"}, true}, // which names the region
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := append(noProviders[:len(noProviders):len(noProviders)], "AWS_REGION=eu-west-1", "AWS_CONFIG_FILE="+file+".none", "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME="+bedrock.URL)
+			env := append(noProviders[:len(noProviders):len(noProviders)], "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME="+bedrock.URL)
 			p := start(t, append(env, tt.env...), binary, append([]string{"run", "--port", fmt.Sprint(freePort(t))}, own...)...)
 			url := p.waitFor(t, p.stdout, `LLM +(http://\S+/v1) `)[1]
-			p.waitFor(t, p.stdout, "LLM providers of "+name)
+			variable, _, _ := strings.Cut(name, " ")
+			p.waitFor(t, p.stdout, "LLM providers of "+variable)
 			client := openai.NewClient(option.WithBaseURL(url), option.WithAPIKey("any"), option.WithMaxRetries(0))
 			const model = "eu.amazon.nova-lite-v1:0"
 			whole, err := client.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{Model: model, Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi there")}})
 			if err != nil || whole.Choices[0].Message.Content != "hi there" {
 				t.Fatalf("%v, %+v", err, whole)
+			}
+			listed, err := client.Models.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, m := range listed.Data {
+				names = append(names, m.ID)
+			}
+			if want := []string{"amazon.nova-lite-v1:0", "amazon.titan-embed-text-v2:0", model, "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"}; !slices.Equal(names, want) {
+				t.Errorf("it lists %q, not %q", names, want)
 			}
 			last, _ := stand.Last()
 			if last.Model != model || strings.HasPrefix(last.Header.Get("Authorization"), "AWS4-") != tt.signed {

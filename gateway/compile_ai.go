@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -69,6 +70,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	p := &llm.Provider{Name: name, Models: spec.Models, Routes: llmRoutes(spec.Routes)}
 	var auth *v1alpha1.AuthToken
 	home := ""                 // of the vendor's API, where each customer has one
+	lists := ""                // the host that lists the models, where it is another one
 	var signing *sigv4.Options // of requests to AWS
 	switch {
 	case spec.OpenAI != nil:
@@ -98,7 +100,7 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 			p.Guardrail = llm.BedrockGuardrail{Identifier: g.Identifier, Version: g.Version}
 		}
 		region := cmp.Or(b.Region, defaultRegion)
-		home = llm.BedrockHost(region)
+		home, lists = llm.BedrockHost(region), llm.BedrockCatalogueHost(region)
 		path += ".bedrock"
 		if auth == nil && (b.Auth != nil || bedrockKey().IsZero()) {
 			signing = &sigv4.Options{Service: "bedrock", Region: region, Credentials: c.awsCredentials(o, path+".auth", b.Auth, region)}
@@ -125,9 +127,18 @@ func (c *compiler) provider(o object, path, name string, spec *v1alpha1.LLMProvi
 	if port != 443 {
 		p.Host = hostPort(host, port)
 	}
-	p.RoundTripper = c.providerPool(c.providerConnection(o, connect), host, port)
-	if signing != nil {
-		p.RoundTripper = sigv4.New(p.RoundTripper, *signing)
+	reach := func(host string, port int32) http.RoundTripper {
+		pool := c.providerPool(c.providerConnection(o, connect), host, port)
+		if signing != nil {
+			return sigv4.New(pool, *signing)
+		}
+		return pool
+	}
+	p.RoundTripper = reach(host, port)
+	if lists != "" && spec.Host == "" {
+		catalogue := *p
+		catalogue.Host, catalogue.RoundTripper = lists, reach(lists, 443)
+		p.Catalogue = &catalogue
 	}
 	if tokens != nil {
 		p.RoundTripper = withTokens(p.RoundTripper, tokens, spec.AuthHeader)

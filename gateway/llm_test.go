@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -339,15 +340,15 @@ func TestLLMAzure(t *testing.T) {
 	}
 }
 
-// Without host and port a provider is at its own place, by https, which is checked.
+// Without host and port a provider is at its own place, by https, which is checked; Bedrock lists its models at another one.
 func TestLLMPlaces(t *testing.T) {
-	for spec, want := range map[string]string{
-		"openai: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/api.openai.com:443/0",
-		"anthropic: {authToken: {kind: Inline, inline: k}}": "LLM/tls/api.anthropic.com:443/0",
-		"gemini: {authToken: {kind: Inline, inline: k}}":    "LLM/tls/generativelanguage.googleapis.com:443/0",
-		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": "LLM/tls/name.openai.azure.com:443/0",
-		"bedrock: {}":                   "LLM/tls/bedrock-runtime.us-east-1.amazonaws.com:443/0",
-		"bedrock: {region: cn-north-1}": "LLM/tls/bedrock-runtime.cn-north-1.amazonaws.com.cn:443/0",
+	for spec, want := range map[string][]string{
+		"openai: {authToken: {kind: Inline, inline: k}}":    {"LLM/tls/api.openai.com:443/0"},
+		"anthropic: {authToken: {kind: Inline, inline: k}}": {"LLM/tls/api.anthropic.com:443/0"},
+		"gemini: {authToken: {kind: Inline, inline: k}}":    {"LLM/tls/generativelanguage.googleapis.com:443/0"},
+		"azureOpenAI: {endpoint: \"https://name.openai.azure.com/x\", deploymentName: d, apiVersion: v1, authToken: {kind: Inline, inline: k}}": {"LLM/tls/name.openai.azure.com:443/0"},
+		"bedrock: {}":                   {"LLM/tls/bedrock-runtime.us-east-1.amazonaws.com:443/0", "LLM/tls/bedrock.us-east-1.amazonaws.com:443/0"},
+		"bedrock: {region: cn-north-1}": {"LLM/tls/bedrock-runtime.cn-north-1.amazonaws.com.cn:443/0", "LLM/tls/bedrock.cn-north-1.amazonaws.com.cn:443/0"},
 	} {
 		rt, err := NewRuntime(RuntimeOptions{})
 		if err != nil {
@@ -366,7 +367,8 @@ spec:
 		for identity := range snapshot.pools {
 			got = append(got, identity)
 		}
-		if diff := cmp.Diff([]string{want}, got); diff != "" {
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", spec, diff)
 		}
 	}

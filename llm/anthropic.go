@@ -46,7 +46,7 @@ func (anthropicAPI) headers(a *attempt, out http.Header) {
 	out["Anthropic-Version"] = []string{cmp.Or(a.provider.APIVersion, a.header.Get("Anthropic-Version"), anthropicVersion)}
 }
 
-func (anthropicAPI) catalogue(_ *Provider, page string) (target string, l lister) {
+func (anthropicAPI) catalogue(_ *Provider, page string) (target string, l listReader) {
 	target = "/v1/models?limit=1000"
 	if page != "" {
 		target += "&after_id=" + url.QueryEscape(page)

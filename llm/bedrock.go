@@ -32,11 +32,20 @@ func (bedrockAPI) name() string { return "aws.bedrock" }
 func (bedrockAPI) host() string { return "" }
 
 // BedrockHost returns the host of a region.
-func BedrockHost(region string) string {
+func BedrockHost(region string) string { return awsHost("bedrock-runtime", region) }
+
+// BedrockCatalogueHost returns the host that lists what a region has.
+func BedrockCatalogueHost(region string) string { return awsHost("bedrock", region) }
+
+func awsHost(service, region string) string {
 	if strings.HasPrefix(region, "cn-") {
-		return "bedrock-runtime." + region + ".amazonaws.com.cn"
+		return service + "." + region + ".amazonaws.com.cn"
 	}
-	return "bedrock-runtime." + region + ".amazonaws.com"
+	return service + "." + region + ".amazonaws.com"
+}
+
+func (bedrockAPI) catalogue(_ *Provider, page string) (target string, l listReader) {
+	return bedrock.ModelsTarget(page), bedrock.Models{}
 }
 
 // speaks: a path of the configuration says what is there.

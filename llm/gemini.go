@@ -110,7 +110,7 @@ func (geminiAPI) platformError(f form, status int, _ http.Header, body []byte) *
 }
 
 // catalogue: where it is asked by chat completions it has a list of that dialect.
-func (geminiAPI) catalogue(p *Provider, page string) (target string, l lister) {
+func (geminiAPI) catalogue(p *Provider, page string) (target string, l listReader) {
 	target = "/" + cmp.Or(p.APIVersion, "v1beta")
 	if p.Compat {
 		return target + "/openai/models", compatModels{}

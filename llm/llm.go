@@ -107,6 +107,8 @@ type Provider struct {
 	RoundTripper http.RoundTripper
 	// Host is what the provider's requests say in Host.
 	Host string
+	// Catalogue, when set, is asked which models there are, in place of the provider itself.
+	Catalogue *Provider
 	// Path replaces the path of the vendor's API, or Prefix what all of its paths begin
 	// with.
 	Path, Prefix string

@@ -27,9 +27,15 @@ const (
 	maxModels = 10000 // of a provider
 )
 
+// A listReader reads pages of a list of models.
+type listReader interface {
+	// DecodeModels returns what a page lists, and the name of the next one, "" behind the last.
+	DecodeModels(body []byte) (models []dialect.Model, next string, err error)
+}
+
 // A lister reads and writes lists of models, a dialect each.
 type lister interface {
-	DecodeModels(body []byte) (models []dialect.Model, next string, err error)
+	listReader
 	EncodeModels(models []dialect.Model) []byte
 	EncodeModel(m *dialect.Model) []byte
 }
@@ -38,7 +44,7 @@ type lister interface {
 type cataloguer interface {
 	// catalogue returns path and query of a page of the list, "" being the first, and
 	// who reads it.
-	catalogue(p *Provider, page string) (target string, l lister)
+	catalogue(p *Provider, page string) (target string, l listReader)
 }
 
 // isModels reports whether r asks for the list of models, or for one of them, which clients
@@ -216,6 +222,9 @@ func (b *Backend) listed(p *Provider, v cataloguer, r *http.Request) ([]dialect.
 func (b *Backend) list(ctx context.Context, p *Provider, v cataloguer, header http.Header) (all []dialect.Model, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
+	if p.Catalogue != nil {
+		p = p.Catalogue
+	}
 	a := &attempt{query: &query{Backend: b, ctx: ctx, header: header}, provider: p, vendor: vendorOf(p.Vendor)}
 	page := ""
 	for range maxPages {

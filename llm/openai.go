@@ -56,7 +56,7 @@ func (openAI) headers(a *attempt, out http.Header) {
 }
 
 // catalogue is one page.
-func (openAI) catalogue(*Provider, string) (target string, l lister) {
+func (openAI) catalogue(*Provider, string) (target string, l listReader) {
 	return "/v1/models", openai.Models{}
 }
 

@@ -93,10 +93,11 @@ In place of the mock LLM it serves, at /v1 and /v1beta, the providers that varia
 name: OPENAI_API_KEY, ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, GEMINI_API_KEY or
 GOOGLE_API_KEY, AZURE_OPENAI_ENDPOINT with AZURE_OPENAI_API_KEY or Entra ID's,
 GOOGLE_CLOUD_PROJECT with GOOGLE_APPLICATION_CREDENTIALS, and AWS_BEARER_TOKEN_BEDROCK,
-or AWS_REGION with AWS_ACCESS_KEY_ID, AWS_PROFILE or a role's. OPENAI_BASE_URL,
-ANTHROPIC_BASE_URL, GOOGLE_GEMINI_BASE_URL and AWS_ENDPOINT_URL_BEDROCK_RUNTIME place
-them elsewhere; OPENAI_BASE_URL alone is a server that wants no key. The model says who
-is asked: gpt-*, o*, claude-*, gemini-*, anthropic.*, amazon.*, or PROVIDER/MODEL.
+or AWS_REGION, or a region in ~/.aws/config, with AWS_ACCESS_KEY_ID, AWS_PROFILE or a
+role's. OPENAI_BASE_URL, ANTHROPIC_BASE_URL, GOOGLE_GEMINI_BASE_URL and
+AWS_ENDPOINT_URL_BEDROCK_RUNTIME place them elsewhere; OPENAI_BASE_URL alone is a server
+that wants no key. The model says who is asked: gpt-*, o*, claude-*, gemini-*,
+anthropic.*, amazon.*, or PROVIDER/MODEL.
 
 --mcp-config takes the file of an MCP client (mcpServers of Claude and Cursor, servers
 and inputs of VS Code). Variables come from the environment, inputs from

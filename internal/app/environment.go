@@ -2,15 +2,18 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/upstream/sigv4"
 )
 
 // envBackend is the Backend of the providers that the environment names.
@@ -178,21 +181,44 @@ var bedrockModels = []string{
 	"qwen.*", "stability.*", "twelvelabs.*", "writer.*", "zai.*", "us.*", "us-gov.*", "eu.*", "apac.*", "jp.*", "au.*", "ca.*", "global.*", "arn:aws*",
 }
 
+// region returns the AWS region: that of the environment, else that of the profile which AWS_PROFILE names, or of the default one.
+func (e *environment) region() string {
+	_, region := e.get("AWS_REGION", "AWS_DEFAULT_REGION")
+	if region != "" {
+		return region
+	}
+	_, name := e.get("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+	_, home := e.get("HOME", "USERPROFILE")
+	p := sigv4.Profile{Name: name}
+	for _, f := range []struct {
+		variable, name string
+		path           *string
+	}{{"AWS_CONFIG_FILE", "config", &p.Config}, {"AWS_SHARED_CREDENTIALS_FILE", "credentials", &p.Credentials}} {
+		if _, *f.path = e.get(f.variable); *f.path == "" && home != "" {
+			*f.path = filepath.Join(home, ".aws", f.name)
+		}
+	}
+	return p.Region(context.Background())
+}
+
 // bedrock is Amazon Bedrock where there is an API key of its, or a region and something that leads to
 // credentials. Those alone may be there for something else.
 func (e *environment) bedrock() (*envProvider, error) {
 	variable, key := e.get("AWS_BEARER_TOKEN_BEDROCK")
-	_, region := e.get("AWS_REGION", "AWS_DEFAULT_REGION")
 	if key == "" {
 		variable, _ = e.get("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
-		if variable == "" || region == "" {
+		if variable == "" {
 			return nil, nil
 		}
+	}
+	region := e.region()
+	if region == "" && key == "" {
+		return nil, nil
 	}
 	p := &envProvider{name: "bedrock", variable: variable, vendor: "bedrock", block: object{}, key: key, models: bedrockModels}
 	if region != "" {
 		if strings.Trim(region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return nil, exit(ExitUsage, errors.New("AWS_REGION is not the name of a region, such as us-east-1"))
+			return nil, exit(ExitUsage, errors.New("the AWS region, of AWS_REGION or the profile, is not the name of a region, such as us-east-1"))
 		}
 		p.block["region"] = region
 	}

@@ -2,6 +2,8 @@ package app
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -91,6 +93,40 @@ func TestEnvironmentAWS(t *testing.T) {
 	}
 }
 
+// The region may stand in the shared files only.
+func TestEnvironmentProfile(t *testing.T) {
+	home := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(home, ".aws"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(home, "other")
+	for path, text := range map[string]string{
+		filepath.Join(home, ".aws", "config"): "[default]\nregion = eu-west-1\n[profile mine]\nregion = us-west-2\n",
+		other:                                 "[profile mine]\nregion = ap-south-1\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		env  map[string]string
+		want string // the region; "" is no provider
+	}{
+		{map[string]string{"AWS_ACCESS_KEY_ID": "x"}, "eu-west-1"},
+		{map[string]string{"AWS_PROFILE": "mine"}, "us-west-2"},
+		{map[string]string{"AWS_PROFILE": "mine", "AWS_CONFIG_FILE": other}, "ap-south-1"},
+		{map[string]string{"AWS_PROFILE": "mine", "AWS_REGION": "eu-central-1"}, "eu-central-1"},
+		{map[string]string{"AWS_PROFILE": "lacking"}, ""},
+		{map[string]string{}, ""},
+	} {
+		tt.env["HOME"] = home
+		file, _, err := environmentFile(lookup(tt.env), 8080)
+		if err != nil || (file == nil) != (tt.want == "") || !strings.Contains(string(file), tt.want) {
+			t.Errorf("%v: %v\n%s", tt.env, err, file)
+		}
+	}
+}
+
 func TestEnvironmentMistakes(t *testing.T) {
 	tests := []struct {
 		name string
@@ -106,7 +142,7 @@ func TestEnvironmentMistakes(t *testing.T) {
 		{"https elsewhere", map[string]string{"OPENAI_BASE_URL": "https://h:8443/v1"}, "on port 443 only"},
 		{"a circle", map[string]string{"ANTHROPIC_API_KEY": "secret", "ANTHROPIC_BASE_URL": "http://localhost:8080"}, "ANTHROPIC_BASE_URL leads to this gateway itself"},
 		{"a region alone", map[string]string{"AWS_REGION": "eu-west-1"}, ""},
-		{"no region", map[string]string{"AWS_PROFILE": "p", "AWS_REGION": "secret/x"}, "AWS_REGION is not"},
+		{"no region", map[string]string{"AWS_PROFILE": "p", "AWS_REGION": "secret/x"}, "the AWS region, of AWS_REGION"},
 		{"no key", map[string]string{"GEMINI_API_KEY": "secret\nsecret"}, "GEMINI_API_KEY holds"},
 	}
 	for _, test := range tests {

@@ -42,6 +42,17 @@ func (b *Bedrock) Last() (Asked, int) {
 	return b.last, b.all
 }
 
+// lists are what Bedrock says that it has (API reference, ListFoundationModels and ListInferenceProfiles).
+var lists = map[string]string{
+	"/foundation-models?byInferenceType=ON_DEMAND": `{"modelSummaries":[` +
+		`{"modelArn":"arn:aws:bedrock:eu-west-1::foundation-model/amazon.nova-lite-v1:0","modelId":"amazon.nova-lite-v1:0","modelName":"Nova Lite","providerName":"Amazon","inputModalities":["TEXT","IMAGE"],"outputModalities":["TEXT"],"responseStreamingSupported":true,"customizationsSupported":[],"inferenceTypesSupported":["ON_DEMAND"],"modelLifecycle":{"status":"ACTIVE"}},` +
+		`{"modelArn":"arn:aws:bedrock:eu-west-1::foundation-model/amazon.nova-canvas-v1:0","modelId":"amazon.nova-canvas-v1:0","modelName":"Nova Canvas","providerName":"Amazon","inputModalities":["TEXT"],"outputModalities":["IMAGE"],"inferenceTypesSupported":["ON_DEMAND"],"modelLifecycle":{"status":"ACTIVE"}},` +
+		`{"modelArn":"arn:aws:bedrock:eu-west-1::foundation-model/amazon.titan-embed-text-v2:0","modelId":"amazon.titan-embed-text-v2:0","modelName":"Titan Text Embeddings V2","providerName":"Amazon","inputModalities":["TEXT"],"outputModalities":["EMBEDDING"],"inferenceTypesSupported":["ON_DEMAND"],"modelLifecycle":{"status":"ACTIVE"}},` +
+		`{"modelArn":"arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-v2","modelId":"anthropic.claude-v2","modelName":"Claude","providerName":"Anthropic","inputModalities":["TEXT"],"outputModalities":["TEXT"],"inferenceTypesSupported":["ON_DEMAND"],"modelLifecycle":{"status":"LEGACY"}}]}`,
+	"/inference-profiles?maxResults=1000":                    `{"inferenceProfileSummaries":[{"inferenceProfileArn":"arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0","inferenceProfileId":"eu.amazon.nova-lite-v1:0","inferenceProfileName":"EU Nova Lite","models":[],"status":"ACTIVE","type":"SYSTEM_DEFINED"}],"nextToken":"more/1"}`,
+	"/inference-profiles?maxResults=1000&nextToken=more%2F1": `{"inferenceProfileSummaries":[{"inferenceProfileArn":"arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0","inferenceProfileId":"eu.anthropic.claude-sonnet-4-5-20250929-v1:0","inferenceProfileName":"EU Claude Sonnet 4.5","models":[],"status":"ACTIVE","type":"SYSTEM_DEFINED"}]}`,
+}
+
 // ServeHTTP implements http.Handler.
 func (b *Bedrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -60,6 +71,11 @@ func (b *Bedrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(403, "InvalidSignatureException", "The request signature we calculated does not match: %v", err)
 			return
 		}
+	}
+	if list, ok := lists[r.RequestURI]; ok && r.Method == http.MethodGet {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, list)
+		return
 	}
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	if r.Method != http.MethodPost || len(parts) != 3 || parts[0] != "model" || r.Header.Get("Content-Type") != "application/json" {
