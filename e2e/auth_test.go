@@ -22,6 +22,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // raw sends one request as a client without any state does.
@@ -120,7 +122,7 @@ func TestTokensOfAProvider(t *testing.T) {
 
 	// The provider exchanges its key: tokens of the new one are let in at once, those of the old one no more.
 	provider.rotate(t, "second", false)
-	eventually(t, "a token of the new key is let in", func() error {
+	testgateway.Eventually(t, "a token of the new key is let in", func() error {
 		if status, challenge := open(provider.token(t, "mcpgw", nil)); status != http.StatusOK {
 			return fmt.Errorf("%d %s", status, challenge)
 		}
@@ -133,7 +135,7 @@ func TestTokensOfAProvider(t *testing.T) {
 	// The keys can't be fetched any more: the last good ones stay.
 	provider.setDown(true)
 	before := provider.fetches()
-	eventually(t, "the provider was asked in vain", func() error {
+	testgateway.Eventually(t, "the provider was asked in vain", func() error {
 		if n := provider.fetches() - before; n < 2 {
 			return fmt.Errorf("%d times", n)
 		}
@@ -142,8 +144,8 @@ func TestTokensOfAProvider(t *testing.T) {
 	if status, challenge := open(provider.token(t, "mcpgw", nil)); status != http.StatusOK {
 		t.Errorf("while the provider is down: %d %s", status, challenge)
 	}
-	g.waitFor(t, g.stderr, "the last good ones stay in use")
-	_, metrics := get(t, "http://"+g.metrics+"/metrics")
+	g.Writes(t, &g.Stderr, "the last good ones stay in use")
+	_, metrics := get(t, "http://"+g.Metrics+"/metrics")
 	for _, want := range []string{
 		`mcpgw_jwks_fetches_total{issuer="` + provider.issuer + `",result="failure"}`,
 		`mcpgw_authentications_total{method="jwt",result="accepted"}`, `mcpgw_authentications_total{method="jwt",result="missing"} 1`,
@@ -167,9 +169,9 @@ func TestProviderDownAtStart(t *testing.T) {
 	if status, answer, h := raw(t, http.MethodPost, g.url(), initialize, "Authorization", token); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" {
 		t.Errorf("%d %s", status, answer)
 	}
-	g.waitFor(t, g.stderr, "its tokens are answered 503")
+	g.Writes(t, &g.Stderr, "its tokens are answered 503")
 	provider.setDown(false)
-	eventually(t, "the token is let in", func() error {
+	testgateway.Eventually(t, "the token is let in", func() error {
 		if status, answer, _ := raw(t, http.MethodPost, g.url(), initialize, "Authorization", token); status != http.StatusOK {
 			return fmt.Errorf("%d %s", status, answer)
 		}
@@ -225,8 +227,8 @@ spec:
 		}
 		if revision == revisions[0] {
 			// The policy wants more: the client is told what, and its user grants it.
-			writeFile(t, g.file, policies(g.port, `"mcp:read", "mcp:write"`))
-			eventually(t, "the edit is live", func() error {
+			g.Rewrite(t, policies(g.Port, `"mcp:read", "mcp:write"`))
+			testgateway.Eventually(t, "the edit is live", func() error {
 				if status, answer, _ := raw(t, http.MethodPost, g.url(), listTools, "Authorization", "Bearer "+provider.token(t, g.url(), nil)); status != http.StatusForbidden {
 					return fmt.Errorf("%d %s", status, answer)
 				}
@@ -251,8 +253,8 @@ spec:
 		_ = cs.Close()
 	}
 	// The access log names who called.
-	g.waitFor(t, g.stderr, `"principal":"jwt:`+provider.issuer+" "+userOne+`"`)
-	g.waitFor(t, g.stderr, `"principal":"jwt:`+provider.issuer+" "+userTwo+`"[^\n]*"error_type":"denied"`)
+	g.Writes(t, &g.Stderr, `"principal":"jwt:`+provider.issuer+" "+userOne+`"`)
+	g.Writes(t, &g.Stderr, `"principal":"jwt:`+provider.issuer+" "+userTwo+`"[^\n]*"error_type":"denied"`)
 }
 
 // subjectOf returns for whom a token is, which nobody has to verify here.
@@ -374,18 +376,18 @@ func TestTwoUsers(t *testing.T) {
 				return status, answer
 			}
 			if status, answer := list(userOne, ""); status != http.StatusOK || !strings.Contains(answer, "my_of_"+userOne) {
-				t.Errorf("its owner: %d %s", status, tail(answer))
+				t.Errorf("its owner: %d %s", status, testgateway.Tail(answer))
 			}
 			if status, answer := list(userTwo, ""); status != http.StatusNotFound || strings.Contains(answer, "my_of_") {
-				t.Errorf("a stolen session id: %d %s", status, tail(answer))
+				t.Errorf("a stolen session id: %d %s", status, testgateway.Tail(answer))
 			}
 			for _, method := range []string{http.MethodGet, http.MethodDelete} {
 				if status, answer, _ := raw(t, method, g.url(), "", "Authorization", tokens[userTwo], "Mcp-Session-Id", id); status != http.StatusNotFound {
-					t.Errorf("%s of a stolen session id: %d %s", method, status, tail(answer))
+					t.Errorf("%s of a stolen session id: %d %s", method, status, testgateway.Tail(answer))
 				}
 			}
 			if status, answer, _ := raw(t, http.MethodPost, g.url(), listTools, "Mcp-Session-Id", id); status != http.StatusUnauthorized || strings.Contains(answer, "my_of_") {
-				t.Errorf("without a token: %d %s", status, tail(answer))
+				t.Errorf("without a token: %d %s", status, testgateway.Tail(answer))
 			}
 			if status, _ := list(userOne, ""); status != http.StatusOK {
 				t.Errorf("its owner, after the theft: %d", status)
@@ -404,25 +406,25 @@ func TestTwoUsers(t *testing.T) {
 			status, answer = modern(userOne, "tools/list", "")
 			cursor := between(answer, `"nextCursor":"`, `"`)
 			if cursor == "" {
-				t.Fatalf("%d, and no cursor in %s", status, tail(answer))
+				t.Fatalf("%d, and no cursor in %s", status, testgateway.Tail(answer))
 			}
 			if status, answer := modern(userOne, "tools/list", fmt.Sprintf(`"cursor":%q,`, cursor)); status != http.StatusOK || !strings.Contains(answer, "my_of_"+userOne) {
-				t.Errorf("its owner: %d %s", status, tail(answer))
+				t.Errorf("its owner: %d %s", status, testgateway.Tail(answer))
 			}
 			if status, answer := modern(userTwo, "tools/list", fmt.Sprintf(`"cursor":%q,`, cursor)); !strings.Contains(answer, `"code":-32602`) || strings.Contains(answer, "my_of_") {
-				t.Errorf("a stolen cursor: %d %s", status, tail(answer))
+				t.Errorf("a stolen cursor: %d %s", status, testgateway.Tail(answer))
 			}
 			status, answer = modern(userOne, "tools/call", `"name":"my_ask","arguments":{},`)
 			state, key := between(answer, `"requestState":"`, `"`), between(answer, `"inputRequests":{"`, `"`)
 			if state == "" || key == "" {
-				t.Fatalf("%d, and no state in %s", status, tail(answer))
+				t.Fatalf("%d, and no state in %s", status, testgateway.Tail(answer))
 			}
 			retry := fmt.Sprintf(`"name":"my_ask","arguments":{},"requestState":%q,"inputResponses":{%q:{"action":"accept","content":{}}},`, state, key)
 			if status, answer := modern(userTwo, "tools/call", retry); !strings.Contains(answer, `"error"`) || strings.Contains(answer, userOne) {
-				t.Errorf("a stolen state: %d %s", status, tail(answer))
+				t.Errorf("a stolen state: %d %s", status, testgateway.Tail(answer))
 			}
 			if status, answer := modern(userOne, "tools/call", retry); status != http.StatusOK || !strings.Contains(answer, userOne) {
-				t.Errorf("its owner: %d %s", status, tail(answer))
+				t.Errorf("its owner: %d %s", status, testgateway.Tail(answer))
 			}
 		})
 	}

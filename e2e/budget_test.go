@@ -6,19 +6,20 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // startRedis runs Debian's redis-server, which hack/deps installs, on a port.
-func startRedis(t testing.TB, port int) *process {
+func startRedis(t testing.TB, port int) *testgateway.Process {
 	t.Helper()
-	p := start(t, nil, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", "secret")
-	eventually(t, "redis answers", func() error {
+	p := testgateway.Run(t, nil, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", "secret")
+	testgateway.Eventually(t, "redis answers", func() error {
 		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
 		if err != nil {
 			return err
@@ -32,7 +33,7 @@ func startRedis(t testing.TB, port int) *process {
 // while Redis is gone each counts for itself.
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	redis := freePort(t)
+	redis := testgateway.FreePort(t)
 	server := startRedis(t, redis)
 	demo := static("demo", serveDemo(t), "/demo/mcp")
 	good := providerServer(t, 200, chatAnswer, nil)
@@ -71,7 +72,7 @@ spec:
 	one, two := startGateway(t, "serve", nil, write), startGateway(t, "serve", nil, write)
 	ask := func(g *gateway, team string) (int, string) {
 		t.Helper()
-		r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/v1/chat/completions", g.port), strings.NewReader(`{"model":"any","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}`))
+		r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/v1/chat/completions", g.Port), strings.NewReader(`{"model":"any","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,15 +115,12 @@ spec:
 			t.Errorf("gateway %d: another team: %d %s", i, status, body)
 		}
 	}
-	if err := server.cmd.Process.Signal(os.Kill); err != nil {
-		t.Fatal(err)
-	}
-	<-server.done
+	server.Kill()
 	if status, body := ask(one, "a"); status != 200 {
 		t.Errorf("while Redis is gone: %d %s", status, body)
 	}
 	startRedis(t, redis)
-	eventually(t, "it is counted in Redis again", func() error {
+	testgateway.Eventually(t, "it is counted in Redis again", func() error {
 		_, _ = ask(one, "c")
 		if status, _ := ask(two, "c"); status != 429 {
 			return fmt.Errorf("the other gateway answers %d", status)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestCatalogue puts seven servers, of both eras and all three transports,
@@ -78,7 +80,7 @@ func TestCatalogue(t *testing.T) {
 			if _, err := c.CallTool(t.Context(), params); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "three progress notifications", func() error {
+			testgateway.Eventually(t, "three progress notifications", func() error {
 				if n := steps.Load(); n != 3 {
 					return fmt.Errorf("%d", n)
 				}

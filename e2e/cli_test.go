@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // own are flags that keep a gateway's own listeners out of the way of others.
@@ -19,18 +21,18 @@ var noProviders = []string{
 }
 
 // startRun starts `mcpgw run` on a free port and returns it with its MCP URL.
-func startRun(t testing.TB, args ...string) (*process, string) {
+func startRun(t testing.TB, args ...string) (*testgateway.Process, string) {
 	t.Helper()
-	args = append([]string{"run", "--port", fmt.Sprint(freePort(t))}, args...)
-	p := start(t, noProviders, binary, append(args, own...)...)
-	return p, p.waitFor(t, p.stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
+	args = append([]string{"run", "--port", fmt.Sprint(testgateway.FreePort(t))}, args...)
+	p := testgateway.Run(t, noProviders, binary, append(args, own...)...)
+	return p, p.Writes(t, &p.Stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
 }
 
 // TestRunServesTheDemo follows what the banner of `mcpgw run` says.
 func TestRunServesTheDemo(t *testing.T) {
 	t.Parallel()
 	p, url := startRun(t)
-	banner := p.stdout.String()
+	banner := p.Stdout.String()
 	ask := "curl " + strings.TrimSuffix(url, "/mcp") + "/v1/chat/completions -H content-type:application/json -d '{"
 	for _, want := range []string{
 		"mcpgw e2e   (no configuration given: this is the built-in demo)\n",
@@ -61,8 +63,8 @@ func TestRunTwice(t *testing.T) {
 	home := t.TempDir()
 	urls := map[string]bool{}
 	for range 2 {
-		p := start(t, append([]string{"HOME=" + home, "TMPDIR=" + home}, noProviders...), binary, "run")
-		url := p.waitFor(t, p.stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
+		p := testgateway.Run(t, append([]string{"HOME=" + home, "TMPDIR=" + home}, noProviders...), binary, "run")
+		url := p.Writes(t, &p.Stdout, `MCP +(http://\S+/mcp) .*\n(?:.*\n)*  Next`)[1]
 		if urls[url] {
 			t.Errorf("both are at %s", url)
 		}
@@ -71,7 +73,7 @@ func TestRunTwice(t *testing.T) {
 			t.Errorf("%s: demo_echo answers %q", url, got)
 		}
 		if len(urls) == 2 {
-			p.waitFor(t, p.stderr, `the default port is busy, a free one is used.*for=admin`)
+			p.Writes(t, &p.Stderr, `the default port is busy, a free one is used.*for=admin`)
 		}
 	}
 	files, err := os.ReadDir(home)
@@ -87,7 +89,7 @@ func TestToolsCommands(t *testing.T) {
 	g := serve(t, func(port int) string {
 		return manifest(port, static("demo", demo, "/demo/mcp")) + rbac("Deny", "mcp.tool.name == 'slow'")
 	})
-	for _, from := range [][]string{{"--url", g.url()}, {"-f", g.file}} {
+	for _, from := range [][]string{{"--url", g.url()}, {"-f", g.File}} {
 		t.Run(from[0], func(t *testing.T) {
 			t.Parallel()
 			run := func(args ...string) (string, string, int) { return output(t, nil, binary, append(args, from...)...) }
@@ -122,7 +124,7 @@ func TestToolsCommands(t *testing.T) {
 			}
 		})
 	}
-	closed := fmt.Sprintf("http://127.0.0.1:%d/mcp", freePort(t))
+	closed := fmt.Sprintf("http://127.0.0.1:%d/mcp", testgateway.FreePort(t))
 	if _, stderr, code := output(t, nil, binary, "tools", "ls", "--url", closed); code != 5 || !strings.Contains(stderr, "is the gateway running") {
 		t.Errorf("nobody there: exit code %d, %s", code, stderr)
 	}
@@ -133,7 +135,7 @@ func TestExitCodesOfMistakes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.yaml")
-	writeFile(t, bad, strings.Replace(manifest(8080, static("a", 1, "/")), "static:", "statc:", 1))
+	testgateway.WriteFile(t, bad, strings.Replace(manifest(8080, static("a", 1, "/")), "static:", "statc:", 1))
 	for _, test := range []struct {
 		args   []string
 		code   int
@@ -181,12 +183,12 @@ func TestInformingCommands(t *testing.T) {
 	} {
 		stdout, stderr, code := output(t, nil, binary, test.args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, test.want) {
-			t.Errorf("%v: exit code %d, %q is not in:\n%s\n%s", test.args, code, test.want, tail(stdout), stderr)
+			t.Errorf("%v: exit code %d, %q is not in:\n%s\n%s", test.args, code, test.want, testgateway.Tail(stdout), stderr)
 		}
 	}
 	stdout, _, _ := output(t, nil, binary, "schema")
 	if !json.Valid([]byte(stdout)) || !strings.Contains(stdout, "TrafficPolicy") {
-		t.Errorf("schema prints %s", tail(stdout))
+		t.Errorf("schema prints %s", testgateway.Tail(stdout))
 	}
 }
 
@@ -198,23 +200,23 @@ func TestMCPConfig(t *testing.T) {
 	web := fmt.Sprintf(`"web": {"type": "http", "url": "http://127.0.0.1:%d/demo/mcp"}`, demo)
 	memory := fmt.Sprintf(`"memory": {"command": %q, "args": [%q], "env": {"MEMORY_FILE_PATH": "${MEMORY:-%s}"}}`,
 		node(t), npmScript(t, "@modelcontextprotocol", "server-memory", "dist", "index.js"), filepath.Join(t.TempDir(), "memory.jsonl"))
-	writeFile(t, file, `{"mcpServers": {`+web+`, "keyed": {"url": "http://127.0.0.1/mcp?key=1"}}}`)
+	testgateway.WriteFile(t, file, `{"mcpServers": {`+web+`, "keyed": {"url": "http://127.0.0.1/mcp?key=1"}}}`)
 	p, url := startRun(t, "--mcp-config", file)
-	p.waitFor(t, p.stderr, "a server is not imported.*keyed: its url has a user or a query")
+	p.Writes(t, &p.Stderr, "a server is not imported.*keyed: its url has a user or a query")
 	c := connect(t, url, clientOptions{})
 	if got := c.call(t, "web_echo", map[string]any{"message": "imported"}); got != "imported" {
 		t.Errorf("web_echo answers %q", got)
 	}
-	writeFile(t, file, `{"mcpServers": {`+web+`, `+memory+`}}`)
-	eventually(t, "the added server is served", func() error {
+	testgateway.WriteFile(t, file, `{"mcpServers": {`+web+`, `+memory+`}}`)
+	testgateway.Eventually(t, "the added server is served", func() error {
 		names := strings.Join(c.toolNames(t), " ")
 		if !strings.Contains(names, "memory_read_graph") {
 			return fmt.Errorf("%s", names)
 		}
 		return nil
 	})
-	writeFile(t, file, `{"mcpServers": {`)
-	p.waitFor(t, p.stderr, "the imported file is not used")
+	testgateway.WriteFile(t, file, `{"mcpServers": {`)
+	p.Writes(t, &p.Stderr, "the imported file is not used")
 	if got := c.call(t, "memory_read_graph", nil); !strings.Contains(got, "entities") {
 		t.Errorf("after a broken edit: %q", got)
 	}
@@ -238,7 +240,7 @@ func TestExamples(t *testing.T) {
 				continue
 			}
 			file := filepath.Join(t.TempDir(), fmt.Sprintf("%s-%d.yaml", filepath.Base(page), i))
-			writeFile(t, file, block)
+			testgateway.WriteFile(t, file, block)
 			files = append(files, file)
 		}
 	}
@@ -292,7 +294,7 @@ func TestREADME(t *testing.T) {
 	port := strings.TrimSuffix(strings.TrimPrefix(url, "http://127.0.0.1:"), "/mcp")
 
 	shown := strings.TrimSpace(codeBlocks(t, "../README.md", "")[0])
-	banner := strings.ReplaceAll(p.stdout.String(), " --url "+url, "")
+	banner := strings.ReplaceAll(p.Stdout.String(), " --url "+url, "")
 	banner = strings.ReplaceAll(banner, "127.0.0.1:"+port, "127.0.0.1:8080")
 	if squeeze(banner) != squeeze(strings.Replace(shown, "VERSION", "e2e", 1)) {
 		t.Errorf("the README shows\n%s\nbut the banner is\n%s", shown, banner)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // conformanceMark is where what is not written by TestConformance begins in docs/conformance.md.
@@ -176,7 +178,7 @@ func wrap(server string) int {
 			return 0, err
 		}
 		defer func() { _ = gateway.Process.Kill(); _ = gateway.Wait() }()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testgateway.Patience)
 		defer cancel()
 		for tick := time.NewTicker(20 * time.Millisecond); ; {
 			conn, err := net.Dial("tcp", address)

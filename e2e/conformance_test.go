@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 		// The fixture does not speak HTTP+SSE; a second gateway in front of it does.
 		{"HTTP+SSE", "legacy", func(t *testing.T, mode string) string {
 			first := run(t, over(t, mode))
-			return run(t, fmt.Sprintf("{name: fixture, static: {host: 127.0.0.1, port: %d, path: /mcp/sse, protocol: SSE}}", first.port)).url()
+			return run(t, fmt.Sprintf("{name: fixture, static: {host: 127.0.0.1, port: %d, path: /mcp/sse, protocol: SSE}}", first.Port)).url()
 		}},
 		{"HTTP, beside another target", "", func(t *testing.T, mode string) string {
 			return run(t, over(t, mode), static("demo", serveDemo(t), "/demo/mcp")).url()

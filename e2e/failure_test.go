@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestTargetHangs has one target that accepts connections and never says a word:
@@ -32,7 +34,7 @@ func TestTargetHangs(t *testing.T) {
 	g := serve(t, func(port int) string {
 		return manifest(port,
 			fmt.Sprintf("{name: silent, timeout: 500ms, static: {host: 127.0.0.1, port: %d}}", silent.Addr().(*net.TCPAddr).Port),
-			fmt.Sprintf("{name: closed, timeout: 500ms, static: {host: 127.0.0.1, port: %d}}", freePort(t)),
+			fmt.Sprintf("{name: closed, timeout: 500ms, static: {host: 127.0.0.1, port: %d}}", testgateway.FreePort(t)),
 			static("demo", demo, "/demo/mcp"))
 	})
 	for _, revision := range revisions {
@@ -63,7 +65,7 @@ func TestTargetDies(t *testing.T) {
 		}
 		clients = append(clients, c)
 	}
-	server.kill()
+	server.Kill()
 	for i, c := range clients {
 		result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: "everything_echo", Arguments: map[string]any{"message": "lost"}})
 		if err == nil && !result.IsError {
@@ -75,7 +77,7 @@ func TestTargetDies(t *testing.T) {
 	}
 	startEverythingOn(t, "streamableHttp", everything)
 	for i, c := range clients {
-		eventually(t, "the session of "+revisions[i]+" finds the server again", func() error {
+		testgateway.Eventually(t, "the session of "+revisions[i]+" finds the server again", func() error {
 			result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: "everything_echo", Arguments: map[string]any{"message": "after"}})
 			if err != nil {
 				return err

@@ -4,26 +4,20 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // The revisions that go-sdk's client is used at.
 var revisions = []string{"2025-06-18", "2025-11-25", "2026-07-28"}
 
 // A gateway is a running `mcpgw serve` with one file.
-type gateway struct {
-	*process
-	file    string
-	port    int
-	ready   string // address of the readiness listener
-	metrics string
-}
+type gateway struct{ *testgateway.Gateway }
 
 // manifest returns the YAML of a Gateway on port, and of one MCP Backend with the
 // given targets (a flow mapping each) that is served at /mcp. More fields of its
@@ -71,53 +65,12 @@ func serve(t testing.TB, write func(port int) string, args ...string) *gateway {
 // startGateway starts a serving command with variables added to its environment.
 func startGateway(t testing.TB, command string, env []string, write func(port int) string, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{
-		file:    filepath.Join(t.TempDir(), "gateway.yaml"),
-		port:    freePort(t),
-		ready:   fmt.Sprintf("127.0.0.1:%d", freePort(t)),
-		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)),
-	}
-	writeFile(t, g.file, write(g.port))
-	g.process = start(t, env, binary, append([]string{command, "-f", g.file, "--log-format", "json", "--log-level", "debug",
-		"--admin-addr", "off", "--ready-addr", g.ready, "--metrics-addr", g.metrics}, args...)...)
-	eventually(t, "the gateway is ready", func() error {
-		select {
-		case <-g.done:
-			t.Fatalf("the gateway ended: %v\n%s", g.err, tail(g.stderr.String()))
-		default:
-		}
-		response, err := http.Get("http://" + g.ready + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("readiness answers %s", response.Status)
-		}
-		return nil
-	})
-	t.Cleanup(func() {
-		text := g.stderr.String()
-		for _, sign := range []string{"DATA RACE", "panic:"} {
-			if i := strings.Index(text, sign); i >= 0 {
-				t.Errorf("the gateway has a race or a panic:\n%s", text[i:min(len(text), i+8000)])
-			}
-		}
-	})
-	return g
+	args = append([]string{"--log-format", "json", "--log-level", "debug", "--admin-addr", "off"}, args...)
+	return &gateway{testgateway.ServeFile(t, binary, write, testgateway.Options{Command: command, Env: env, Args: args})}
 }
 
 // url returns the MCP endpoint.
-func (g *gateway) url() string { return fmt.Sprintf("http://127.0.0.1:%d/mcp", g.port) }
-
-// terminate sends SIGTERM and returns the exit code.
-func (g *gateway) terminate(t testing.TB) int {
-	t.Helper()
-	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	return g.ended(t)
-}
+func (g *gateway) url() string { return "http://" + g.Address + "/mcp" }
 
 // A client is go-sdk's client with a count of the changes it was told of.
 type client struct {

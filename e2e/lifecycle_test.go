@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestDrain ends the gateway under open streams and a call in flight: the call is
@@ -41,11 +43,11 @@ func TestDrain(t *testing.T) {
 		}()
 		select {
 		case <-started:
-		case <-time.After(patience):
+		case <-time.After(testgateway.Patience):
 			t.Fatalf("the call at %s does not start", revision)
 		}
 	}
-	if code := g.terminate(t); code != 0 {
+	if code := g.Terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	for range revisions {
@@ -105,7 +107,7 @@ func TestSecretsStayInside(t *testing.T) {
 		"unknown key":       "canary-unknown-key-1",
 		"unknown token":     "canary-token-beefed",
 	}
-	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	admin := testgateway.FreeAddress(t)
 	g := startGateway(t, "serve", []string{"MCPGW_SESSION_KEYS=" + canaries["session key"]}, func(port int) string {
 		return manifest(port,
 			fmt.Sprintf("{name: inline, auth: {kind: Inline, inline: %s}, static: {host: 127.0.0.1, port: %s, path: /demo/mcp}}", canaries["inline token"], u.Port()),
@@ -180,7 +182,7 @@ spec:
 	if _, sent := authorized.Load("Bearer " + canaries["client's own"]); sent {
 		t.Error("the client's credential went to a target")
 	}
-	for _, address := range []string{"http://" + admin + "/config", "http://" + g.metrics + "/metrics", "http://" + g.ready + "/readyz"} {
+	for _, address := range []string{"http://" + admin + "/config", "http://" + g.Metrics + "/metrics", "http://" + g.Ready + "/readyz"} {
 		status, body := get(t, address)
 		if status != http.StatusOK {
 			t.Errorf("%s answers %d", address, status)
@@ -188,19 +190,19 @@ spec:
 		bodies = append(bodies, body)
 	}
 	// A broken edit, with an excerpt around the secrets.
-	writeFile(t, g.file, strings.ReplaceAll(manifest(g.port, fmt.Sprintf("{name: inline, auth: {kind: Inline, inlin: %s}}", canaries["inline token"])), "port: ", "prot: ")+`---
+	g.Rewrite(t, strings.ReplaceAll(manifest(g.Port, fmt.Sprintf("{name: inline, auth: {kind: Inline, inlin: %s}}", canaries["inline token"])), "port: ", "prot: ")+`---
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: TrafficPolicy
 metadata: {name: users}
 spec:
   basicAuthentication: {users: ["`+canaries["hash of a user"]+`"], usr: ["alice:`+canaries["hash in a Secret"]+`"]}
 `)
-	g.waitFor(t, g.stderr, `the new configuration is refused`)
-	if code := g.terminate(t); code != 0 {
+	g.Writes(t, &g.Stderr, `the new configuration is refused`)
+	if code := g.Terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	_, rendered, _ := output(t, nil, binary, "validate", "-f", g.file)
-	everything := strings.Join(append(bodies, g.stdout.String(), g.stderr.String(), rendered), "\n")
+	_, rendered, _ := output(t, nil, binary, "validate", "-f", g.File)
+	everything := strings.Join(append(bodies, g.Stdout.String(), g.Stderr.String(), rendered), "\n")
 	for what, canary := range canaries {
 		for _, form := range []string{canary, canary[:12], base64.StdEncoding.EncodeToString([]byte(canary)), url.QueryEscape(canary)} {
 			if i := strings.Index(everything, form); i >= 0 {
@@ -224,11 +226,11 @@ func TestMetrics(t *testing.T) {
 	unknownTool(t, c, "demo_slow")
 	unknownTool(t, c, "demo_invented")
 	var body string
-	eventually(t, "all requests are counted", func() error {
-		_, body = get(t, "http://"+g.metrics+"/metrics")
+	testgateway.Eventually(t, "all requests are counted", func() error {
+		_, body = get(t, "http://"+g.Metrics+"/metrics")
 		for _, want := range []string{`mcpgw_http_requests_total{`, `gen_ai_tool_name="echo"`, `error_type="tool_error"`, `mcpgw_denied_total{`} {
 			if !strings.Contains(body, want) {
-				return fmt.Errorf("%s is missing in:\n%s", want, tail(body))
+				return fmt.Errorf("%s is missing in:\n%s", want, testgateway.Tail(body))
 			}
 		}
 		return nil

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A changing is a server of go-sdk in the test's process whose tools change, with a count
@@ -168,7 +170,7 @@ func TestChangesReachClients(t *testing.T) {
 	listener := listen(t, g.url(), "listener-7")
 	// go-sdk's client opens its stream in the background, and the gateway its own toward
 	// the targets: one for the clients of each set of capabilities, and one for the session.
-	eventually(t, "all streams are open", func() error {
+	testgateway.Eventually(t, "all streams are open", func() error {
 		if a, b := old.streams.Load(), modern.streams.Load(); a < 3 || b < 3 {
 			return fmt.Errorf("%d and %d", a, b)
 		}
@@ -176,7 +178,7 @@ func TestChangesReachClients(t *testing.T) {
 	})
 	files := struct{ services, policy, other string }{other: other("Always")}
 	write := func() {
-		writeFile(t, g.file, manifest(g.port, targets...)+files.services+files.policy+files.other)
+		g.Rewrite(t, manifest(g.Port, targets...)+files.services+files.policy+files.other)
 	}
 	for _, change := range []struct {
 		name     string
@@ -193,7 +195,7 @@ func TestChangesReachClients(t *testing.T) {
 			before := g.applied(t)
 			files.other = other("Never")
 			write()
-			eventually(t, "the configuration is applied", func() error {
+			testgateway.Eventually(t, "the configuration is applied", func() error {
 				if n := g.applied(t); n == before {
 					return fmt.Errorf("%d times", n)
 				}
@@ -207,7 +209,7 @@ func TestChangesReachClients(t *testing.T) {
 		change.make()
 		select {
 		case <-legacy.changes:
-		case <-time.After(patience):
+		case <-time.After(testgateway.Patience):
 			t.Fatalf("%s: the legacy client is not told", change.name)
 		}
 		told := time.Since(began)
@@ -216,7 +218,7 @@ func TestChangesReachClients(t *testing.T) {
 			if method != "notifications/tools/list_changed" {
 				t.Fatalf("%s: the listener gets %s", change.name, method)
 			}
-		case <-time.After(patience):
+		case <-time.After(testgateway.Patience):
 			t.Fatalf("%s: the listener is not told", change.name)
 		}
 		t.Logf("%s: told after %v and %v", change.name, told.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
@@ -232,7 +234,7 @@ func TestChangesReachClients(t *testing.T) {
 // applied returns how many configurations the gateway has applied.
 func (g *gateway) applied(t *testing.T) int {
 	t.Helper()
-	_, metrics := get(t, "http://"+g.metrics+"/metrics")
+	_, metrics := get(t, "http://"+g.Metrics+"/metrics")
 	_, rest, _ := strings.Cut(metrics, `mcpgw_config_reloads_total{result="applied"} `)
 	line, _, _ := strings.Cut(rest, "\n")
 	n, err := strconv.Atoi(line)

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/mcpgw/mcpgw/internal/testaws"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // The clients of OpenAI, Anthropic and Google reach Titan and Claude on Bedrock, whole and streamed,
@@ -47,7 +48,7 @@ func TestLLMBedrock(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := filepath.Join(t.TempDir(), "token")
-	writeFile(t, token, "pod-token")
+	testgateway.WriteFile(t, token, "pod-token")
 	env := []string{
 		"AWS_WEB_IDENTITY_TOKEN_FILE=" + token, "AWS_ROLE_ARN=arn:aws:iam::123456789012:role/r", "AWS_REGION=eu-west-1", "AWS_ENDPOINT_URL_STS=" + sts.URL,
 		"AWS_CONFIG_FILE=" + token + ".none", "AWS_SHARED_CREDENTIALS_FILE=" + token + ".none", "AWS_EC2_METADATA_DISABLED=true",
@@ -61,7 +62,7 @@ func TestLLMBedrock(t *testing.T) {
 		return out
 	})
 	for name, model := range models {
-		base := fmt.Sprintf("http://127.0.0.1:%d/%s", g.port, name)
+		base := fmt.Sprintf("http://127.0.0.1:%d/%s", g.Port, name)
 		check := func(who, said string, err error, operation string) {
 			t.Helper()
 			asked, _ := stand.Last()
@@ -145,12 +146,12 @@ func TestLLMBedrockEnvironment(t *testing.T) {
 	bedrock := httptest.NewServer(stand)
 	t.Cleanup(bedrock.Close)
 	file := filepath.Join(t.TempDir(), "credentials")
-	writeFile(t, file, "[mine]\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
+	testgateway.WriteFile(t, file, "[mine]\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
 	home := t.TempDir()
 	if err := os.Mkdir(filepath.Join(home, ".aws"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(home, ".aws", "config"), "[profile mine]\nregion = eu-west-1\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
+	testgateway.WriteFile(t, filepath.Join(home, ".aws", "config"), "[profile mine]\nregion = eu-west-1\naws_access_key_id = AKIA1\naws_secret_access_key = secret-1\n")
 	for name, tt := range map[string]struct {
 		env    []string
 		signed bool
@@ -162,10 +163,10 @@ func TestLLMBedrockEnvironment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := append(noProviders[:len(noProviders):len(noProviders)], "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME="+bedrock.URL)
-			p := start(t, append(env, tt.env...), binary, append([]string{"run", "--port", fmt.Sprint(freePort(t))}, own...)...)
-			url := p.waitFor(t, p.stdout, `LLM +(http://\S+/v1) `)[1]
+			p := testgateway.Run(t, append(env, tt.env...), binary, append([]string{"run", "--port", fmt.Sprint(testgateway.FreePort(t))}, own...)...)
+			url := p.Writes(t, &p.Stdout, `LLM +(http://\S+/v1) `)[1]
 			variable, _, _ := strings.Cut(name, " ")
-			p.waitFor(t, p.stdout, "LLM providers of "+variable)
+			p.Writes(t, &p.Stdout, "LLM providers of "+variable)
 			client := openai.NewClient(option.WithBaseURL(url), option.WithAPIKey("any"), option.WithMaxRetries(0))
 			const model = "eu.amazon.nova-lite-v1:0"
 			whole, err := client.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{Model: model, Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi there")}})
@@ -187,7 +188,7 @@ func TestLLMBedrockEnvironment(t *testing.T) {
 			if last.Model != model || strings.HasPrefix(last.Header.Get("Authorization"), "AWS4-") != tt.signed {
 				t.Errorf("Bedrock was asked %+v", last)
 			}
-			if shown := p.stdout.String() + p.stderr.String(); strings.Contains(shown, "bedrock-key") || strings.Contains(shown, "secret-1") {
+			if shown := p.Stdout.String() + p.Stderr.String(); strings.Contains(shown, "bedrock-key") || strings.Contains(shown, "secret-1") {
 				t.Errorf("a secret is shown:\n%s", shown)
 			}
 		})

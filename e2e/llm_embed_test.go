@@ -58,7 +58,7 @@ func TestLLMEmbeddings(t *testing.T) {
 	} {
 		for _, texts := range [][]string{{"a"}, {"a", "b"}} {
 			t.Run(fmt.Sprintf("%d at %s", len(texts), at.name), func(t *testing.T) {
-				url := fmt.Sprintf("http://127.0.0.1:%d/llm/%s", g.port, at.name)
+				url := fmt.Sprintf("http://127.0.0.1:%d/llm/%s", g.Port, at.name)
 				want := embedded{Input: llmtest.InputTokens, Model: at.model}
 				for range texts {
 					want.Vectors = append(want.Vectors, []float64{0.25, -0.5, 1})

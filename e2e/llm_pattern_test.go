@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
 	"github.com/mcpgw/mcpgw/internal/testaws"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A pattern is the gateway with examples/common-pattern, and with stand-ins in the place of its
@@ -70,7 +71,7 @@ func (p *pattern) replace(old, new string) {
 // apply gives the gateway another configuration.
 func (p *pattern) apply(text string) {
 	p.t.Helper()
-	writeFile(p.t, p.g.file, strings.ReplaceAll(text, "port: 8080", fmt.Sprintf("port: %d", p.g.port)))
+	testgateway.WriteFile(p.t, p.g.File, strings.ReplaceAll(text, "port: 8080", fmt.Sprintf("port: %d", p.g.Port)))
 }
 
 // post sends a chat completion that says text, as a client that names itself, and returns
@@ -85,7 +86,7 @@ func (p *pattern) post(text, more string, header ...string) (int, string, string
 		p.t.Fatal(err)
 	}
 	body := fmt.Sprintf(`{"model":"foo","messages":[{"role":"user","content":%s}]%s}`, said, more)
-	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/llm", p.g.port), strings.NewReader(body))
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/llm", p.g.Port), strings.NewReader(body))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestCommonPatternEviction(t *testing.T) {
 	begun := time.Now()
 	p.says("hi", "from the other one")
 	p.openAI.Says(llmtest.Hello)
-	eventually(t, "the first provider is asked again", func() error {
+	testgateway.Eventually(t, "the first provider is asked again", func() error {
 		status, _, body := p.post("hi", "")
 		if status != 200 {
 			t.Fatalf("%d %s", status, body)
@@ -326,7 +327,7 @@ func TestCommonPatternSecret(t *testing.T) {
 		without = strings.Replace(without, "kind: Secret\nmetadata:\n  name: "+name, "kind: Secret\nmetadata:\n  name: not-"+name, 1)
 	}
 	p.apply(without)
-	eventually(t, "nobody can be asked", func() error {
+	testgateway.Eventually(t, "nobody can be asked", func() error {
 		status, _, body := p.post("hi", "")
 		if status != 503 {
 			return fmt.Errorf("%d %s", status, body)
@@ -337,9 +338,9 @@ func TestCommonPatternSecret(t *testing.T) {
 	if status, _, _ := p.post("hi", ""); status != 503 || len(p.openAI.Asked()) != before || len(p.anthropic.Asked()) != 0 {
 		t.Errorf("status %d", status)
 	}
-	p.g.waitFor(t, p.g.stderr, `openai-secret`)
+	p.g.Writes(t, &p.g.Stderr, `openai-secret`)
 	p.apply(p.text)
-	eventually(t, "the key is used", func() error {
+	testgateway.Eventually(t, "the key is used", func() error {
 		status, _, body := p.post("hi", "")
 		if status != 200 {
 			return fmt.Errorf("%d %s", status, body)

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A scenario is what is asked of a model, and what that answers.
@@ -98,7 +99,7 @@ func TestLLMClients(t *testing.T) {
 	for _, client := range sdks {
 		for _, server := range servers {
 			t.Run(client.name+" at "+server.Vendor.String(), func(t *testing.T) {
-				url := fmt.Sprintf("http://127.0.0.1:%d/llm/%s", g.port, server.Vendor)
+				url := fmt.Sprintf("http://127.0.0.1:%d/llm/%s", g.Port, server.Vendor)
 				for _, s := range scenarios {
 					server.Says(s.answer)
 					before := len(server.Asked())
@@ -449,7 +450,7 @@ func runNode(t *testing.T, out any, args ...string) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "llm.mjs")
-	writeFile(t, file, string(script))
+	testgateway.WriteFile(t, file, string(script))
 	cmd := exec.CommandContext(t.Context(), node(t), append([]string{file}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

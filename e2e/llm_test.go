@@ -9,6 +9,8 @@ import (
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // OpenAI's client talks to the mock model of the demo through the gateway.
@@ -41,9 +43,9 @@ func TestLLMEnvironment(t *testing.T) {
 	const key = "sk-never-shown"
 	at := fmt.Sprintf("http://127.0.0.1:%d", serveDemo(t))
 	env := append(noProviders[:len(noProviders):len(noProviders)], "OPENAI_API_KEY="+key, "OPENAI_BASE_URL="+at+"/v1", "ANTHROPIC_API_KEY="+key, "ANTHROPIC_BASE_URL="+at)
-	p := start(t, env, binary, append([]string{"run", "--port", fmt.Sprint(freePort(t))}, own...)...)
-	url := p.waitFor(t, p.stdout, `LLM +(http://\S+/v1) +1 model\n(?:.*\n)*  Next`)[1]
-	if banner := p.stdout.String(); !strings.Contains(banner, "the demo's MCP servers, and LLM providers of OPENAI_API_KEY, ANTHROPIC_API_KEY)\n") || !strings.Contains(banner, "7 tools") {
+	p := testgateway.Run(t, env, binary, append([]string{"run", "--port", fmt.Sprint(testgateway.FreePort(t))}, own...)...)
+	url := p.Writes(t, &p.Stdout, `LLM +(http://\S+/v1) +1 model\n(?:.*\n)*  Next`)[1]
+	if banner := p.Stdout.String(); !strings.Contains(banner, "the demo's MCP servers, and LLM providers of OPENAI_API_KEY, ANTHROPIC_API_KEY)\n") || !strings.Contains(banner, "7 tools") {
 		t.Errorf("the banner is\n%s", banner)
 	}
 	client := openai.NewClient(option.WithBaseURL(url), option.WithAPIKey("any"), option.WithMaxRetries(0))
@@ -61,12 +63,12 @@ func TestLLMEnvironment(t *testing.T) {
 			t.Errorf("%s answers %v, %v", model, whole, err)
 		}
 	}
-	line := regexp.MustCompile(`Ask +curl (.*)`).FindStringSubmatch(p.stdout.String())
+	line := regexp.MustCompile(`Ask +curl (.*)`).FindStringSubmatch(p.Stdout.String())
 	out, err := exec.Command("sh", "-c", "curl -s "+line[1]).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), `"content":"Say hello."`) {
 		t.Errorf("the command on the banner: %v, %s", err, out)
 	}
-	if shown := p.stdout.String() + p.stderr.String(); strings.Contains(shown, key) {
+	if shown := p.Stdout.String() + p.Stderr.String(); strings.Contains(shown, key) {
 		t.Errorf("a key is shown:\n%s", shown)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // serviceAccount writes the key of a service account whose tokens are at url, and returns the
@@ -43,7 +44,7 @@ func serviceAccount(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "key.json")
-	writeFile(t, name, string(key))
+	testgateway.WriteFile(t, name, string(key))
 	return name
 }
 
@@ -73,7 +74,7 @@ func TestLLMVertex(t *testing.T) {
 			route("gemini") + route("claude") + llmtest.Backend("gemini", ambient(gemini)) + "---\n" + llmtest.Backend("claude", ambient(claude))
 	})
 	for _, model := range []string{"gemini", "claude"} {
-		base := fmt.Sprintf("http://127.0.0.1:%d/%s", g.port, model)
+		base := fmt.Sprintf("http://127.0.0.1:%d/%s", g.Port, model)
 		openAI := openai.NewClient(option.WithBaseURL(base+"/v1"), option.WithAPIKey(llmtest.ClientKey), option.WithMaxRetries(0))
 		ask := openai.ChatCompletionNewParams{Model: "any", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi")}}
 		whole, err := openAI.Chat.Completions.New(t.Context(), ask)

@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 var (
@@ -32,34 +34,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(wrapVariable) != "" {
 		os.Exit(wrap(os.Args[len(os.Args)-1]))
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "mcpgw-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "mcpgw")
-	everythingServer = filepath.Join(dir, "everything-server")
-	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=e2e"}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	for _, args := range [][]string{
-		append(args, "github.com/mcpgw/mcpgw/cmd/mcpgw"),
-		{"build", "-o", everythingServer, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"},
-	} {
-		build := exec.Command("go", args...)
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintf(os.Stderr, "go %v: %v\n", args, err)
-			return 1
+	os.Exit(testgateway.Main(m, &binary, func(dir string) (func(), error) {
+		everythingServer = filepath.Join(dir, "everything-server")
+		out, err := exec.Command("go", "build", "-o", everythingServer, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server").CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("building the fixture: %w\n%s", err, out)
 		}
-	}
-	return m.Run()
+		return nil, nil
+	}))
 }
 
 // installed returns what hack/deps keeps under a name that is made of the contents of

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A matrixClient is a client of the matrix: an SDK at a revision.
@@ -40,7 +42,7 @@ type cell struct {
 
 // patient returns the context of a check, or of what it does once others are done.
 func (c *cell) patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, patience/2, fmt.Errorf("not in %v", patience/2))
+	return context.WithTimeoutCause(ctx, testgateway.Patience/2, fmt.Errorf("not in %v", testgateway.Patience/2))
 }
 
 // An absence says that a feature is not there on one of the two sides, so that the

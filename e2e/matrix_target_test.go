@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A matrixTarget is a server of the matrix, as a target of Backends.
@@ -143,7 +145,7 @@ func startMatrixTargets(t *testing.T) (targets []*matrixTarget, companions map[*
 // ask asks a server what it is.
 func ask(t *testing.T, endpoint, revision string) self {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testgateway.Patience)
 	defer cancel()
 	p, err := dialGo(ctx, "direct", revision, endpoint, false)
 	if err != nil {

@@ -157,7 +157,7 @@ spec:
 			width <- struct{}{}
 			defer func() { <-width }()
 			start := time.Now()
-			column.run(t.Context(), fmt.Sprintf("http://127.0.0.1:%d/mcp/%s", g.port, column.name))
+			column.run(t.Context(), fmt.Sprintf("http://127.0.0.1:%d/mcp/%s", g.Port, column.name))
 			t.Logf("%s × %s: %v", column.client.what, column.name, time.Since(start).Round(time.Millisecond))
 		})
 	}

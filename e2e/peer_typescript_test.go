@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A typescript is a process of the TypeScript SDK, with any number of peers. It is
@@ -63,7 +65,7 @@ func startTypescript(t *testing.T, version string) *typescript {
 	}
 	cmd := exec.Command(node(t), file, version)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stderr := newTranscript()
+	stderr := &testgateway.Transcript{}
 	cmd.Stderr = stderr
 	if ts.stdin, err = cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -89,7 +91,7 @@ func startTypescript(t *testing.T, version string) *typescript {
 			<-ts.done
 		}
 		if t.Failed() {
-			t.Logf("stderr of peer.mjs %s:\n%s", version, tail(stderr.String()))
+			t.Logf("stderr of peer.mjs %s:\n%s", version, testgateway.Tail(stderr.String()))
 		}
 	})
 	return ts

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestEditWhileConnected edits the file under connected clients of each revision:
@@ -27,10 +29,10 @@ func TestEditWhileConnected(t *testing.T) {
 	// it gets when it lists.
 	expect := func(what, file, has, hasNot string, told bool) {
 		t.Helper()
-		writeFile(t, g.file, file)
+		g.Rewrite(t, file)
 		edited := time.Now()
 		for i, c := range clients {
-			eventually(t, what+" at "+revisions[i], func() error {
+			testgateway.Eventually(t, what+" at "+revisions[i], func() error {
 				names := c.toolNames(t)
 				if !slices.Contains(names, has) || slices.Contains(names, hasNot) {
 					return fmt.Errorf("%v", names)
@@ -42,19 +44,19 @@ func TestEditWhileConnected(t *testing.T) {
 			}
 			select {
 			case <-c.changes:
-			case <-time.After(patience):
+			case <-time.After(testgateway.Patience):
 				t.Errorf("%s: the client at %s is not told", what, revisions[i])
 			}
 		}
 		t.Logf("%s: seen by all clients after %v", what, time.Since(edited))
 	}
-	expect("a target is added", manifest(g.port, one, two), "notes_list", "none", true)
-	expect("a rule denies a tool", manifest(g.port, one, two)+rbac("Deny", "mcp.tool.name == 'add'"), "notes_list", "demo_add", true)
+	expect("a target is added", manifest(g.Port, one, two), "notes_list", "none", true)
+	expect("a rule denies a tool", manifest(g.Port, one, two)+rbac("Deny", "mcp.tool.name == 'add'"), "notes_list", "demo_add", true)
 
-	broken := strings.Replace(manifest(g.port, one), "targets:", "tragets:", 1)
-	writeFile(t, g.file, broken)
-	g.waitFor(t, g.stderr, `the new configuration is refused`)
-	g.waitFor(t, g.stderr, `"position":"[^"]*gateway.yaml:\d+:\d+"`)
+	broken := strings.Replace(manifest(g.Port, one), "targets:", "tragets:", 1)
+	g.Rewrite(t, broken)
+	g.Writes(t, &g.Stderr, `the new configuration is refused`)
+	g.Writes(t, &g.Stderr, `"position":"[^"]*gateway.yaml:\d+:\d+"`)
 	for i, c := range clients {
 		if names := c.toolNames(t); !slices.Contains(names, "notes_list") || slices.Contains(names, "demo_add") {
 			t.Errorf("after a broken edit the client at %s lists %v", revisions[i], names)
@@ -63,5 +65,5 @@ func TestEditWhileConnected(t *testing.T) {
 			t.Errorf("after a broken edit: %q", got)
 		}
 	}
-	expect("the edit is mended", manifest(g.port, one), "demo_add", "notes_list", true)
+	expect("the edit is mended", manifest(g.Port, one), "demo_add", "notes_list", true)
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -23,6 +22,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpgw/mcpgw/internal/events"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 const (
@@ -104,10 +104,10 @@ func startReplicas(t *testing.T, targets ...string) *replicas {
 	t.Helper()
 	r := &replicas{balancer: newBalancer(t), keys: filepath.Join(t.TempDir(), "keys"),
 		write: func(port int) string { return manifest(port, targets...) }}
-	writeFile(t, r.keys, keyA+"\n")
+	testgateway.WriteFile(t, r.keys, keyA+"\n")
 	var starting sync.WaitGroup
 	for i := range r.gateways {
-		r.peers[i] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		r.peers[i] = testgateway.FreeAddress(t)
 		starting.Go(func() { r.start(t, i) })
 	}
 	starting.Wait()
@@ -123,7 +123,7 @@ func (r *replicas) start(t *testing.T, i int) {
 func (r *replicas) balance() {
 	var addrs []string
 	for _, g := range r.gateways {
-		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", g.port))
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", g.Port))
 	}
 	r.set(addrs...)
 }
@@ -316,7 +316,7 @@ func TestReplicasServeSessions(t *testing.T) {
 				}
 				select {
 				case <-s.cancelled:
-				case <-time.After(patience):
+				case <-time.After(testgateway.Patience):
 					t.Fatal("the cancellation does not reach the target")
 				}
 			}
@@ -330,14 +330,14 @@ func TestReplicasServeSessions(t *testing.T) {
 				call(t, session, "old_log")
 				select {
 				case <-logged:
-				case <-time.After(patience):
+				case <-time.After(testgateway.Patience):
 					t.Fatal("no log message after setLevel")
 				}
 			}
 			if err := session.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "old+test://news"}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "an update comes", func() error {
+			testgateway.Eventually(t, "an update comes", func() error {
 				_ = s.ResourceUpdated(context.Background(), &mcp.ResourceUpdatedNotificationParams{URI: "test://news"})
 				select {
 				case uri := <-updated:
@@ -353,7 +353,7 @@ func TestReplicasServeSessions(t *testing.T) {
 	}
 	forwarded := 0
 	for _, g := range r.gateways {
-		forwarded += strings.Count(g.stderr.String(), `"peer":"127.0.0.1:`)
+		forwarded += strings.Count(g.Stderr.String(), `"peer":"127.0.0.1:`)
 	}
 	if forwarded == 0 {
 		t.Error("no request was passed on")
@@ -589,7 +589,7 @@ func TestReplicasKilled(t *testing.T) {
 	}
 	call := r.stream(t, home, http.MethodPost, toolCall(7, "old_step"), session...)
 	lost, _ := call.next(t)
-	r.gateways[home].kill()
+	r.gateways[home].Kill()
 
 	for _, i := range []int{second, third} {
 		if status, answer, _ := r.raw(t, i, http.MethodPost, toolCall(1, "old_ping"), session...); status != http.StatusOK || strings.Contains(answer, `"error"`) {
@@ -628,7 +628,7 @@ func TestReplicasKilled(t *testing.T) {
 
 	r.start(t, home)
 	for i := range r.gateways {
-		eventually(t, "the home is back", func() error {
+		testgateway.Eventually(t, "the home is back", func() error {
 			status, answer, _ := r.raw(t, i, http.MethodPost, `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"error"}}`, session...)
 			if status != http.StatusOK {
 				return fmt.Errorf("replica %d: %d %s", i, status, answer)
@@ -661,9 +661,9 @@ func TestReplicasChangeKeys(t *testing.T) {
 	change := func(keys string) {
 		t.Helper()
 		n := strings.Count(keys, "\n")
-		writeFile(t, r.keys, keys)
+		testgateway.WriteFile(t, r.keys, keys)
 		for _, g := range r.gateways {
-			g.waitFor(t, g.stderr, fmt.Sprintf(`"the session keys have changed","keys":%d`, n))
+			g.Writes(t, &g.Stderr, fmt.Sprintf(`"the session keys have changed","keys":%d`, n))
 		}
 	}
 	before := r.session(t, 0)
@@ -672,9 +672,9 @@ func TestReplicasChangeKeys(t *testing.T) {
 	after := r.session(t, 1)
 	check("the old session, with both keys", before, http.StatusOK)
 	check("the new session, with both keys", after, http.StatusOK)
-	writeFile(t, r.keys, "no key\n")
+	testgateway.WriteFile(t, r.keys, "no key\n")
 	for _, g := range r.gateways {
-		g.waitFor(t, g.stderr, "what it held before stays")
+		g.Writes(t, &g.Stderr, "what it held before stays")
 	}
 	check("the old session, with a broken file", before, http.StatusOK)
 	change(keyB + "\n")
@@ -735,13 +735,9 @@ func startSmall(t testing.TB) (port int) {
 // the time of a test that is about numbers.
 func plainBinary(t testing.TB) string {
 	t.Helper()
-	if !raceEnabled {
-		return binary
-	}
-	path := filepath.Join(t.TempDir(), "mcpgw")
-	build := exec.Command("go", "build", "-o", path, "github.com/mcpgw/mcpgw/cmd/mcpgw")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, text)
+	path, err := testgateway.Build(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
@@ -753,16 +749,16 @@ func TestReplicasTenThousandSessions(t *testing.T) {
 	b := newBalancer(t)
 	port := startSmall(t)
 	keys := filepath.Join(t.TempDir(), "keys")
-	writeFile(t, keys, keyA+"\n")
+	testgateway.WriteFile(t, keys, keyA+"\n")
 	path := plainBinary(t)
 	var addrs []string
-	var processes []*process
+	var processes []*testgateway.Process
 	for range 3 {
-		listen, file := freePort(t), filepath.Join(t.TempDir(), "gateway.yaml")
-		writeFile(t, file, manifest(listen, static("small", port, "/")))
-		p := start(t, nil, path, "serve", "-f", file, "--log-level", "error", "--admin-addr", "off", "--ready-addr", "off", "--metrics-addr", "off",
-			"--session-keys-file", keys, "--peer-addr", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-		p.listening(t, listen)
+		listen, file := testgateway.FreePort(t), filepath.Join(t.TempDir(), "gateway.yaml")
+		testgateway.WriteFile(t, file, manifest(listen, static("small", port, "/")))
+		p := testgateway.Run(t, nil, path, "serve", "-f", file, "--log-level", "error", "--admin-addr", "off", "--ready-addr", "off", "--metrics-addr", "off",
+			"--session-keys-file", keys, "--peer-addr", testgateway.FreeAddress(t))
+		p.Listens(t, fmt.Sprintf("127.0.0.1:%d", listen))
 		addrs, processes = append(addrs, fmt.Sprintf("127.0.0.1:%d", listen)), append(processes, p)
 	}
 	b.set(addrs...)
@@ -864,7 +860,7 @@ func TestReplicasTenThousandSessions(t *testing.T) {
 		t.Errorf("%d sessions of the server for %d of clients", len(distinct), count)
 	}
 	for _, p := range processes {
-		if line := regexp.MustCompile(`(?m)^.*level=ERROR.*$|^panic.*$`).FindString(p.stderr.String()); line != "" {
+		if line := regexp.MustCompile(`(?m)^.*level=ERROR.*$|^panic.*$`).FindString(p.Stderr.String()); line != "" {
 			t.Errorf("logged: %s", line)
 		}
 	}

@@ -2,12 +2,11 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/mcpgw/mcpgw/internal/demo"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 	"log/slog"
 	"net/http/httptest"
 	"net/url"
@@ -15,17 +14,17 @@ import (
 
 // startEverything runs npm's server-everything over HTTP and returns its port. mode
 // is streamableHttp (at /mcp) or sse (at /sse).
-func startEverything(t testing.TB, mode string) (port int, p *process) {
+func startEverything(t testing.TB, mode string) (port int, p *testgateway.Process) {
 	t.Helper()
-	port = freePort(t)
+	port = testgateway.FreePort(t)
 	return port, startEverythingOn(t, mode, port)
 }
 
-func startEverythingOn(t testing.TB, mode string, port int) *process {
+func startEverythingOn(t testing.TB, mode string, port int) *testgateway.Process {
 	t.Helper()
-	p := start(t, []string{"PORT=" + strconv.Itoa(port)}, node(t),
+	p := testgateway.Run(t, []string{"PORT=" + strconv.Itoa(port)}, node(t),
 		npmScript(t, "@modelcontextprotocol", "server-everything", "dist", "index.js"), mode)
-	p.listening(t, port)
+	p.Listens(t, fmt.Sprintf("127.0.0.1:%d", port))
 	return p
 }
 
@@ -33,9 +32,9 @@ func startEverythingOn(t testing.TB, mode string, port int) *process {
 // stateless and the legacy eras otherwise, at /.
 func startFixture(t testing.TB, stateless bool) (port int) {
 	t.Helper()
-	port = freePort(t)
-	p := start(t, nil, everythingServer, fmt.Sprintf("-http=127.0.0.1:%d", port), fmt.Sprintf("-stateless=%v", stateless))
-	p.listening(t, port)
+	port = testgateway.FreePort(t)
+	p := testgateway.Run(t, nil, everythingServer, fmt.Sprintf("-http=127.0.0.1:%d", port), fmt.Sprintf("-stateless=%v", stateless))
+	p.Listens(t, fmt.Sprintf("127.0.0.1:%d", port))
 	return port
 }
 
@@ -64,16 +63,4 @@ func stdioTarget(t testing.TB, server string, args ...string) string {
 		yaml += fmt.Sprintf(", %q", arg)
 	}
 	return yaml + "]}"
-}
-
-// writeFile writes a file in place, as an editor does that renames.
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
-	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
-	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(next, path); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // service returns the YAML of a Service with one port and one endpoint on loopback.
@@ -40,7 +42,7 @@ func TestServices(t *testing.T) {
 	c := connect(t, g.url(), clientOptions{})
 	lists := func(what string, want ...string) {
 		t.Helper()
-		eventually(t, what, func() error {
+		testgateway.Eventually(t, what, func() error {
 			got := slices.Sorted(slices.Values(c.toolNames(t)))
 			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 				return fmt.Errorf("%s", diff)
@@ -57,18 +59,18 @@ func TestServices(t *testing.T) {
 	}
 	unknownTool(t, c, "svc1-a_add")
 
-	writeFile(t, g.file, manifest(g.port, selector)+rules+one)
+	g.Rewrite(t, manifest(g.Port, selector)+rules+one)
 	lists("a Service is gone, and names stay", "svc1-a_echo")
 
-	writeFile(t, g.file, manifest(g.port, selector)+"    prefixMode: Conditional\n"+rules+one)
+	g.Rewrite(t, manifest(g.Port, selector)+"    prefixMode: Conditional\n"+rules+one)
 	lists("one target needs no prefix", "echo")
 
 	// The Service that a target names has no endpoints, and then it has.
-	named := manifest(g.port, "{name: named, service: {name: svc2, port: 80}}") + rules
-	writeFile(t, g.file, named+strings.Split(two, "---\napiVersion: discovery")[0])
-	g.waitFor(t, g.stderr, `"class":"unresolved".*Service \\"svc2\\"`)
-	writeFile(t, g.file, named+two)
-	eventually(t, "the Service has an endpoint", func() error {
+	named := manifest(g.Port, "{name: named, service: {name: svc2, port: 80}}") + rules
+	g.Rewrite(t, named+strings.Split(two, "---\napiVersion: discovery")[0])
+	g.Writes(t, &g.Stderr, `"class":"unresolved".*Service \\"svc2\\"`)
+	g.Rewrite(t, named+two)
+	testgateway.Eventually(t, "the Service has an endpoint", func() error {
 		stdout, stderr, code := output(t, nil, binary, "tools", "ls", "--url", g.url())
 		if code != 0 || !strings.Contains(stdout, "named_list") {
 			return fmt.Errorf("exit code %d: %s%s", code, stdout, stderr)

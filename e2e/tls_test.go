@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // certificate writes a Secret with a new certificate for localhost, and returns
@@ -54,7 +56,7 @@ func certificateWithPool(t testing.TB, name string) (string, *x509.CertPool) {
 		return "    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n"
 	}
 	file := filepath.Join(t.TempDir(), "certificate.yaml")
-	writeFile(t, file, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n%s  tls.key: |\n%s",
+	testgateway.WriteFile(t, file, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n%s  tls.key: |\n%s",
 		name, indent("CERTIFICATE", der), indent("PRIVATE KEY", private)))
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -80,7 +82,7 @@ func TestTLS(t *testing.T) {
 	for _, revision := range revisions {
 		client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
 		session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{
-			Endpoint:   fmt.Sprintf("https://localhost:%d/mcp", g.port),
+			Endpoint:   fmt.Sprintf("https://localhost:%d/mcp", g.Port),
 			HTTPClient: &http.Client{Transport: transport},
 		}, &mcp.ClientSessionOptions{ProtocolVersion: revision})
 		if err != nil {

@@ -76,7 +76,7 @@ spec:
 `, port, bad, good)
 	})
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-	r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/llm/models/v1/chat/completions", g.port), strings.NewReader(`{"model":"any","messages":[{"role":"user","content":"secret question"}]}`))
+	r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/llm/models/v1/chat/completions", g.Port), strings.NewReader(`{"model":"any","messages":[{"role":"user","content":"secret question"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ spec:
 		t.Errorf("what was said is in a span: %s", said)
 	}
 
-	metrics, err := http.Get("http://" + g.metrics + "/metrics")
+	metrics, err := http.Get("http://" + g.Metrics + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ stringData: {ci: '{"key": "a-key-of-a-client", "metadata": {"team": "platform", 
       rooms: {metadata: {kind: Request, metadataKey: {key: apiKey, path: [{key: rooms}]}}}
       subject: {metadata: {metadataKey: {key: jwt, path: [{key: sub}]}, defaultValue: nobody}}`))
 	})
-	r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/v1/chat/completions", g.port), strings.NewReader(`{"model":"any","stream":true,"messages":[{"role":"user","content":"secret"}]}`))
+	r, err := http.NewRequest("POST", fmt.Sprintf("http://127.0.0.1:%d/v1/chat/completions", g.Port), strings.NewReader(`{"model":"any","stream":true,"messages":[{"role":"user","content":"secret"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

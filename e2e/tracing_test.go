@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A collector is an OpenTelemetry Collector, and what it passed on.
@@ -75,7 +77,7 @@ func (s *exportedSpan) attribute(key string) string {
 // this process.
 func startCollector(t testing.TB) *collector {
 	t.Helper()
-	c := &collector{grpc: freePort(t), http: freePort(t), metrics: map[string]bool{}}
+	c := &collector{grpc: testgateway.FreePort(t), http: testgateway.FreePort(t), metrics: map[string]bool{}}
 	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := c.take(r); err != nil {
 			t.Error(err)
@@ -101,9 +103,9 @@ service:
 `, c.grpc, c.http, sink.URL), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, nil, installed(t, "otelcol", "../hack/otelcol/go.mod", "../hack/otelcol/go.sum", "../hack/otelcol/main.go"), "--config", file)
-	p.listening(t, c.grpc)
-	p.listening(t, c.http)
+	p := testgateway.Run(t, nil, installed(t, "otelcol", "../hack/otelcol/go.mod", "../hack/otelcol/go.sum", "../hack/otelcol/main.go"), "--config", file)
+	p.Listens(t, fmt.Sprintf("127.0.0.1:%d", c.grpc))
+	p.Listens(t, fmt.Sprintf("127.0.0.1:%d", c.http))
 	return c
 }
 
@@ -145,7 +147,7 @@ func (c *collector) take(r *http.Request) error {
 func (c *collector) find(t testing.TB, what string, ok func(*exportedSpan) bool) exportedSpan {
 	t.Helper()
 	var found exportedSpan
-	eventually(t, what, func() error {
+	testgateway.Eventually(t, what, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		i := slices.IndexFunc(c.spans, func(s exportedSpan) bool { return ok(&s) })
@@ -249,7 +251,7 @@ func TestTracing(t *testing.T) {
 				}
 			}
 			if tt.name == "environment" {
-				eventually(t, "metrics are pushed", func() error {
+				testgateway.Eventually(t, "metrics are pushed", func() error {
 					collected.mu.Lock()
 					defer collected.mu.Unlock()
 					if !collected.metrics["mcpgw_http_requests_total"] || !collected.metrics["mcp_server_operation_duration_seconds"] {
@@ -274,7 +276,7 @@ func TestTracingEdits(t *testing.T) {
 	}
 	g := serve(t, func(port int) string { return text(port, "first", "100") })
 	call := func() {
-		status, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/nowhere", g.port))
+		status, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/nowhere", g.Port))
 		if status != http.StatusNotFound {
 			t.Fatalf("status %d", status)
 		}
@@ -282,17 +284,17 @@ func TestTracingEdits(t *testing.T) {
 	call()
 	collected.find(t, "a span of the first", func(s *exportedSpan) bool { return s.Service == "first" && s.Name == "GET" })
 	for _, edit := range []struct{ service, rate string }{{"none", "0"}, {"last", "100"}} {
-		before := strings.Count(g.stderr.String(), "configuration applied")
-		writeFile(t, g.file, text(g.port, edit.service, edit.rate))
-		eventually(t, "the edit is applied", func() error {
-			if strings.Count(g.stderr.String(), "configuration applied") == before {
+		before := strings.Count(g.Stderr.String(), "configuration applied")
+		g.Rewrite(t, text(g.Port, edit.service, edit.rate))
+		testgateway.Eventually(t, "the edit is applied", func() error {
+			if strings.Count(g.Stderr.String(), "configuration applied") == before {
 				return fmt.Errorf("not yet")
 			}
 			return nil
 		})
 		call()
 	}
-	if code := g.terminate(t); code != 0 {
+	if code := g.Terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	collected.find(t, "a span of the last", func(s *exportedSpan) bool { return s.Service == "last" })

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // chart is where the Helm chart is.
@@ -95,11 +97,11 @@ func TestChartRender(t *testing.T) {
 // others: the controller deploys a Gateway, whose Pod has no rights at all, and tools are called through it. The controller is refused nothing.
 func TestChart(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	grpc, health := newPort(), newPort()
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	grpc, health := testgateway.FreePort(t), testgateway.FreePort(t)
 	values := []string{
 		"--set", "controller.controllerName=" + name, "--set", fmt.Sprintf("controller.service.ports.agwGrpc=%d", grpc), "--set", fmt.Sprintf("controller.service.ports.health=%d", health),
-		"--set", fmt.Sprintf("controller.service.ports.metrics=%d", newPort()), "--set", fmt.Sprintf("controller.address=127.0.0.1:%d", grpc), "--set", "controller.logLevel=debug",
+		"--set", fmt.Sprintf("controller.service.ports.metrics=%d", testgateway.FreePort(t)), "--set", fmt.Sprintf("controller.address=127.0.0.1:%d", grpc), "--set", "controller.logLevel=debug",
 	}
 	out, err := helm(t, append([]string{"install", "chart", chart, "-n", namespace}, values...)...)
 	if err != nil {
@@ -110,7 +112,7 @@ func TestChart(t *testing.T) {
 	}
 	account := accountConfig(t, namespace, "chart-controller")
 	controller := runPod(t, namespace, "chart-controller", "127.0.0.1", "KUBECONFIG="+account).isReady(t)
-	if out, err := exec.CommandContext(t.Context(), binary, "ready", "http://"+controller.ready+"/readyz", "--wait=1m").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), binary, "ready", "http://"+controller.Ready+"/readyz", "--wait=1m").CombinedOutput(); err != nil {
 		t.Errorf("what helm test runs says %v: %s", err, out)
 	}
 	host, at := serveDemo(t)
@@ -126,7 +128,7 @@ spec: {kube: {podDisruptionBudget: {spec: {minAvailable: 1}}, horizontalPodAutos
 	lists(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
 	has(t, namespace, "horizontalpodautoscaler/gw", "{.spec.maxReplicas}", "2")
 	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
-	eventually(t, "an event tells of it", func() error {
+	testgateway.Eventually(t, "an event tells of it", func() error {
 		if out, err := try(t, "", "get", "events", "-n", namespace); err != nil || !strings.Contains(out, "AddressNotAssigned") {
 			return fmt.Errorf("%v\n%s", err, out)
 		}
@@ -136,13 +138,13 @@ spec: {kube: {podDisruptionBudget: {spec: {minAvailable: 1}}, horizontalPodAutos
 	for _, o := range []string{"deployment/gw", "service/gw", "serviceaccount/gw", "configmap/gw", "poddisruptionbudget/gw", "horizontalpodautoscaler/gw"} {
 		gone(t, namespace, o)
 	}
-	pod.kill()
-	if log := controller.log.String(); strings.Contains(log, "forbidden") {
+	pod.Kill()
+	if log := controller.Stderr.String(); strings.Contains(log, "forbidden") {
 		at := strings.Index(log, "forbidden")
 		t.Errorf("the controller is refused something: %s", log[max(0, at-500):min(len(log), at+200)])
 	}
 	for _, secret := range []string{"Response Body", "Request Body", "Bearer "} { // of the API server's, at the level debug
-		if strings.Contains(controller.log.String(), secret) {
+		if strings.Contains(controller.Stderr.String(), secret) {
 			t.Errorf("%q is in the log of the controller", secret)
 		}
 	}

@@ -9,13 +9,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestChurn has a thousand routes and two hundred Backends, and changes one of each: how long it takes until they are
 // live is told, and not judged.
 func TestChurn(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	start(t, controller, "--lease-namespace", namespace, "--namespace", namespace, "--publish-address", "127.0.0.1").isReady(t)
 	churn(t, namespace, port, func() {})
 }
@@ -23,8 +25,8 @@ func TestChurn(t *testing.T) {
 // TestChurnDelivered is TestChurn for a data plane that a controller deploys. Both go on while the API server is away.
 func TestChurnDelivered(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	controller, _ := startController(t, name, namespace, newPort(), "--namespace", namespace)
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	controller, _ := startController(t, name, namespace, testgateway.FreePort(t), "--namespace", namespace)
 	controller.isReady(t)
 	patch := churn(t, namespace, port, func() { runPod(t, namespace, "gw", "127.0.0.1").isReady(t) })
 	kill()
@@ -52,7 +54,7 @@ func churn(t *testing.T, namespace string, port int, deployed func()) (patch fun
 	applied := time.Since(begin)
 	says := func(path, want string) {
 		t.Helper()
-		eventually(t, path+" answers "+want, func() error {
+		testgateway.Eventually(t, path+" answers "+want, func() error {
 			if code, body := answer(t, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), ""); code != 200 || body != want {
 				return fmt.Errorf("it answers %d %s", code, body)
 			}
@@ -85,7 +87,7 @@ func churn(t *testing.T, namespace string, port int, deployed func()) (patch fun
 // broke, and then serves what changed meanwhile.
 func TestOutage(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "one")
 	other, otherAt := serveText(t, "two")
 	g := start(t, controller, "--lease-namespace", namespace).isReady(t)
@@ -93,7 +95,7 @@ func TestOutage(t *testing.T) {
 	apply(t, namespace, gatewayYAML(namespace, port)+staticYAML("b", host, at)+routeYAML("r", "/", "b"))
 	says := func(want string) {
 		t.Helper()
-		eventually(t, "the answer is "+want, func() error {
+		testgateway.Eventually(t, "the answer is "+want, func() error {
 			if code, body := answer(t, url, ""); code != 200 || body != want {
 				return fmt.Errorf("it is %d %s", code, body)
 			}
@@ -102,8 +104,8 @@ func TestOutage(t *testing.T) {
 	}
 	said := func(text string) {
 		t.Helper()
-		eventually(t, "the gateway says: "+text, func() error {
-			if !strings.Contains(g.log.String(), text) {
+		testgateway.Eventually(t, "the gateway says: "+text, func() error {
+			if !strings.Contains(g.Stderr.String(), text) {
 				return errors.New("it does not")
 			}
 			return nil
@@ -117,13 +119,13 @@ func TestOutage(t *testing.T) {
 	said("can be reached again")
 
 	// While it sleeps the server begins anew, and knows no version as old as those that the gateway has seen.
-	if err := g.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := g.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	kill()
 	revive(t)
 	apply(t, namespace, staticYAML("b", other, otherAt))
-	if err := g.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := g.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	says("two")
@@ -134,8 +136,8 @@ func TestOutage(t *testing.T) {
 	// One that begins while there is no API server waits for it.
 	kill()
 	late := start(t, controller+"-late", "--no-status")
-	eventually(t, "the gateway says that it waits", func() error {
-		if !strings.Contains(late.log.String(), "waiting for the API server") {
+	testgateway.Eventually(t, "the gateway says that it waits", func() error {
+		if !strings.Contains(late.Stderr.String(), "waiting for the API server") {
 			return fmt.Errorf("it does not")
 		}
 		return nil
@@ -147,7 +149,7 @@ func TestOutage(t *testing.T) {
 // leads tells whether a replica says that it leads.
 func leads(g *gateway) func() error {
 	return func() error {
-		if !strings.Contains(g.log.String(), "this replica writes status") {
+		if !strings.Contains(g.Stderr.String(), "this replica writes status") {
 			return fmt.Errorf("it does not say so")
 		}
 		return nil
@@ -157,20 +159,20 @@ func leads(g *gateway) func() error {
 // TestLeader kills the replica that writes status: another goes on.
 func TestLeader(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "one")
 	first := start(t, controller, "--lease-namespace", namespace).isReady(t)
-	eventually(t, "the first replica leads", leads(first))
+	testgateway.Eventually(t, "the first replica leads", leads(first))
 	second := start(t, controller, "--lease-namespace", namespace).isReady(t)
 	apply(t, namespace, staticYAML("b", host, at)+gatewayYAML(namespace, port))
 	has(t, namespace, "backend/b", conditions(".status"), "Accepted=True/Accepted ")
 	if leads(second)() == nil {
 		t.Error("two replicas write status")
 	}
-	if err := first.cmd.Process.Kill(); err != nil {
+	if err := first.Cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second replica leads", leads(second))
+	testgateway.Eventually(t, "the second replica leads", leads(second))
 	apply(t, namespace, staticYAML("b", "a b", 1))
 	has(t, namespace, "backend/b", conditions(".status"), "Accepted=False/Invalid ")
 }

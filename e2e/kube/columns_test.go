@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // tableOf returns what the API server has kubectl print of the objects of a kind: by name, the cells by column, without age. Columns that are
@@ -56,7 +57,7 @@ func tableOf(t testing.TB, namespace, resource string) map[string]map[string]str
 // TestColumns: what kubectl get prints of each kind says what it is, where, and what became of it.
 func TestColumns(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "hello")
 	start(t, controller, "--lease-namespace", namespace, "--publish-address", "gw.example.com").isReady(t)
 	apply(t, namespace, gatewayYAML(namespace, port)+serviceYAML("tools", host, at)+staticYAML("fixed", host, at)+staticYAML("wrong", "a b", 1)+routeYAML("r", "/", "fixed")+
@@ -116,7 +117,7 @@ spec: {kube: {service: {type: ClusterIP}, deployment: {replicas: 2}, horizontalP
 		"directresponses":       {"d": {"Status": "418", ".Body": "short"}},
 		"gatewayparameters":     {"g": {"Service": "ClusterIP", "Replicas": "2", "Most": "5"}},
 	} {
-		eventually(t, "kubectl get "+resource+" prints it", func() error {
+		testgateway.Eventually(t, "kubectl get "+resource+" prints it", func() error {
 			if diff := cmp.Diff(want, tableOf(t, namespace, resource)); diff != "" {
 				return fmt.Errorf("-want +got:\n%s", diff)
 			}

@@ -7,14 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // startController runs `mcpgw controller` for the GatewayClasses of a controllerName until the test ends, as the administrator unless args say
@@ -30,45 +30,16 @@ func startController(t testing.TB, name, namespace string, port int, args ...str
 // launch runs the binary with our own listeners where they are not in the way, until the test ends.
 func launch(t testing.TB, env []string, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{log: &transcript{}, ready: fmt.Sprintf("127.0.0.1:%d", newPort()), done: make(chan struct{})}
-	g.cmd = exec.Command(binary, append(args, "--log-format", "json", "--metrics-addr", "off", "--ready-addr", g.ready)...)
-	g.cmd.Env = append(os.Environ(), env...)
-	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	g.begin(t)
-	return g
-}
-
-// begin starts the process; it ends with the test.
-func (g *gateway) begin(t testing.TB) {
-	t.Helper()
-	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(g.done)
-		_ = g.cmd.Wait() // how it ended, tests see by its log
-	}()
-	t.Cleanup(func() {
-		g.kill()
-		text := g.log.String()
-		if strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") || t.Failed() {
-			t.Errorf("the log of mcpgw %s:\n%s", g.cmd.Args[1], text[max(0, len(text)-12000):])
-		}
-	})
-}
-
-// kill ends the process at once.
-func (g *gateway) kill() {
-	_ = g.cmd.Process.Signal(syscall.SIGKILL)
-	<-g.done
+	ready := testgateway.FreeAddress(t)
+	p := testgateway.Run(t, env, binary, append(args, "--log-format", "json", "--metrics-addr", "off", "--ready-addr", ready)...)
+	return &gateway{Gateway: &testgateway.Gateway{Process: p, Ready: ready}}
 }
 
 // authority writes what vouches for the controller in a namespace to a file.
 func authority(t testing.TB, namespace string) string {
 	t.Helper()
 	var text []byte
-	eventually(t, "the controller has an authority", func() error {
+	testgateway.Eventually(t, "the controller has an authority", func() error {
 		out, err := try(t, "", "get", "secret", "mcpgw-controller-ca", "-n", namespace, "-o", `jsonpath={.data.ca\.crt}`)
 		if err == nil {
 			text, err = base64.StdEncoding.DecodeString(out)
@@ -95,7 +66,7 @@ func tokenFile(t testing.TB, namespace, account, audience string) string {
 // lists waits until tools are listed at a URL.
 func lists(t testing.TB, url string) {
 	t.Helper()
-	eventually(t, "tools are listed at "+url, func() error {
+	testgateway.Eventually(t, "tools are listed at "+url, func() error {
 		names, err := toolsAt(t, url)
 		if err == nil && len(names) == 0 {
 			err = fmt.Errorf("there are none")
@@ -115,7 +86,7 @@ spec: {selfManaged: {}}
 // token of another, or for somebody else, gets nothing. They go on without the controller, and start from what they kept.
 func TestFollow(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port, at := class(t, namespace), newPort(), newPort()
+	name, port, at := class(t, namespace), testgateway.FreePort(t), testgateway.FreePort(t)
 	controller, address := startController(t, name, namespace, at)
 	controller.isReady(t)
 	host, demoPort := serveDemo(t)
@@ -134,13 +105,13 @@ func TestFollow(t *testing.T) {
 		"Unauthenticated":                        tokenFile(t, namespace, "gw", "somebody-else"),
 	} {
 		g := follow(token)
-		eventually(t, "a data plane is told "+what, func() error {
-			if !strings.Contains(g.log.String(), what) {
-				return fmt.Errorf("%s", g.log)
+		testgateway.Eventually(t, "a data plane is told "+what, func() error {
+			if !strings.Contains(g.Stderr.String(), what) {
+				return fmt.Errorf("%s", g.Stderr.String())
 			}
 			return nil
 		})
-		g.kill()
+		g.Kill()
 	}
 	token := tokenFile(t, namespace, "gw", "mcpgw-controller")
 	plane := follow(token, "--controller-cache", cache).isReady(t)
@@ -165,9 +136,9 @@ func TestFollow(t *testing.T) {
 	call("beside a mistake")
 
 	// Without the controller, and with it back.
-	controller.kill()
+	controller.Kill()
 	call("without the controller")
-	plane.kill()
+	plane.Kill()
 	follow(token, "--controller-cache", cache).isReady(t)
 	call("after a start from what was kept")
 	controller, _ = startController(t, name, namespace, at)
@@ -181,8 +152,8 @@ func TestFollow(t *testing.T) {
 // its own is left alone; when it goes, so does all of it.
 func TestProvision(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	controller, _ := startController(t, name, namespace, newPort())
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	controller, _ := startController(t, name, namespace, testgateway.FreePort(t))
 	controller.isReady(t)
 	host, demoPort := serveDemo(t)
 	apply(t, namespace, gatewayYAML(namespace, port)+serviceYAML("tools", host, demoPort)+
@@ -262,7 +233,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: theirs}
 spec: {ports: [{name: x, port: 7}]}
-`+strings.Replace(gatewayYAML(namespace, newPort()), "name: gw", "name: theirs", 1))
+`+strings.Replace(gatewayYAML(namespace, testgateway.FreePort(t)), "name: gw", "name: theirs", 1))
 	has(t, namespace, "gateway/theirs", "{.status.conditions[1].message}", `Service "theirs" can't be made: there is one that is not this Gateway's: delete or rename it`)
 	has(t, namespace, "service/theirs", "{.spec.ports[0].port} {.metadata.ownerReferences}", "7 ")
 	has(t, namespace, "gateway/gw", "{.status.conditions[0].reason} {.status.conditions[1].reason}", "Accepted Programmed")
@@ -277,7 +248,7 @@ spec: {ports: [{name: x, port: 7}]}
 // gone waits until an object is not there.
 func gone(t testing.TB, namespace, object string) {
 	t.Helper()
-	eventually(t, object+" is gone", func() error {
+	testgateway.Eventually(t, object+" is gone", func() error {
 		if out, err := try(t, "", "get", "-n", namespace, object); err == nil || !strings.Contains(out, "NotFound") {
 			return fmt.Errorf("%v %s", err, out)
 		}
@@ -319,15 +290,15 @@ func balance(t testing.TB, address string, to ...string) {
 // away end. When the replica of the controller that leads is killed, another goes on: data planes follow it, it deploys and writes status.
 func TestRotation(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	address := fmt.Sprintf("127.0.0.1:%d", newPort())
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	address := fmt.Sprintf("127.0.0.1:%d", testgateway.FreePort(t))
 	replica := func() (*gateway, string) {
-		at := fmt.Sprintf("127.0.0.1:%d", newPort())
+		at := fmt.Sprintf("127.0.0.1:%d", testgateway.FreePort(t))
 		g := launch(t, nil, "controller", "--kubeconfig", kubeconfig, "--controller-name", name, "--lease-namespace", namespace, "--listen", at, "--address", address, "--proxy-image", "mcpgw.test/mcpgw:e2e")
 		return g.isReady(t), at
 	}
 	first, firstAt := replica()
-	eventually(t, "the first replica leads", leads(first))
+	testgateway.Eventually(t, "the first replica leads", leads(first))
 	second, secondAt := replica()
 	balance(t, address, firstAt, secondAt)
 	host, demoPort := serveDemo(t)
@@ -351,8 +322,8 @@ func TestRotation(t *testing.T) {
 	}
 	came := func(times int) {
 		t.Helper()
-		eventually(t, "session keys came", func() error {
-			if n := strings.Count(pod.log.String(), "session keys came from the controller"); n < times {
+		testgateway.Eventually(t, "session keys came", func() error {
+			if n := strings.Count(pod.Stderr.String(), "session keys came from the controller"); n < times {
 				return fmt.Errorf("%d times, not %d", n, times)
 			}
 			return nil
@@ -386,7 +357,7 @@ func TestRotation(t *testing.T) {
 	aged := keys()
 	aged[0].Created = aged[0].Created.Add(-8 * 24 * time.Hour)
 	set(aged)
-	eventually(t, "the keys are rotated", func() error {
+	testgateway.Eventually(t, "the keys are rotated", func() error {
 		if n := len(keys()); n != 2 {
 			return fmt.Errorf("there are %d", n)
 		}
@@ -405,8 +376,8 @@ func TestRotation(t *testing.T) {
 	}
 
 	// The leader is killed: another replica serves data planes, deploys and writes.
-	first.kill()
-	eventually(t, "the second replica leads", leads(second))
+	first.Kill()
+	testgateway.Eventually(t, "the second replica leads", leads(second))
 	kubectl(t, "delete", "configmap", "gw", "-n", namespace)
 	apply(t, namespace, routeYAML("more", "/more", "tools"))
 	has(t, namespace, "httproute/more", conditions(".status.parents[0]"), "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs ")
@@ -414,7 +385,7 @@ func TestRotation(t *testing.T) {
 	lists(t, fmt.Sprintf("http://127.0.0.1:%d/more", port))
 
 	// Another process has the same keys.
-	pod.kill()
+	pod.Kill()
 	pod = runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
 	for what, session := range map[string]*mcp.ClientSession{"before": old, "after": fresh} {
 		if err := call(session); err != nil {
@@ -434,8 +405,8 @@ func TestRotation(t *testing.T) {
 // TestBeside: what a ConfigMap holds is served beside what the controller delivers, by the same data plane.
 func TestBeside(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	controller, _ := startController(t, name, namespace, newPort())
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	controller, _ := startController(t, name, namespace, testgateway.FreePort(t))
 	controller.isReady(t)
 	host, at := serveDemo(t)
 	static := func(path string) string {
@@ -466,9 +437,9 @@ spec: {kube: {agentgateway: {customConfigMapName: own}}}
 	if err := os.WriteFile(pod.mounted["/etc/mcpgw/custom"]+"/config.yaml", []byte(strings.Replace(static("/other"), "port:", "prot:", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the mistake is told", func() error {
-		if !strings.Contains(pod.log.String(), "the files are refused, what they held before stays") {
-			return fmt.Errorf("%s", pod.log)
+	testgateway.Eventually(t, "the mistake is told", func() error {
+		if !strings.Contains(pod.Stderr.String(), "the files are refused, what they held before stays") {
+			return fmt.Errorf("%s", pod.Stderr.String())
 		}
 		return nil
 	})

@@ -10,13 +10,15 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestGRPCRoute shows that a GRPCRoute leads to the endpoints of a Service, that it has a status, and that it counts at
 // the listener; policies can't refer to it.
 func TestGRPCRoute(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host := newHost()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -63,7 +65,7 @@ spec:
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	eventually(t, "the service answers", func() error {
+	testgateway.Eventually(t, "the service answers", func() error {
 		r, err := healthpb.NewHealthClient(conn).Check(t.Context(), new(healthpb.HealthCheckRequest))
 		if err == nil && r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 			err = fmt.Errorf("it is %s", r.GetStatus())

@@ -8,17 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-)
 
-// patience is how long a test waits for a condition before it fails. Nothing passes by being
-// fast, so it is generous.
-const patience = 60 * time.Second
+	"github.com/mcpgw/mcpgw/internal/testgateway"
+)
 
 // try runs kubectl as the administrator with stdin, and returns what it printed.
 func try(t testing.TB, stdin string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testgateway.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(tools, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+filepath.Dir(kubeconfig)) // where it caches discovery
@@ -53,23 +50,4 @@ func namespaceOf(t testing.TB) string {
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 	kubectl(t, "create", "namespace", name)
 	return name
-}
-
-// eventually waits until condition returns nil.
-func eventually(t testing.TB, what string, condition func() error) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in %v: %s: %v", patience, what, err)
-		}
-	}
 }

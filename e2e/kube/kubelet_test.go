@@ -15,6 +15,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // runPod runs what a Deployment says as a process, as a kubelet does with a Pod of it: with its arguments, variables and volumes, and with
@@ -22,7 +24,7 @@ import (
 func runPod(t testing.TB, namespace, deployment, host string, more ...string) *gateway {
 	t.Helper()
 	var d appsv1.Deployment
-	eventually(t, "Deployment "+deployment+" is there", func() error {
+	testgateway.Eventually(t, "Deployment "+deployment+" is there", func() error {
 		out, err := try(t, "", "get", "deployment", deployment, "-n", namespace, "-o", "json")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -78,47 +80,45 @@ func runPod(t testing.TB, namespace, deployment, host string, more ...string) *g
 			probe = intstr.FromInt32(p.ContainerPort)
 		}
 	}
-	g := &gateway{log: &transcript{}, ready: host + ":" + probe.String(), done: make(chan struct{}), mounted: map[string]string{}}
+	g := &gateway{Gateway: &testgateway.Gateway{Ready: host + ":" + probe.String()}, mounted: map[string]string{}}
 	for i := 0; i < len(moved); i += 2 {
 		g.mounted[moved[i]] = moved[i+1]
 	}
+	env = append(env, more...)
 	if host != "127.0.0.1" {
-		beginApart(t, g, append(env, more...), args, host)
+		g.Process = startApart(t, env, args, host)
 		return g
 	}
-	g.cmd = exec.Command(binary, args...)
-	g.cmd.Env = append(env, more...)
-	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	g.begin(t)
+	cmd := exec.Command(binary, args...)
+	cmd.Env = env
+	g.Process = testgateway.Start(t, cmd)
 	return g
 }
 
 // podHost returns the address of the n-th Pod that has a network of its own.
 func podHost(n int) string { return fmt.Sprintf("10.245.%d.2", n) }
 
-// beginApart starts a Pod in a network namespace of its own, in which it has the address host, and which is reached from all
+// startApart starts a Pod in a network namespace of its own, in which it has the address host, and which is reached from all
 // others: so Pods of one Deployment may have the same ports.
-func beginApart(t testing.TB, g *gateway, env, args []string, host string) {
+func startApart(t testing.TB, env, args []string, host string) *testgateway.Process {
 	t.Helper()
 	network := strings.TrimSuffix(host, ".2")
 	// Its link is there once it may go on.
 	setUp := fmt.Sprintf(`read -r go && ip addr add %s/30 dev eth0 && ip link set eth0 up && ip link set lo up && ip route add default via %s.1 && exec "$@"`, host, network)
-	g.cmd = exec.Command("sh", append([]string{"-c", setUp, "mcpgw", binary}, args...)...)
-	g.cmd.Env = env
-	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: syscall.CLONE_NEWNET}
-	stdin, err := g.cmd.StdinPipe()
+	cmd := exec.Command("sh", append([]string{"-c", setUp, "mcpgw", binary}, args...)...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.begin(t)
+	p := testgateway.Start(t, cmd)
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	link := "pod" + strings.ReplaceAll(strings.TrimPrefix(network, "10.245."), ".", "-")
 	for _, command := range [][]string{
-		{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(g.cmd.Process.Pid)},
+		{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(cmd.Process.Pid)},
 		{"ip", "addr", "add", network + ".1/30", "dev", link},
 		{"ip", "link", "set", link, "up"},
 	} {
@@ -131,6 +131,7 @@ func beginApart(t testing.TB, g *gateway, env, args []string, host string) {
 		t.Fatal(err)
 	}
 	_ = stdin.Close()
+	return p
 }
 
 // fill writes what a volume holds to a folder.

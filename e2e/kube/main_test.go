@@ -22,6 +22,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mcpgw/mcpgw/config/v1alpha1"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 	"github.com/mcpgw/mcpgw/internal/testkube"
 	"github.com/mcpgw/mcpgw/internal/testns"
 )
@@ -43,43 +44,20 @@ func TestMain(m *testing.M) {
 	if !testns.Inside() {
 		os.Exit(testns.Again(syscall.CLONE_NEWPID))
 	}
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(testgateway.Main(m, &binary, setUp))
 }
 
-func run(m *testing.M) (code int, err error) {
+// setUp starts the control plane.
+func setUp(dir string) (tearDown func(), err error) {
 	ctrllog.SetLogger(logr.Discard()) // envtest's
-	dir, err := os.MkdirTemp("", "mcpgw-kube-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	binary, kubeconfig = filepath.Join(dir, "mcpgw"), filepath.Join(dir, "kubeconfig")
-	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=e2e"}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "github.com/mcpgw/mcpgw/cmd/mcpgw")...)
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return 0, fmt.Errorf("building the gateway: %w", err)
-	}
+	kubeconfig = filepath.Join(dir, "kubeconfig")
 	if err := testns.RaiseLoopback(testkube.Network); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if tools, err = testkube.Tools(filepath.Join("..", "..", "hack", "kube")); err != nil {
-		return 0, err
+		return nil, err
 	}
-	stop, err := startPlane(dir)
-	if err != nil {
-		return 0, err
-	}
-	defer stop()
-	return m.Run(), nil
+	return startPlane(dir)
 }
 
 // startPlane starts etcd and the API server on loopback, with the definitions of the Gateway API and of the

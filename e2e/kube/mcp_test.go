@@ -6,20 +6,22 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestServe applies an MCP Backend, and it serves: tools of a Service are listed and called, status
 // says so.
 func TestServe(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveDemo(t)
 	start(t, controller, "--publish-address", "203.0.113.7", "--lease-namespace", namespace).isReady(t)
 	apply(t, namespace, gatewayYAML(namespace, port)+serviceYAML("tools", host, at)+
 		mcpYAML("tools", "{name: demo, service: {name: tools, port: 80, path: /demo/mcp}}")+routeYAML("tools", "/mcp", "tools"))
 	url := fmt.Sprintf("http://127.0.0.1:%d/mcp", port)
 	var names []string
-	eventually(t, "tools are listed", func() (err error) {
+	testgateway.Eventually(t, "tools are listed", func() (err error) {
 		if names, err = toolsAt(t, url); err == nil && len(names) == 0 {
 			err = fmt.Errorf("there are none")
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // A balancer sends each request to the next of several hosts that takes it, as a Service does with connections. It is safe for
@@ -34,8 +36,8 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 // gets a request, what only the home of a session can do is passed on to it, and a Pod that is replaced under load loses no call.
 func TestPods(t *testing.T) {
 	namespace := namespaceOf(t)
-	name, port := class(t, namespace), newPort()
-	at := fmt.Sprintf("%s:%d", network, newPort())
+	name, port := class(t, namespace), testgateway.FreePort(t)
+	at := fmt.Sprintf("%s:%d", network, testgateway.FreePort(t))
 	controller := launch(t, nil, "controller", "--kubeconfig", kubeconfig, "--controller-name", name, "--lease-namespace", namespace, "--listen", at, "--address", at, "--proxy-image", "mcpgw.test/mcpgw:e2e")
 	controller.isReady(t)
 	host, demoPort := serveDemo(t)
@@ -71,7 +73,7 @@ spec: {kube: {service: {type: ClusterIP}, deployment: {replicas: 2}, podTemplate
 		}
 		return err
 	}
-	eventually(t, "tools are called", func() error { return call(open()) })
+	testgateway.Eventually(t, "tools are called", func() error { return call(open()) })
 	session := open()
 	for range 6 { // at both, in turn; the level is kept at the home
 		if err := call(session); err != nil {
@@ -106,7 +108,7 @@ spec: {kube: {service: {type: ClusterIP}, deployment: {replicas: 2}, podTemplate
 	many := func(n int64) {
 		t.Helper()
 		from := calls.Load()
-		eventually(t, "calls are made", func() error {
+		testgateway.Eventually(t, "calls are made", func() error {
 			if made := calls.Load() - from; made < n && !t.Failed() {
 				return fmt.Errorf("%d", made)
 			}
@@ -115,12 +117,12 @@ spec: {kube: {service: {type: ClusterIP}, deployment: {replicas: 2}, podTemplate
 	}
 	many(50)
 	runPod(t, namespace, "gw", podHost(3)).isReady(t)
-	if err := first.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := first.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	many(5) // that still reach it
 	both.set(podHost(2), podHost(3))
-	<-first.done
+	<-first.Done()
 	many(50)
 	close(ended)
 	working.Wait()

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // TestRole runs the gateway as the ServiceAccount of the kustomize base, with the rights that the base gives it
@@ -23,7 +25,7 @@ func TestRole(t *testing.T) {
 		}
 	}
 
-	namespace, port := namespaceOf(t), newPort()
+	namespace, port := namespaceOf(t), testgateway.FreePort(t)
 	host, at := serveDemo(t)
 	g := start(t, "kgateway.dev/agentgateway", "--kubeconfig", account, "--publish-service", system+"/mcpgw", "--lease-namespace", system, "--log-level", "debug").isReady(t)
 	apply(t, namespace, gatewayYAML("agentgateway", port)+serviceYAML("tools", host, at)+routeYAML("tools", "/mcp", "tools")+
@@ -34,20 +36,20 @@ func TestRole(t *testing.T) {
 	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
 	kubectl(t, "patch", "service", "mcpgw", "-n", system, "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.9"}]}}}`)
 	has(t, namespace, "gateway/gw", "{.status.addresses[0].value} "+conditions(".status"), "203.0.113.9 Accepted=True/Accepted Programmed=True/Programmed Ready=True/Ready ")
-	eventually(t, "tools are listed", func() error {
+	testgateway.Eventually(t, "tools are listed", func() error {
 		names, err := toolsAt(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
 		if err == nil && len(names) == 0 {
 			err = fmt.Errorf("there are none")
 		}
 		return err
 	})
-	eventually(t, "an event tells of it", func() error {
+	testgateway.Eventually(t, "an event tells of it", func() error {
 		if out, err := try(t, "", "get", "events", "-n", namespace); err != nil || !strings.Contains(out, "AddressNotAssigned") {
 			return fmt.Errorf("%v\n%s", err, out)
 		}
 		return nil
 	})
-	if strings.Contains(g.log.String(), "forbidden") {
+	if strings.Contains(g.Stderr.String(), "forbidden") {
 		t.Error("the gateway is refused something")
 	}
 }

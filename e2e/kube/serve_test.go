@@ -1,22 +1,20 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpgw/mcpgw/internal/demo"
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // hosts counts the addresses that tests have given to servers.
@@ -28,36 +26,9 @@ func newHost() string {
 	return fmt.Sprintf("10.244.%d.%d", 1+n/250, 1+n%250)
 }
 
-// ports counts the ports of Gateways.
-var ports atomic.Int32
-
-func newPort() int { return 20000 + int(ports.Add(1)) }
-
-// A transcript keeps what a process writes. It is safe for concurrent use.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (tr *transcript) Write(p []byte) (int, error) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return tr.text.Write(p)
-}
-
-// String returns what was written so far.
-func (tr *transcript) String() string {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return tr.text.String()
-}
-
 // A gateway is a running mcpgw.
 type gateway struct {
-	cmd   *exec.Cmd
-	log   *transcript
-	ready string
-	done  chan struct{}
+	*testgateway.Gateway
 
 	mounted map[string]string // where the volumes of a Pod are, by mount path
 }
@@ -72,22 +43,7 @@ func start(t testing.TB, controller string, args ...string) *gateway {
 // isReady waits until the gateway serves.
 func (g *gateway) isReady(t testing.TB) *gateway {
 	t.Helper()
-	eventually(t, "the gateway is ready", func() error {
-		select {
-		case <-g.done:
-			t.Fatalf("the gateway ended:\n%s", g.log)
-		default:
-		}
-		response, err := http.Get("http://" + g.ready + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("readiness answers %s", response.Status)
-		}
-		return nil
-	})
+	g.IsReady(t)
 	return g
 }
 
@@ -178,7 +134,7 @@ func serveDemo(t testing.TB) (host string, port int) {
 // connect returns a session of go-sdk's client.
 func connect(t testing.TB, url string) (*mcp.ClientSession, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testgateway.Patience)
 	t.Cleanup(cancel)
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
 	return client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url}, nil)
@@ -187,7 +143,7 @@ func connect(t testing.TB, url string) (*mcp.ClientSession, error) {
 // connectLegacy returns a session of a client of the revision 2025-06-18, which has an id.
 func connectLegacy(t testing.TB, url string) (*mcp.ClientSession, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testgateway.Patience)
 	t.Cleanup(cancel)
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
 	return client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url, DisableStandaloneSSE: true}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-06-18"})
@@ -244,7 +200,7 @@ func path(t testing.TB, namespace, object, jsonpath string) string {
 // has waits until a JSONPath prints want.
 func has(t testing.TB, namespace, object, jsonpath, want string) {
 	t.Helper()
-	eventually(t, object+" "+jsonpath+" is "+want, func() error {
+	testgateway.Eventually(t, object+" "+jsonpath+" is "+want, func() error {
 		got, err := try(t, "", "get", "-n", namespace, object, "-o", "jsonpath="+jsonpath)
 		if err == nil && got != want {
 			err = fmt.Errorf("it is %s", got)

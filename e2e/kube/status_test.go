@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/mcpgw/mcpgw/internal/testgateway"
 )
 
 // serveText answers every request with a text, as JSON where it is asked for a chat completion.
@@ -48,7 +50,7 @@ spec: {type: Static, static: {hosts: [{host: "%s", port: %d}]}}
 // restrict is closed, and that they disturb nothing else.
 func TestBroken(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "hello")
 	start(t, controller, "--lease-namespace", namespace).isReady(t)
 	apply(t, namespace, gatewayYAML(namespace, port)+staticYAML("good", host, at)+staticYAML("bad", "a b", 1)+
@@ -76,7 +78,7 @@ spec:
 `)
 	answers := func(path string, want int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%s answers %d", path, want), func() error {
+		testgateway.Eventually(t, fmt.Sprintf("%s answers %d", path, want), func() error {
 			if code, body := answer(t, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), ""); code != want {
 				return fmt.Errorf("it answers %d %s", code, body)
 			}
@@ -105,7 +107,7 @@ spec:
 			t.Errorf("the status of %s says not %s:\n%s", object, want, out)
 		}
 	}
-	eventually(t, "an event says that the Backend can't be used", func() error {
+	testgateway.Eventually(t, "an event says that the Backend can't be used", func() error {
 		if out, err := try(t, "", "get", "events", "-n", namespace, "--field-selector", "involvedObject.name=bad"); err != nil || !strings.Contains(out, "Invalid") {
 			return fmt.Errorf("%v\n%s", err, out)
 		}
@@ -120,7 +122,7 @@ spec:
 // there.
 func TestSecret(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "hi")
 	g := start(t, controller, "--lease-namespace", namespace).isReady(t)
 	apply(t, namespace, gatewayYAML(namespace, port)+routeYAML("llm", "/llm", "llm")+fmt.Sprintf(`---
@@ -133,7 +135,7 @@ spec:
 `, host, at))
 	asked := func(want int, part string) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("the answer is %d %s", want, part), func() error {
+		testgateway.Eventually(t, fmt.Sprintf("the answer is %d %s", want, part), func() error {
 			code, body := answer(t, fmt.Sprintf("http://127.0.0.1:%d/llm", port), `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
 			if code != want || !strings.Contains(body, part) {
 				return fmt.Errorf("it is %d %s", code, body)
@@ -156,7 +158,7 @@ spec:
 		kubectl(t, "delete", "secret", "-n", namespace, "key")
 	}
 	asked(503, "")
-	if strings.Contains(g.log.String(), "sk-") {
+	if strings.Contains(g.Stderr.String(), "sk-") {
 		t.Error("the log has a secret in it")
 	}
 }
@@ -165,7 +167,7 @@ spec:
 // written that says the same.
 func TestOthers(t *testing.T) {
 	namespace := namespaceOf(t)
-	controller, port := class(t, namespace), newPort()
+	controller, port := class(t, namespace), testgateway.FreePort(t)
 	host, at := serveText(t, "hello")
 	start(t, controller, "--lease-namespace", namespace, "--publish-address", "gw.example.com").isReady(t)
 	const policy = `---

@@ -16,7 +16,7 @@ import (
 // Version is what the gateway that Build makes calls its version.
 const Version = "e2e"
 
-// Main builds the gateway, has each of setUps do what tests need beside it, and runs the tests. It returns their exit code, 1 when something
+// Main builds the gateway, with the race detector where the tests have it, has each of setUps do what tests need beside it, and runs the tests. It returns their exit code, 1 when something
 // before them failed, which it says. binary is set to where the gateway is. dir is there as long as the tests run; what a setUp returns, if
 // anything, is called after them, the last first.
 func Main(m *testing.M, binary *string, setUps ...func(dir string) (tearDown func(), err error)) int {
@@ -34,7 +34,7 @@ func run(m *testing.M, binary *string, setUps []func(dir string) (func(), error)
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if *binary, err = Build(dir); err != nil {
+	if *binary, err = Build(dir, race); err != nil {
 		return 0, err
 	}
 	for _, setUp := range setUps {
@@ -49,8 +49,8 @@ func run(m *testing.M, binary *string, setUps []func(dir string) (func(), error)
 	return m.Run(), nil
 }
 
-// Build builds the gateway into dir, with the race detector where the tests have it, and returns where it is.
-func Build(dir string) (binary string, err error) {
+// Build builds the gateway into dir, with or without the race detector, and returns where it is.
+func Build(dir string, race bool) (binary string, err error) {
 	binary = filepath.Join(dir, "mcpgw")
 	args := []string{"build", "-o", binary, "-ldflags", "-X main.version=" + Version}
 	if race {

@@ -71,14 +71,20 @@ func (g *Gateway) IsReady(t testing.TB) {
 	})
 }
 
-// Rewrite replaces the file, at once.
+// Rewrite replaces the file at once.
 func (g *Gateway) Rewrite(t testing.TB, text string) {
 	t.Helper()
-	next := g.File + ".next"
+	WriteFile(t, g.File, text)
+}
+
+// WriteFile replaces a file at once, as an editor does that renames.
+func WriteFile(t testing.TB, path, text string) {
+	t.Helper()
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
 	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(next, g.File); err != nil {
+	if err := os.Rename(next, path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,8 +2,11 @@ package testgateway
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,6 +141,29 @@ func (p *Process) Runs(t testing.TB) {
 		t.Fatalf("%v has ended: %v", p.Cmd, p.err)
 	default:
 	}
+}
+
+// Writes waits until what the process writes to one of its transcripts has a match of the regular expression pattern, and returns that and its
+// submatches.
+func (p *Process) Writes(t testing.TB, tr *Transcript, pattern string) (matches []string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	Eventually(t, fmt.Sprintf("%v writes %s", p.Cmd, pattern), func() error {
+		var ended bool
+		select {
+		case <-p.done:
+			ended = true
+		default:
+		}
+		switch matches = re.FindStringSubmatch(tr.String()); {
+		case matches != nil:
+			return nil
+		case ended:
+			t.Fatalf("%v has ended (%v) without writing %s", p.Cmd, p.err, pattern)
+		}
+		return errors.New("it has not")
+	})
+	return matches
 }
 
 // Listens waits until something accepts connections at each of the addresses.
