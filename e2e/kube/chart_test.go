@@ -127,7 +127,7 @@ spec: {kube: {podDisruptionBudget: {spec: {minAvailable: 1}}, horizontalPodAutos
 	pod := runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
 	lists(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
 	has(t, namespace, "horizontalpodautoscaler/gw", "{.spec.maxReplicas}", "2")
-	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
+	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ResolvedRefs=True/ResolvedRefs ")
 	testgateway.Eventually(t, "an event tells of it", func() error {
 		if out, err := try(t, "", "get", "events", "-n", namespace); err != nil || !strings.Contains(out, "AddressNotAssigned") {
 			return fmt.Errorf("%v\n%s", err, out)
