@@ -32,6 +32,7 @@ func kinds() []kind {
 	out := []kind{
 		{gw, old, "GatewayClass", false, false, into(func(r *Resources) *[]*gatewayv1.GatewayClass { return &r.GatewayClasses })},
 		{gw, old, "Gateway", true, false, into(func(r *Resources) *[]*gatewayv1.Gateway { return &r.Gateways })},
+		{gw, []string{"v1"}, "ListenerSet", true, false, into(func(r *Resources) *[]*gatewayv1.ListenerSet { return &r.ListenerSets })},
 		{gw, old, "HTTPRoute", true, false, into(func(r *Resources) *[]*gatewayv1.HTTPRoute { return &r.HTTPRoutes })},
 		{gw, []string{"v1", "v1alpha2"}, "GRPCRoute", true, false, into(func(r *Resources) *[]*gatewayv1.GRPCRoute { return &r.GRPCRoutes })},
 		{gw, old, "ReferenceGrant", true, false, into(func(r *Resources) *[]*gatewayv1.ReferenceGrant { return &r.ReferenceGrants })},
@@ -103,8 +104,12 @@ func (l *loader) kind(w *written, m map[string]any) (kind, bool) {
 		}
 		groups, words = append(groups, k.apiVersion()), append(words, k.kind)
 	}
-	if group == gatewayv1.GroupName && slices.Contains([]string{"TCPRoute", "TLSRoute", "UDPRoute", "ListenerSet"}, name) || name == "XListenerSet" {
-		problem(Unresolved, CodeUnservedKind, "kind", "kind "+name+" is not served").Help = "it is left out"
+	if group == gatewayv1.GroupName && slices.Contains([]string{"TCPRoute", "TLSRoute", "UDPRoute"}, name) || name == "XListenerSet" {
+		p := problem(Unresolved, CodeUnservedKind, "kind", "kind "+name+" is not served")
+		p.Help = "it is left out"
+		if name == "XListenerSet" {
+			p.Help = "write kind: ListenerSet with apiVersion: " + gatewayv1.GroupName + "/v1"
+		}
 		return kind{}, false
 	}
 	if near := Suggest(name, ofGroup); near != "" && (strings.EqualFold(near, name) || group != "" || distance(near, name) <= 2) {

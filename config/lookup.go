@@ -35,6 +35,7 @@ func (r *Resources) without(bad map[ObjectRef]bool) *Resources {
 	return &Resources{
 		GatewayClasses:  rest(r.GatewayClasses, "GatewayClass", bad),
 		Gateways:        rest(r.Gateways, "Gateway", bad),
+		ListenerSets:    rest(r.ListenerSets, "ListenerSet", bad),
 		HTTPRoutes:      rest(r.HTTPRoutes, "HTTPRoute", bad),
 		GRPCRoutes:      rest(r.GRPCRoutes, "GRPCRoute", bad),
 		ReferenceGrants: rest(r.ReferenceGrants, "ReferenceGrant", bad),

@@ -33,6 +33,7 @@ import (
 type Resources struct {
 	GatewayClasses  []*gatewayv1.GatewayClass
 	Gateways        []*gatewayv1.Gateway
+	ListenerSets    []*gatewayv1.ListenerSet
 	HTTPRoutes      []*gatewayv1.HTTPRoute
 	GRPCRoutes      []*gatewayv1.GRPCRoute
 	ReferenceGrants []*gatewayv1.ReferenceGrant
@@ -85,6 +86,7 @@ func (r *Resources) Beside(files *Resources) *Resources {
 	out := *r
 	out.GatewayClasses = slices.Concat(files.GatewayClasses, r.GatewayClasses)
 	out.Gateways = slices.Concat(files.Gateways, r.Gateways)
+	out.ListenerSets = slices.Concat(files.ListenerSets, r.ListenerSets)
 	out.HTTPRoutes = slices.Concat(files.HTTPRoutes, r.HTTPRoutes)
 	out.GRPCRoutes = slices.Concat(files.GRPCRoutes, r.GRPCRoutes)
 	out.ReferenceGrants = slices.Concat(files.ReferenceGrants, r.ReferenceGrants)

@@ -49,6 +49,7 @@ func newDecoder() *decoder {
 	d := &decoder{known: map[string]decoded{}, kinds: map[string]kind{
 		"GatewayClass":     of(func(r *config.Resources) *[]*gatewayv1.GatewayClass { return &r.GatewayClasses }),
 		"Gateway":          of(func(r *config.Resources) *[]*gatewayv1.Gateway { return &r.Gateways }),
+		"ListenerSet":      of(func(r *config.Resources) *[]*gatewayv1.ListenerSet { return &r.ListenerSets }),
 		"HTTPRoute":        of(func(r *config.Resources) *[]*gatewayv1.HTTPRoute { return &r.HTTPRoutes }),
 		"GRPCRoute":        of(func(r *config.Resources) *[]*gatewayv1.GRPCRoute { return &r.GRPCRoutes }),
 		"ReferenceGrant":   of(func(r *config.Resources) *[]*gatewayv1.ReferenceGrant { return &r.ReferenceGrants }),

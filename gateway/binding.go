@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -322,8 +321,7 @@ func portUnavailable(snapshot *Snapshot, number int, err error) config.Problem {
 		Help:    "it is tried again every second",
 	}
 	snapshot.ports[number].listeners.all(func(l *listener) {
-		namespace, name, _ := strings.Cut(l.gateway, "/")
-		p.Object = config.ObjectRef{Kind: "Gateway", Namespace: namespace, Name: name}
+		p.Object = l.owner
 		if l.path != "" {
 			p.Path = l.path + ".port"
 		}

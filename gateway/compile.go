@@ -36,6 +36,7 @@ func Compile(res *config.Resources, rt *Runtime) (*Snapshot, *config.Report) {
 	c.compilePolicies()
 	c.checkClaims()
 	c.compileGateways()
+	c.compileListenerSets()
 	c.compileListening()
 	c.compileRoutes()
 	c.assumeRoutes()
@@ -59,6 +60,7 @@ type compiler struct {
 	directs    map[types.NamespacedName]*v1alpha1.DirectResponse
 	routes     map[types.NamespacedName]*gatewayv1.HTTPRoute
 	gateways   map[types.NamespacedName]*gatewayv1.Gateway
+	sets       map[types.NamespacedName]*gatewayv1.ListenerSet
 	namespaces map[string]labels.Set
 
 	attached     map[attachment][]attachedPolicy
@@ -78,6 +80,7 @@ type compiler struct {
 	noted        map[string]bool      // problems that were told already
 	applied      map[object]bool      // policies whose spec.ai holds somewhere
 	expressions  map[string]compiledExpression
+	setParents   map[types.NamespacedName]types.NamespacedName // the Gateways of ListenerSets
 	listeners    []*openListener
 	closed       []*openListener // of which only the certificate is missing: routes attach to them, and nothing is served from them
 	extensions   map[types.NamespacedName]*compiledExtension
@@ -98,6 +101,8 @@ func newCompiler(res *config.Resources, rt *Runtime) *compiler {
 		directs:      index(res.DirectResponses),
 		routes:       index(res.HTTPRoutes),
 		gateways:     index(res.Gateways),
+		sets:         index(res.ListenerSets),
+		setParents:   map[types.NamespacedName]types.NamespacedName{},
 		slices:       map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 		namespaces:   map[string]labels.Set{},
 		attached:     map[attachment][]attachedPolicy{},

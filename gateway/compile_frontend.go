@@ -35,11 +35,12 @@ func (k *clientCheck) passed(state *tls.ConnectionState) bool {
 // clientCheck returns what the clients of an HTTPS listener show, nil for nothing; ok is false where there is nothing to check it
 // with, so that nobody is let in.
 func (c *compiler) clientCheck(l *openListener) (check *clientCheck, ok bool) {
-	path, v := config.ClientValidation(c.gateways[l.object.name], int32(l.port))
+	g := object{"Gateway", l.of}
+	path, v := config.ClientValidation(c.gateways[l.of], int32(l.port))
 	if v == nil {
 		return nil, true
 	}
-	key := l.object.String() + " " + path // the listeners of a Gateway share it
+	key := g.String() + " " + path // the listeners of a Gateway share it
 	if check, done := c.clientChecks[key]; done {
 		return check, check != nil
 	}
@@ -47,7 +48,7 @@ func (c *compiler) clientCheck(l *openListener) (check *clientCheck, ok bool) {
 	check = &clientCheck{fallback: v.Mode == gatewayv1.AllowInsecureFallback}
 	pool := x509.NewCertPool()
 	for i := range v.CACertificateRefs {
-		for _, a := range c.clientAuthorities(l.object, fmt.Sprintf("%s.caCertificateRefs[%d]", path, i), &v.CACertificateRefs[i]) {
+		for _, a := range c.clientAuthorities(g, fmt.Sprintf("%s.caCertificateRefs[%d]", path, i), &v.CACertificateRefs[i]) {
 			pool.AddCert(a)
 			check.authorities = append(check.authorities, a)
 		}
@@ -62,7 +63,7 @@ func (c *compiler) clientCheck(l *openListener) (check *clientCheck, ok bool) {
 	}
 	if check.fallback {
 		check.config.ClientAuth = tls.RequestClientCert
-		c.add(l.object, path+".mode", finding{class: config.Warning, code: config.CodeTLS, help: "remove it, or write AllowValidOnly"},
+		c.add(g, path+".mode", finding{class: config.Warning, code: config.CodeTLS, help: "remove it, or write AllowValidOnly"},
 			"clients are asked for a certificate, and served whatever they show")
 	}
 	return check, true

@@ -32,7 +32,9 @@ func (c *compiler) assumes() bool { return c.res.Local && len(c.res.Gateways) ==
 // An openListener is a listener that can take routes, while it is compiled.
 type openListener struct {
 	*listener
-	object   object // its Gateway
+	object   object               // its Gateway or ListenerSet
+	of       types.NamespacedName // its Gateway
+	section  string               // its name in object
 	hostname string
 	port     int
 	spec     *gatewayv1.Listener
@@ -48,7 +50,7 @@ func (c *compiler) compileGateways() {
 	if c.assumes() {
 		c.assumed = true
 		all := gatewayv1.NamespacesFromAll
-		c.openListener(assumedGateway, "", &gatewayv1.Listener{
+		c.openListener(assumedGateway.name, assumedGateway, "", &gatewayv1.Listener{
 			Name: assumedListener, Port: assumedPort, Protocol: gatewayv1.HTTPProtocolType,
 			AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: &all}},
 		})
@@ -61,7 +63,7 @@ func (c *compiler) compileGateways() {
 		o := objectOf("Gateway", g)
 		c.checkGateway(o, g)
 		for i := range g.Spec.Listeners {
-			c.openListener(o, fmt.Sprintf("spec.listeners[%d]", i), &g.Spec.Listeners[i])
+			c.openListener(o.name, o, fmt.Sprintf("spec.listeners[%d]", i), &g.Spec.Listeners[i])
 		}
 	}
 }
@@ -91,29 +93,27 @@ func (c *compiler) checkGateway(o object, g *gatewayv1.Gateway) {
 			"addresses are not served yet: the Gateway answers 500, rather than others on all addresses")
 		c.attach(attachment{kind: "Gateway", name: o.name}, broken(o))
 	}
-	if g.Spec.AllowedListeners != nil {
-		c.add(o, "spec.allowedListeners", finding{class: config.Warning, code: config.CodeUnserved},
-			"ListenerSets are not served")
-	}
 }
 
-// openListener adds a listener to its port, unless it can't be served.
-func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener) {
-	secure, ok := c.protocol(o, path, spec)
-	if !ok {
-		return
-	}
+// openListener adds a listener of a Gateway, that o holds, to its port, unless it can't be served.
+func (c *compiler) openListener(gateway types.NamespacedName, o object, path string, spec *gatewayv1.Listener) {
 	l := &openListener{
-		listener: &listener{gateway: o.name.String(), name: string(spec.Name), path: path, edge: newEdge()},
-		object:   o, spec: spec, port: int(spec.Port), secure: secure, hostname: hostnameOf(spec.Hostname),
+		listener: &listener{gateway: gateway.String(), name: string(spec.Name), owner: o.ref(), path: path, edge: newEdge()},
+		object:   o, of: gateway, section: string(spec.Name), spec: spec, port: int(spec.Port), secure: spec.Protocol == gatewayv1.HTTPSProtocolType, hostname: hostnameOf(spec.Hostname),
+	}
+	if o.kind == listenerSet { // names are unique in what holds them
+		l.name = o.name.String() + "/" + l.section
 	}
 	for _, other := range c.listeners {
 		if c.conflict(l, other) {
 			return
 		}
 	}
+	if !c.protocol(o, path, spec) {
+		return
+	}
 	l.takes = c.routeKinds(l)
-	if secure {
+	if l.secure {
 		l.certificate = c.certificate(l)
 		check, ok := c.clientCheck(l)
 		if l.certificate == nil || !ok {
@@ -124,7 +124,7 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 	}
 	p := c.snapshot.ports[l.port]
 	if p == nil {
-		p = &port{number: l.port, tls: secure, loopback: c.assumed, idle: idleTimeout}
+		p = &port{number: l.port, tls: l.secure, loopback: c.assumed, idle: idleTimeout}
 		c.snapshot.ports[l.port] = p
 	}
 	p.listeners.at(l.hostname, func() *listener { return l.listener })
@@ -134,46 +134,52 @@ func (c *compiler) openListener(o object, path string, spec *gatewayv1.Listener)
 
 // conflict reports, as the mistake of l, that it can't be served beside other.
 func (c *compiler) conflict(l, other *openListener) bool {
-	if l.port != other.port || c.res.Separate && l.object != other.object {
+	if l.port != other.port || c.res.Separate && l.of != other.of {
 		return false
 	}
-	if l.secure != other.secure {
+	unserved := l.spec.Protocol == gatewayv1.TCPProtocolType || l.spec.Protocol == gatewayv1.TLSProtocolType && !other.secure
+	if l.served() && l.secure != other.secure || unserved {
 		c.add(l.object, l.path+".protocol", finding{
 			class: config.Invalid, code: config.CodeListener, reason: "ProtocolConflict",
 			help: "listeners that share a port speak the same protocol",
-		}, "listener %q of %s has another protocol on port %d", other.name, other.object, l.port)
+		}, "listener %q of %s has another protocol on port %d", other.section, other.object, l.port)
 		return true
 	}
-	if l.hostname == other.hostname {
+	if l.served() && l.hostname == other.hostname {
 		c.add(l.object, l.path+".port", finding{
 			class: config.Invalid, code: config.CodeListener, reason: "HostnameConflict",
 			help: "give one of them another port or hostname",
-		}, "listener %q of %s has the same port %d and hostname", other.name, other.object, l.port)
+		}, "listener %q of %s has the same port %d and hostname", other.section, other.object, l.port)
 		return true
 	}
 	return false
 }
 
-// protocol reports whether the listener is TLS, and whether its protocol is served.
-func (c *compiler) protocol(o object, path string, spec *gatewayv1.Listener) (secure, ok bool) {
+// served reports whether the protocol of the listener is.
+func (l *openListener) served() bool {
+	return l.spec.Protocol == gatewayv1.HTTPProtocolType || l.spec.Protocol == gatewayv1.HTTPSProtocolType
+}
+
+// protocol reports whether the protocol of a listener is served.
+func (c *compiler) protocol(o object, path string, spec *gatewayv1.Listener) bool {
 	unsupported := finding{class: config.Unresolved, code: config.CodeListener, reason: "UnsupportedProtocol"}
 	switch spec.Protocol {
 	case gatewayv1.HTTPProtocolType:
-		return false, true
+		return true
 	case gatewayv1.HTTPSProtocolType:
 		if t := spec.TLS; t != nil && t.Mode != nil && *t.Mode != gatewayv1.TLSModeTerminate {
 			unsupported.help = "use mode Terminate"
 			c.add(o, path+".tls.mode", unsupported, "TLS mode %s is not served on an HTTPS listener", *t.Mode)
-			return true, false
+			return false
 		}
-		return true, true
+		return true
 	}
 	unsupported.help = "use HTTP or HTTPS"
 	if upper := strings.ToUpper(string(spec.Protocol)); upper != string(spec.Protocol) && (upper == "HTTP" || upper == "HTTPS") {
 		unsupported.help = fmt.Sprintf("did you mean %q?", upper)
 	}
 	c.add(o, path+".protocol", unsupported, "protocol %q is not served", spec.Protocol)
-	return false, false
+	return false
 }
 
 // routeKinds returns the kinds of routes that a listener takes.
@@ -209,7 +215,7 @@ func (c *compiler) certificate(l *openListener) *tls.Certificate {
 	return c.keyPair(l.object, path+"[0]", &refs[0], "InvalidCertificateRef")
 }
 
-// keyPair returns the certificate that a reference of a Gateway leads to, or reports for that reason what is wrong with it and
+// keyPair returns the certificate that a reference of a Gateway or ListenerSet leads to, or reports for that reason what is wrong with it and
 // returns nil.
 func (c *compiler) keyPair(o object, path string, ref *gatewayv1.SecretObjectReference, reason string) *tls.Certificate {
 	invalid := finding{class: config.Unresolved, code: config.CodeUnresolvedSecret, reason: reason}
@@ -222,7 +228,7 @@ func (c *compiler) keyPair(o object, path string, ref *gatewayv1.SecretObjectRef
 	if ref.Namespace != nil {
 		name.Namespace = string(*ref.Namespace)
 	}
-	grant := reference{from: "Gateway", fromGroup: gatewayv1.GroupName, to: "Secret"}
+	grant := reference{from: o.kind, fromGroup: gatewayv1.GroupName, to: "Secret"}
 	if !c.permitted(grant, o.name.Namespace, name.Namespace, name.Name) {
 		c.refNotPermitted(o, path, grant, name.Namespace, name.Name)
 		return nil
@@ -252,22 +258,27 @@ func (c *compiler) secretNotFound(o object, path string, name types.NamespacedNa
 
 // allows reports whether the listener takes routes from a namespace.
 func (c *compiler) allows(l *openListener, namespace string) bool {
-	from := gatewayv1.NamespacesFromSame
-	var selector *metav1.LabelSelector
-	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil {
-		if a.Namespaces.From != nil {
-			from = *a.Namespaces.From
-		}
-		selector = a.Namespaces.Selector
+	var from *gatewayv1.RouteNamespaces
+	if l.spec.AllowedRoutes != nil {
+		from = l.spec.AllowedRoutes.Namespaces
 	}
-	switch from {
+	return c.allowsFrom(from, l.object.name.Namespace, namespace)
+}
+
+// allowsFrom reports whether an object in a namespace takes what is in namespace from; without a word, what is in its own.
+func (c *compiler) allowsFrom(spec *gatewayv1.RouteNamespaces, namespace, from string) bool {
+	which := gatewayv1.NamespacesFromSame
+	if spec != nil && spec.From != nil {
+		which = *spec.From
+	}
+	switch which {
 	case gatewayv1.NamespacesFromAll:
 		return true
 	case gatewayv1.NamespacesFromSame:
-		return namespace == l.object.name.Namespace
+		return namespace == from
 	case gatewayv1.NamespacesFromSelector:
-		s, err := metav1.LabelSelectorAsSelector(selector)
-		return err == nil && s.Matches(c.namespaceLabels(namespace))
+		s, err := metav1.LabelSelectorAsSelector(spec.Selector)
+		return err == nil && s.Matches(c.namespaceLabels(from))
 	default:
 		return false
 	}
@@ -279,8 +290,8 @@ func (c *compiler) finish() *Snapshot {
 	warned := map[types.NamespacedName]bool{}
 	for _, l := range c.listeners {
 		l.router = newRouter(l.matches)
-		if l.open && c.res.Local && !c.assumed && !warned[l.object.name] {
-			warned[l.object.name] = true
+		if l.open && c.res.Local && !c.assumed && !warned[l.of] {
+			warned[l.of] = true
 			c.add(l.object, l.path, finding{
 				class: config.Warning, code: config.CodeOpenToAll,
 				help: "authenticate clients by a TrafficPolicy, with jwtAuthentication say, or restrict them by rbac, or keep the port away from others",

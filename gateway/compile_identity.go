@@ -81,6 +81,9 @@ func (c *compiler) identitiesFor(r anyRoute) []*clientIdentity {
 		if p.Namespace != nil {
 			name.Namespace = string(*p.Namespace)
 		}
+		if p.Kind != nil && *p.Kind == listenerSet {
+			name = c.setParents[name]
+		}
 		if i := c.identities[name]; !slices.ContainsFunc(out, func(o *clientIdentity) bool { return o.key() == i.key() }) {
 			out = append(out, i)
 		}

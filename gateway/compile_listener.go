@@ -80,7 +80,7 @@ func ifSet[T any](v *T, set func(*edge, T)) listening {
 func (c *compiler) compileListening() {
 	byGateway := map[types.NamespacedName][]*openListener{}
 	for _, l := range c.listeners {
-		byGateway[l.object.name] = append(byGateway[l.object.name], l)
+		byGateway[l.of] = append(byGateway[l.of], l)
 	}
 	type covered struct {
 		all    []attachedPolicy

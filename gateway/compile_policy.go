@@ -223,7 +223,7 @@ func (c *compiler) expression(source string) (*policy.Expression, error) {
 func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors []v1alpha1.PolicyTargetSelector) []attachment {
 	var out []attachment
 	for i, r := range refs {
-		a := attachment{kind: r.Kind, name: types.NamespacedName{Namespace: o.name.Namespace, Name: r.Name}, section: r.SectionName}
+		a := attachment{kind: targetKind(r.Kind), name: types.NamespacedName{Namespace: o.name.Namespace, Name: r.Name}, section: r.SectionName}
 		path := fmt.Sprintf("spec.targetRefs[%d]", i)
 		if c.checkTarget(o, path, a) {
 			out = append(out, a)
@@ -252,6 +252,17 @@ func (c *compiler) targets(o object, refs []v1alpha1.PolicyTargetRef, selectors 
 	return out
 }
 
+// The kind of ListenerSets, and the one by that policies know them from the time when they were experimental.
+const listenerSet, experimentalSet = "ListenerSet", "XListenerSet"
+
+// targetKind returns the kind of what a policy covers.
+func targetKind(kind string) string {
+	if kind == experimentalSet {
+		return listenerSet
+	}
+	return kind
+}
+
 // covers notes in the report what a policy covers.
 func (c *compiler) covers(o object, path string, a attachment) {
 	c.report.Attachments = append(c.report.Attachments, config.Attachment{
@@ -274,6 +285,14 @@ func (c *compiler) checkTarget(o object, path string, a attachment) bool {
 			exists, sections = true, []string{assumedListener}
 		}
 		candidates = names(c.gateways, a.name.Namespace)
+	case listenerSet:
+		var s *gatewayv1.ListenerSet
+		if s, exists = c.sets[a.name]; exists {
+			for _, l := range s.Spec.Listeners {
+				sections = append(sections, string(l.Name))
+			}
+		}
+		candidates = names(c.sets, a.name.Namespace)
 	case "HTTPRoute":
 		var r *gatewayv1.HTTPRoute
 		if r, exists = c.routes[a.name]; exists {
@@ -320,13 +339,17 @@ func (c *compiler) selectTargets(namespace string, s v1alpha1.PolicyTargetSelect
 	var out []attachment
 	take := func(o metav1.Object) {
 		if o.GetNamespace() == namespace && selector.Matches(labels.Set(o.GetLabels())) {
-			out = append(out, attachment{kind: s.Kind, name: nameOf(o), section: s.SectionName})
+			out = append(out, attachment{kind: targetKind(s.Kind), name: nameOf(o), section: s.SectionName})
 		}
 	}
 	switch s.Kind {
 	case "Gateway":
 		for _, g := range c.res.Gateways {
 			take(g)
+		}
+	case listenerSet, experimentalSet:
+		for _, l := range c.res.ListenerSets {
+			take(l)
 		}
 	case "HTTPRoute":
 		for _, r := range c.res.HTTPRoutes {
@@ -361,9 +384,9 @@ type covering struct {
 	web webPolicy
 }
 
-// covering returns what covers a rule as attached to a listener: the rule sets of Gateway, listener,
+// covering returns what covers a rule as attached to a listener: the rule sets of Gateway, ListenerSet, listener,
 // route and rule add up, and of each other field one policy's applies.
-func (c *compiler) covering(gateway types.NamespacedName, listener string, route types.NamespacedName, rule string) *covering {
+func (c *compiler) covering(l *openListener, route types.NamespacedName, rule string) *covering {
 	var all []attachedPolicy
 	var fields []policy.Attachment
 	var key strings.Builder
@@ -374,8 +397,11 @@ func (c *compiler) covering(gateway types.NamespacedName, listener string, route
 			fields = append(fields, policy.Attachment{Name: p.object.name.String(), Created: p.created, Level: level, Fields: p.fields()})
 		}
 	}
-	collect(policy.GatewayLevel, attachment{kind: "Gateway", name: gateway})
-	collect(policy.ListenerLevel, attachment{kind: "Gateway", name: gateway, section: listener})
+	collect(policy.GatewayLevel, attachment{kind: "Gateway", name: l.of})
+	if l.object.kind == listenerSet {
+		collect(policy.ListenerSetLevel, attachment{kind: listenerSet, name: l.object.name})
+	}
+	collect(policy.ListenerLevel, attachment{kind: l.object.kind, name: l.object.name, section: l.section})
 	collect(policy.RouteLevel, attachment{kind: "HTTPRoute", name: route})
 	if rule != "" {
 		collect(policy.RuleLevel, attachment{kind: "HTTPRoute", name: route, section: rule})

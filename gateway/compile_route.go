@@ -61,7 +61,7 @@ func (c *compiler) compileRoutes() {
 			continue // invalid: left out as a whole
 		}
 		for _, a := range c.attachments(r.object, r.HTTPRoute) {
-			c.attachRoute(r.object, r.age, a, rules[c.identities[a.listener.object.name].key()])
+			c.attachRoute(r.object, r.age, a, rules[c.identities[a.listener.of].key()])
 		}
 	}
 }
@@ -92,7 +92,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 	}
 	index := 0
 	for i := range rules {
-		covering := c.covering(a.listener.object.name, a.listener.name, route, rules[i].section)
+		covering := c.covering(a.listener, route, rules[i].section)
 		rule := rules[i].rule
 		rule.gateway, rule.listener, rule.policy = a.listener.gateway, a.listener.name, covering.policy
 		a.listener.open = a.listener.open || !covering.restricted && !rule.guarded()
@@ -143,17 +143,24 @@ func (c *compiler) attachments(o object, r *gatewayv1.HTTPRoute) []attachedHost 
 
 // attachTo returns where one parentRef attaches a route.
 func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gatewayv1.ParentReference) []attachedHost {
-	if p.Kind != nil && *p.Kind != "Gateway" || p.Group != nil && *p.Group != gatewayv1.GroupName {
-		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "NoMatchingParent", help: "use kind Gateway"},
-			"routes attach to Gateways only")
+	kind := "Gateway"
+	if p.Kind != nil {
+		kind = string(*p.Kind)
+	}
+	if kind != "Gateway" && kind != listenerSet || p.Group != nil && *p.Group != gatewayv1.GroupName {
+		c.add(o, path+".kind", finding{class: config.Unresolved, code: config.CodeUnresolvedBackend, reason: "NoMatchingParent", help: "use kind Gateway or ListenerSet"},
+			"routes attach to Gateways and ListenerSets only")
 		return nil
 	}
 	name := types.NamespacedName{Namespace: o.name.Namespace, Name: string(p.Name)}
 	if p.Namespace != nil {
 		name.Namespace = string(*p.Namespace)
 	}
+	if kind == listenerSet && !c.hasSet(o, path, name) {
+		return nil
+	}
 	g := c.gateways[name]
-	if g == nil && !(c.assumed && name == assumedGateway.name) {
+	if kind == "Gateway" && g == nil && !(c.assumed && name == assumedGateway.name) {
 		candidates := names(c.gateways, name.Namespace)
 		help := didYouMean(name.Name, candidates, listing("Gateway in namespace "+name.Namespace, candidates))
 		if c.assumed {
@@ -163,17 +170,17 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 			"Gateway %q is not there", name.Name)
 		return nil
 	}
-	if g != nil && !c.serves(g) {
+	if kind == "Gateway" && g != nil && !c.serves(g) {
 		return nil // another controller's
 	}
 	var fitting, allowing []*openListener
 	var sections []string
 	for _, l := range slices.Concat(c.listeners, c.closed) {
-		if l.object.name != name {
+		if l.object.kind != kind || l.object.name != name {
 			continue
 		}
-		sections = append(sections, l.name)
-		if p.SectionName != nil && string(*p.SectionName) != l.name || p.Port != nil && int(*p.Port) != l.port {
+		sections = append(sections, l.section)
+		if p.SectionName != nil && string(*p.SectionName) != l.section || p.Port != nil && int(*p.Port) != l.port {
 			continue
 		}
 		fitting = append(fitting, l)
@@ -186,37 +193,51 @@ func (c *compiler) attachTo(o object, r *gatewayv1.HTTPRoute, path string, p gat
 		c.add(o, path+".sectionName", finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent",
 			help: didYouMean(string(*p.SectionName), sections, listing("listener that can be served", sections)),
-		}, "Gateway %q has no listener %q that can be served", name.Name, *p.SectionName)
+		}, "%s %q has no listener %q that can be served", kind, name.Name, *p.SectionName)
 		return nil
 	case len(fitting) == 0:
 		c.add(o, path, finding{class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent"},
-			"Gateway %q has no listener for this route that can be served", name.Name)
+			"%s %q has no listener for this route that can be served", kind, name.Name)
 		return nil
 	case !slices.ContainsFunc(fitting, func(l *openListener) bool { return l.takes[o.kind] }):
 		c.add(o, path, finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
 			help: "add kind " + o.kind + " to allowedRoutes.kinds of the listener",
-		}, "no listener of Gateway %q takes %ss", name.Name, o.kind)
+		}, "no listener of %s %q takes %ss", kind, name.Name, o.kind)
 		return nil
 	case len(allowing) == 0:
 		c.add(o, path, finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NotAllowedByListeners",
 			help: "set allowedRoutes.namespaces.from on the listener; its default is Same",
-		}, "no listener of Gateway %q takes %ss from namespace %q", name.Name, o.kind, o.name.Namespace)
+		}, "no listener of %s %q takes %ss from namespace %q", kind, name.Name, o.kind, o.name.Namespace)
 		return nil
 	}
-	out := c.contested(o, path, c.intersectHosts(o, r, name, allowing))
+	out := c.contested(o, path, c.intersectHosts(o, r, object{kind, name}, allowing))
 	for i, a := range out {
 		if i == 0 || out[i-1].listener != a.listener {
 			c.report.Attachments = append(c.report.Attachments, config.Attachment{
-				Object: o.ref(), Path: path, To: a.listener.object.ref(), Section: a.listener.name,
+				Object: o.ref(), Path: path, To: a.listener.object.ref(), Section: a.listener.section,
 			})
 		}
 	}
 	return slices.DeleteFunc(out, func(a attachedHost) bool { return slices.Contains(c.closed, a.listener) })
 }
 
-func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway types.NamespacedName, listeners []*openListener) []attachedHost {
+// hasSet reports whether a ListenerSet that a route names adds to a Gateway that is served here, or reports that it is not there.
+func (c *compiler) hasSet(o object, path string, name types.NamespacedName) bool {
+	if c.sets[name] == nil {
+		candidates := names(c.sets, name.Namespace)
+		c.add(o, path+".name", finding{
+			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingParent",
+			help: didYouMean(name.Name, candidates, listing("ListenerSet in namespace "+name.Namespace, candidates)),
+		}, "ListenerSet %q is not there", name.Name)
+		return false
+	}
+	_, ours := c.setParents[name]
+	return ours // else it is another controller's, or what is wrong with it was said
+}
+
+func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, parent object, listeners []*openListener) []attachedHost {
 	hostnames := []string{""}
 	if len(r.Spec.Hostnames) > 0 {
 		hostnames = hostnames[:0]
@@ -236,7 +257,7 @@ func (c *compiler) intersectHosts(o object, r *gatewayv1.HTTPRoute, gateway type
 		c.add(o, "spec.hostnames", finding{
 			class: config.Unresolved, code: config.CodeUnresolvedParent, reason: "NoMatchingListenerHostname",
 			help: "a listener without hostname takes all",
-		}, "no hostname of the route fits a listener of Gateway %q", gateway.Name)
+		}, "no hostname of the route fits a listener of %s %q", parent.kind, parent.name.Name)
 	}
 	return out
 }

@@ -34,7 +34,7 @@ func (c *compiler) trace(gateway types.NamespacedName, cfg telemetry.TracerConfi
 	_ = json.NewEncoder(hash).Encode(cfg) // into a hash, of plain data
 	plan := &tracerPlan{hex.EncodeToString(hash.Sum(nil)), cfg}
 	for _, l := range c.listeners {
-		if l.object.name == gateway {
+		if l.of == gateway {
 			l.traced = plan
 		}
 	}

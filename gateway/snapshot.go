@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mcpgw/mcpgw/authn"
+	"github.com/mcpgw/mcpgw/config"
 	"github.com/mcpgw/mcpgw/internal/fault"
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 	"github.com/mcpgw/mcpgw/internal/origin"
@@ -81,6 +82,7 @@ func serverNameOf(name string) string { return strings.ToLower(strings.TrimSuffi
 type listener struct {
 	gateway     string // namespace/name
 	name        string
+	owner       config.ObjectRef // where it is written
 	path        string           // spec.listeners[i], "" when assumed
 	certificate *tls.Certificate // nil without TLS
 	clients     *clientCheck     // nil lets in clients without a certificate

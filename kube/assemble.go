@@ -60,6 +60,7 @@ func (w *watches) assemble(ctx context.Context) (*set, error) {
 	for kind, into := range map[string]func() error{
 		"GatewayClass":     list(ctx, w, &gatewayv1.GatewayClassList{}, func(l *gatewayv1.GatewayClassList) { r.GatewayClasses = pointers(l.Items) }),
 		"Gateway":          list(ctx, w, &gatewayv1.GatewayList{}, func(l *gatewayv1.GatewayList) { r.Gateways = pointers(l.Items) }),
+		"ListenerSet":      list(ctx, w, &gatewayv1.ListenerSetList{}, func(l *gatewayv1.ListenerSetList) { r.ListenerSets = pointers(l.Items) }),
 		"HTTPRoute":        list(ctx, w, &gatewayv1.HTTPRouteList{}, func(l *gatewayv1.HTTPRouteList) { r.HTTPRoutes = pointers(l.Items) }),
 		"GRPCRoute":        list(ctx, w, &gatewayv1.GRPCRouteList{}, func(l *gatewayv1.GRPCRouteList) { r.GRPCRoutes = pointers(l.Items) }),
 		"ReferenceGrant":   list(ctx, w, &gatewayv1.ReferenceGrantList{}, func(l *gatewayv1.ReferenceGrantList) { r.ReferenceGrants = pointers(l.Items) }),
@@ -84,6 +85,9 @@ func (w *watches) assemble(ctx context.Context) (*set, error) {
 	}
 	for _, g := range r.Gateways {
 		certificates(g, wanted)
+	}
+	for _, s := range r.ListenerSets {
+		setCertificates(s, wanted)
 	}
 	for _, p := range r.BackendTLS {
 		authorities(p, wanted)
@@ -256,6 +260,18 @@ func certificates(g *gatewayv1.Gateway, to map[reference]bool) {
 	}
 }
 
+// setCertificates adds the Secrets with the certificates of a ListenerSet.
+func setCertificates(s *gatewayv1.ListenerSet, to map[reference]bool) {
+	for _, l := range s.Spec.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		for i := range l.TLS.CertificateRefs {
+			certificate(s.Namespace, &l.TLS.CertificateRefs[i], to)
+		}
+	}
+}
+
 // certificate adds the Secret that an object in a namespace refers to.
 func certificate(namespace string, c *gatewayv1.SecretObjectReference, to map[reference]bool) {
 	ref := reference{namespace: namespace, name: string(c.Name)}
@@ -366,6 +382,7 @@ func fingerprint(r *config.Resources) string {
 	h := sha256.New()
 	add(h, r.GatewayClasses)
 	add(h, r.Gateways)
+	add(h, r.ListenerSets)
 	add(h, r.HTTPRoutes)
 	add(h, r.GRPCRoutes)
 	add(h, r.ReferenceGrants)

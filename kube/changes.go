@@ -24,7 +24,8 @@ type judge struct {
 	attached     map[config.ObjectRef][]config.Attachment // by what is attached
 	taken        map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
 	gateways     map[config.ObjectRef]*gatewayv1.Gateway  // ours
-	named        map[config.ObjectRef]bool                // routes that name one of them
+	sets         map[config.ObjectRef]bool                // ListenerSets that name one of them
+	named        map[config.ObjectRef]bool                // routes that name one of them, or of the sets
 	changes      []change
 }
 
@@ -36,6 +37,7 @@ func (o *outcome) changes(controller string, experimental bool) []change {
 		attached: map[config.ObjectRef][]config.Attachment{},
 		taken:    map[config.ObjectRef]map[string]int{},
 		gateways: map[config.ObjectRef]*gatewayv1.Gateway{},
+		sets:     map[config.ObjectRef]bool{},
 		named:    map[config.ObjectRef]bool{},
 	}
 	seen := map[config.Attachment]bool{}
@@ -60,6 +62,13 @@ func (o *outcome) changes(controller string, experimental bool) []change {
 	for _, g := range o.resources.Gateways {
 		if classes[g.Spec.GatewayClassName] {
 			j.gateways[refOf("Gateway", g)] = g
+		}
+	}
+	for _, s := range o.resources.ListenerSets {
+		j.sets[refOf("ListenerSet", s)] = j.gateways[parentOf(s)] != nil
+	}
+	for _, g := range o.resources.Gateways {
+		if j.gateways[refOf("Gateway", g)] != nil {
 			j.gateway(g)
 		}
 	}

@@ -32,12 +32,21 @@ func (s *set) plan(controller string, p *Proxies, report *config.Report) error {
 	s.plans = map[config.ObjectRef]plan{}
 	for _, g := range s.served(controller) {
 		ref := refOf("Gateway", g)
-		for i, l := range g.Spec.Listeners {
-			if reserved(int32(l.Port)) {
+		open := func(holder config.ObjectRef, i int, port gatewayv1.PortNumber) {
+			if reserved(int32(port)) {
 				report.Add(config.Problem{
-					Class: config.Unresolved, Code: config.CodeListener, Object: ref, Path: fmt.Sprintf("spec.listeners[%d].port", i), Reason: "PortUnavailable",
-					Message: fmt.Sprintf("data planes use port %d themselves", l.Port), Help: "choose another port",
+					Class: config.Unresolved, Code: config.CodeListener, Object: holder, Path: fmt.Sprintf("spec.listeners[%d].port", i), Reason: "PortUnavailable",
+					Message: fmt.Sprintf("data planes use port %d themselves", port), Help: "choose another port",
 				})
+			}
+		}
+		for i, l := range g.Spec.Listeners {
+			open(ref, i, l.Port)
+		}
+		sets := s.setsOf(ref, report)
+		for _, o := range sets {
+			for i, l := range o.Spec.Listeners {
+				open(refOf("ListenerSet", o), i, l.Port)
 			}
 		}
 		parameters, err := s.parameters(g)
@@ -48,7 +57,7 @@ func (s *set) plan(controller string, p *Proxies, report *config.Report) error {
 		case parameters.SelfManaged != nil:
 			s.plans[ref] = plan{gateway: g, selfManaged: true}
 		default:
-			objects, err := (&provision{gateway: g, spec: *parameters.Kube, proxies: p}).objects()
+			objects, err := (&provision{gateway: g, sets: sets, spec: *parameters.Kube, proxies: p}).objects()
 			if err != nil {
 				return err
 			}
@@ -56,6 +65,17 @@ func (s *set) plan(controller string, p *Proxies, report *config.Report) error {
 		}
 	}
 	return nil
+}
+
+// setsOf returns the ListenerSets that add to a Gateway.
+func (s *set) setsOf(gateway config.ObjectRef, report *config.Report) (out []*gatewayv1.ListenerSet) {
+	for _, o := range s.resources.ListenerSets {
+		ref := refOf("ListenerSet", o)
+		if slices.ContainsFunc(report.Attachments, func(a config.Attachment) bool { return a.Object == ref && a.To == gateway }) {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 // An applied is an object as it was after it was applied.

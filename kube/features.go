@@ -49,6 +49,7 @@ func supportedFeatures(experimental bool) []gatewayv1.SupportedFeature {
 		features.SupportHTTPRouteRequestTimeout,
 		features.SupportHTTPRouteResponseHeaderModification,
 		features.SupportHTTPRouteSchemeRedirect,
+		features.SupportListenerSet,
 		features.SupportReferenceGrant,
 	}
 	if experimental {

@@ -47,6 +47,7 @@ func reserved(port int32) bool {
 // A provision is what a Gateway gets: the objects that run its data planes.
 type provision struct {
 	gateway *gatewayv1.Gateway
+	sets    []*gatewayv1.ListenerSet // that add to it
 	spec    v1alpha1.KubernetesProxy
 	proxies *Proxies
 }
@@ -150,7 +151,7 @@ func (p *provision) configMap() *corev1.ConfigMap {
 // ports returns the listeners that are served, one for each port, in order.
 func (p *provision) ports() []gatewayv1.Listener {
 	var out []gatewayv1.Listener
-	for _, l := range p.gateway.Spec.Listeners {
+	for _, l := range listenersOf(p.gateway, p.sets) {
 		if l.Protocol != gatewayv1.HTTPProtocolType && l.Protocol != gatewayv1.HTTPSProtocolType || reserved(int32(l.Port)) {
 			continue
 		}
@@ -159,6 +160,22 @@ func (p *provision) ports() []gatewayv1.Listener {
 		}
 	}
 	return out
+}
+
+// listenersOf returns the listeners of a Gateway with those of ListenerSets.
+func listenersOf(g *gatewayv1.Gateway, sets []*gatewayv1.ListenerSet) []gatewayv1.Listener {
+	out := slices.Clone(g.Spec.Listeners)
+	for _, s := range sets {
+		for i := range s.Spec.Listeners {
+			out = append(out, asListener(&s.Spec.Listeners[i]))
+		}
+	}
+	return out
+}
+
+// asListener returns a listener of a ListenerSet as one of a Gateway, which has the same fields.
+func asListener(e *gatewayv1.ListenerEntry) gatewayv1.Listener {
+	return gatewayv1.Listener{Name: e.Name, Hostname: e.Hostname, Port: e.Port, Protocol: e.Protocol, TLS: e.TLS, AllowedRoutes: e.AllowedRoutes}
 }
 
 func (p *provision) service() *corev1.Service {

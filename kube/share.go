@@ -42,6 +42,9 @@ func (s *set) share(report *config.Report, gateways []*gatewayv1.Gateway, w *wri
 	for _, o := range r.Services {
 		all.named[refOf("Service", o)] = o
 	}
+	for _, o := range r.ListenerSets {
+		all.named[refOf("ListenerSet", o)] = o
+	}
 	for _, o := range r.HTTPRoutes {
 		all.named[refOf("HTTPRoute", o)] = o
 	}
@@ -111,14 +114,12 @@ func (s *share) gateway(g *gatewayv1.Gateway) {
 	s.add("Gateway", g)
 	shown := map[reference]bool{}
 	certificates(g, shown)
-	for ref := range shown {
-		kind := "Secret"
-		if ref.configMap {
-			kind = "ConfigMap"
-		}
-		if s.permitted(refOf("Gateway", g), config.ObjectRef{Kind: kind, Namespace: ref.namespace, Name: ref.name}) {
-			s.wanted[ref] = true
-			s.namespaces[ref.namespace] = true
+	s.want(refOf("Gateway", g), shown)
+	for _, o := range s.resources.ListenerSets {
+		if ref := refOf("ListenerSet", o); s.in[ref] {
+			shown := map[reference]bool{}
+			setCertificates(o, shown)
+			s.want(ref, shown)
 		}
 	}
 	for _, o := range s.resources.Secrets {
@@ -139,6 +140,20 @@ func (s *share) gateway(g *gatewayv1.Gateway) {
 	for _, o := range s.resources.Namespaces {
 		if s.namespaces[o.Name] {
 			s.add("Namespace", o)
+		}
+	}
+}
+
+// want adds the Secrets and ConfigMaps that an object may refer to.
+func (s *share) want(from config.ObjectRef, to map[reference]bool) {
+	for ref := range to {
+		kind := "Secret"
+		if ref.configMap {
+			kind = "ConfigMap"
+		}
+		if s.permitted(from, config.ObjectRef{Kind: kind, Namespace: ref.namespace, Name: ref.name}) {
+			s.wanted[ref] = true
+			s.namespaces[ref.namespace] = true
 		}
 	}
 }
@@ -281,7 +296,7 @@ func mentionsIn(field string, v any, namespace string, to map[config.ObjectRef]b
 		}
 		for k, sub := range v {
 			switch k {
-			case "parentRefs", "targetRefs", "targetSelectors", "secretRef", "certificateRefs", "caCertificateRefs", "parametersRef":
+			case "parentRef", "parentRefs", "targetRefs", "targetSelectors", "secretRef", "certificateRefs", "caCertificateRefs", "parametersRef":
 			default:
 				mentionsIn(k, sub, namespace, to)
 			}

@@ -52,6 +52,9 @@ func setOf(t *testing.T, text string) *set {
 	for _, o := range res.Gateways {
 		o.UID = types.UID("gateway-" + o.Namespace + o.Name)
 	}
+	for _, o := range res.ListenerSets {
+		o.UID = types.UID("set-" + o.Namespace + o.Name)
+	}
 	for _, o := range res.HTTPRoutes {
 		o.UID = types.UID("route-" + o.Namespace + o.Name)
 	}
@@ -125,6 +128,7 @@ kind: Gateway
 metadata: {name: two}
 spec:
   gatewayClassName: ours
+  allowedListeners: {namespaces: {from: All}}
   tls:
     backend: {clientCertificateRef: {name: identity}}
     frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}, {group: "", kind: ConfigMap, name: stolen, namespace: far}]}}}
@@ -252,6 +256,26 @@ kind: Secret
 metadata: {name: certificate}
 stringData: {tls.crt: x}
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more}
+spec: {parentRef: {name: two}, listeners: [{name: https, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: of-set}, {name: stolen, namespace: far}]}}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: refused}
+spec: {parentRef: {name: one}, listeners: [{name: https, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: of-set}]}}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: more}
+spec: {parentRefs: [{kind: ListenerSet, name: more}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: of-set}
+stringData: {tls.crt: x}
+---
 apiVersion: v1
 kind: Secret
 metadata: {name: identity}
@@ -288,8 +312,8 @@ func TestShare(t *testing.T) {
 			"HTTPRoute/default/one", "Namespace//far", "ReferenceGrant/far/grant", "Secret/default/token", "Secret/far/far-token", "Service/default/search", "TrafficPolicy/default/both",
 		},
 		"default/two": {
-			"Backend/default/selected", "ConfigMap/default/clients", "EndpointSlice/default/found-1", "Gateway/default/two", "GatewayClass//ours", "HTTPRoute/default/two", "Secret/default/certificate",
-			"Secret/default/identity", "Secret/default/other-token",
+			"Backend/default/selected", "ConfigMap/default/clients", "EndpointSlice/default/found-1", "Gateway/default/two", "GatewayClass//ours", "HTTPRoute/default/more", "HTTPRoute/default/two", "ListenerSet/default/more", "Secret/default/certificate",
+			"Secret/default/identity", "Secret/default/of-set", "Secret/default/other-token",
 			"Service/default/found", "TrafficPolicy/default/both", "TrafficPolicy/default/on-two",
 		},
 	}

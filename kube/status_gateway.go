@@ -31,7 +31,13 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	good := 0
 	for i := range g.Spec.Listeners {
 		l := &g.Spec.Listeners[i]
-		s, programmed, told := j.listener(g, l, at(problems, fmt.Sprintf("spec.listeners[%d]", i)), problems)
+		h := holder{ref: ref, generation: g.Generation}
+		for _, before := range g.Status.Listeners {
+			if before.Name == l.Name {
+				h.before = before.Conditions
+			}
+		}
+		s, programmed, told := j.listener(g, l, h, at(problems, fmt.Sprintf("spec.listeners[%d]", i)))
 		listeners, transitions = append(listeners, s), append(transitions, told...)
 		if programmed {
 			good++
@@ -82,7 +88,10 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	}
 	after := g.Status.DeepCopy()
 	var told []transition
-	findings := []finding{accepted, programmed, ready, refs}
+	findings := []finding{accepted, programmed, ready}
+	if !refs.yes || g.Spec.TLS != nil || meta.FindStatusCondition(after.Conditions, refs.kind) != nil { // else there is nothing to resolve
+		findings = append(findings, refs)
+	}
 	if ports := fallbackPorts(g); len(ports) > 0 {
 		findings = append(findings, finding{insecureClients, true, "ConfigurationChanged", fmt.Sprintf("clients are served whatever certificate they show on port %v", ports)})
 	} else {
@@ -90,13 +99,17 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	}
 	after.Conditions, told = merged(after.Conditions, g.Generation, findings...)
 	after.Listeners = listeners
+	after.AttachedListenerSets = nil // not every release of the Gateway API has it
+	if n := j.listenerSets(g, accepted, programmed); n > 0 {
+		after.AttachedListenerSets = &n
+	}
 	after.Addresses = nil
 	for _, a := range reach.addresses {
 		kind := addressType(a)
 		after.Addresses = append(after.Addresses, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
 	}
 	fields := func(s *gatewayv1.GatewayStatus) map[string]any {
-		return map[string]any{"conditions": s.Conditions, "listeners": s.Listeners, "addresses": s.Addresses}
+		return map[string]any{"conditions": s.Conditions, "listeners": s.Listeners, "addresses": s.Addresses, "attachedListenerSets": s.AttachedListenerSets}
 	}
 	j.change(gatewayKind("Gateway"), g, fields(&g.Status), fields(after), append(told, transitions...))
 }
@@ -201,22 +214,25 @@ func (j *judge) wayTo(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	return out
 }
 
-// listener returns the status of a listener, and whether it is open. problems are its own, all those of the Gateway.
-func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems, all []config.Problem) (s gatewayv1.ListenerStatus, open bool, told []transition) {
+// A holder is what a listener is written in: a Gateway, or a ListenerSet that adds to it.
+type holder struct {
+	ref        config.ObjectRef
+	set        bool
+	generation int64
+	before     []condition // of the listener
+}
+
+// listener returns the status of a listener of a Gateway, with its own problems, and whether it is open.
+func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, h holder, problems []config.Problem) (s gatewayv1.ListenerStatus, open bool, told []transition) {
 	bad, notes := serious(problems)
 	path, validation := validationOf(g, l)
 	var clients []config.Problem // what is wrong with the authorities of clients' certificates
 	if validation != nil {
 		var more []config.Problem
-		clients, more = serious(at(all, path))
+		clients, more = serious(at(j.problems[refOf("Gateway", g)], path))
 		notes = append(notes, more...)
 	}
-	s = gatewayv1.ListenerStatus{Name: l.Name, SupportedKinds: supported(l), AttachedRoutes: int32(j.taken[refOf("Gateway", g)][string(l.Name)])}
-	for i := range g.Status.Listeners {
-		if g.Status.Listeners[i].Name == l.Name {
-			s.Conditions = g.Status.Listeners[i].Conditions
-		}
-	}
+	s = gatewayv1.ListenerStatus{Name: l.Name, SupportedKinds: supported(l), AttachedRoutes: int32(j.taken[h.ref][string(l.Name)])}
 	accepted := finding{"Accepted", true, "Accepted", noted("The listener is valid", notes)}
 	if p := because(bad, "UnsupportedProtocol", "PortUnavailable"); len(p) > 0 {
 		accepted = finding{"Accepted", false, p[0].Reason, text(p, "")}
@@ -242,7 +258,11 @@ func (j *judge) listener(g *gatewayv1.Gateway, l *gatewayv1.Listener, problems, 
 	if len(fatal) > 0 {
 		programmed = finding{"Programmed", false, "Invalid", text(fatal, "")}
 	}
-	s.Conditions, told = merged(s.Conditions, g.Generation, accepted, programmed, refs, conflicted)
+	if h.set && conflicted.yes {
+		accepted = finding{"Accepted", false, conflicted.reason, conflicted.message}
+		programmed.reason = conflicted.reason
+	}
+	s.Conditions, told = merged(h.before, h.generation, accepted, programmed, refs, conflicted)
 	return s, programmed.yes, told
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/mcpgw/mcpgw/gateway"
 )
 
-// gatewayStatus returns what the conditions of a Gateway and its listeners say, each as type, status and reason, and its addresses. Its
+// gatewayStatus returns what the conditions of a Gateway, its ListenerSets and the listeners of all say, each as type, status and reason, and the Gateway's addresses. Its
 // Service has addresses.
 func gatewayStatus(t *testing.T, text string, addresses ...string) (conditions map[string][]string, has []string) {
 	t.Helper()
@@ -31,13 +31,23 @@ func gatewayStatus(t *testing.T, text string, addresses ...string) (conditions m
 	}
 	conditions = map[string][]string{}
 	for _, c := range (&outcome{set: s, report: report}).changes(gateway.ControllerName, false) {
-		if c.object.GetKind() != "Gateway" {
-			continue
-		}
 		is := func(where string, all []condition) {
 			for _, c := range all {
 				conditions[where] = append(conditions[where], fmt.Sprint(c.Type, " ", c.Status, " ", c.Reason))
 			}
+		}
+		if c.object.GetKind() == "ListenerSet" {
+			name := c.object.GetName()
+			is(name, c.fields["conditions"].([]condition))
+			for _, l := range c.fields["listeners"].([]gatewayv1.ListenerEntryStatus) {
+				is(name+"/"+string(l.Name), l.Conditions)
+			}
+		}
+		if c.object.GetKind() != "Gateway" {
+			continue
+		}
+		if n := c.fields["attachedListenerSets"].(*int32); n != nil {
+			conditions["sets"] = []string{fmt.Sprint(*n)}
 		}
 		is("", c.fields["conditions"].([]condition))
 		for _, l := range c.fields["listeners"].([]gatewayv1.ListenerStatus) {

@@ -103,13 +103,15 @@ func (j *judge) ancestors(u *unstructured.Unstructured, ref config.ObjectRef) (o
 		case "HTTPRoute": // in force where the route is
 			at := j.attached[a.To]
 			for _, g := range at {
-				add("Gateway", g.To.Namespace, g.To.Name)
+				if to, ok := gatewayOf(j.attached, g.To); ok {
+					add("Gateway", to.Namespace, to.Name)
+				}
 			}
 			if len(at) == 0 && j.named[a.To] {
 				add(a.To.Kind, a.To.Namespace, a.To.Name)
 			}
-		case "Gateway":
-			if j.gateways[a.To] != nil { // others are other controllers'
+		case "Gateway", "ListenerSet":
+			if g, ok := gatewayOf(j.attached, a.To); ok && j.gateways[g] != nil { // others are other controllers'
 				add(a.To.Kind, a.To.Namespace, a.To.Name)
 			}
 		default:

@@ -70,13 +70,19 @@ func (j *judge) route(r judged) {
 	j.change(gatewayKind(r.kind), r.Object, map[string]any{"parents": before}, map[string]any{"parents": parents}, transitions)
 }
 
-// isOurs reports whether a parentRef names one of our Gateways.
+// isOurs reports whether a parentRef names one of our Gateways, or a ListenerSet that names one.
 func (j *judge) isOurs(namespace string, p gatewayv1.ParentReference) bool {
-	if p.Kind != nil && *p.Kind != "Gateway" || p.Group != nil && *p.Group != gatewayv1.GroupName {
+	if p.Group != nil && *p.Group != gatewayv1.GroupName {
 		return false
 	}
 	if p.Namespace != nil {
 		namespace = string(*p.Namespace)
+	}
+	if p.Kind != nil && *p.Kind == "ListenerSet" {
+		return j.sets[config.ObjectRef{Kind: "ListenerSet", Namespace: namespace, Name: string(p.Name)}]
+	}
+	if p.Kind != nil && *p.Kind != "Gateway" {
+		return false
 	}
 	return j.gateways[config.ObjectRef{Kind: "Gateway", Namespace: namespace, Name: string(p.Name)}] != nil
 }

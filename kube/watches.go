@@ -72,7 +72,8 @@ func namespaceObject() *metav1.PartialObjectMetadata {
 func (s *Source) watched() map[string]client.Object {
 	kinds := map[string]client.Object{
 		"GatewayClass": &gatewayv1.GatewayClass{}, "Gateway": &gatewayv1.Gateway{},
-		"HTTPRoute": &gatewayv1.HTTPRoute{}, "GRPCRoute": &gatewayv1.GRPCRoute{},
+		"ListenerSet": &gatewayv1.ListenerSet{},
+		"HTTPRoute":   &gatewayv1.HTTPRoute{}, "GRPCRoute": &gatewayv1.GRPCRoute{},
 		"ReferenceGrant": &gatewayv1.ReferenceGrant{}, "BackendTLSPolicy": &gatewayv1.BackendTLSPolicy{},
 		"Service": &corev1.Service{}, "EndpointSlice": &discoveryv1.EndpointSlice{},
 	}
@@ -173,7 +174,7 @@ func (w *watches) begin(ctx context.Context) bool {
 func (w *watches) lacking() (out []string) {
 	for name := range w.missing {
 		switch name {
-		case "GRPCRoute", "ReferenceGrant", "BackendTLSPolicy": // not in every release of the Gateway API
+		case "ListenerSet", "GRPCRoute", "ReferenceGrant", "BackendTLSPolicy": // not in every release of the Gateway API
 		default:
 			out = append(out, name)
 		}

@@ -11,12 +11,13 @@ type Level uint8
 
 // The levels at which a policy can be attached to what covers a route rule.
 const (
-	GatewayLevel  Level = iota // a Gateway
-	ListenerLevel              // a section of a Gateway
-	RouteLevel                 // an HTTPRoute
-	RuleLevel                  // a section of an HTTPRoute
-	BackendLevel               // a Backend
-	SectionLevel               // a section of a Backend
+	GatewayLevel     Level = iota // a Gateway
+	ListenerSetLevel              // a ListenerSet
+	ListenerLevel                 // a section of a Gateway or ListenerSet
+	RouteLevel                    // an HTTPRoute
+	RuleLevel                     // a section of an HTTPRoute
+	BackendLevel                  // a Backend
+	SectionLevel                  // a section of a Backend
 )
 
 // An Attachment is one policy that covers a route rule.

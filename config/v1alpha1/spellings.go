@@ -85,7 +85,7 @@ func targetGroup(_ *normalizer, _ string, m map[string]any) {
 		return
 	}
 	switch m["kind"] {
-	case "Gateway", "HTTPRoute":
+	case "Gateway", "HTTPRoute", "ListenerSet":
 		m["group"] = "gateway.networking.k8s.io"
 	case "XListenerSet":
 		m["group"] = "gateway.networking.x-k8s.io"

@@ -53,20 +53,20 @@ type TrafficPolicyList struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.jwtAuthentication) || has(self.apiKeyAuthentication) || has(self.basicAuthentication)) || !has(self.targetRefs) || self.targetRefs.all(r, r.kind != 'Backend')",message="clients are authenticated on Gateways and HTTPRoutes, not on Backends"
 type TrafficPolicySpec struct {
 	// What the policy covers, by name: 1 to 16 objects of kind Gateway,
-	// HTTPRoute, XListenerSet or Backend in the policy's namespace. One of
+	// HTTPRoute, ListenerSet, XListenerSet or Backend in the policy's namespace. One of
 	// targetRefs and targetSelectors is needed, else the policy covers nothing.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Gateway', 'HTTPRoute', 'XListenerSet', 'Backend'])",message="a TrafficPolicy covers objects of kind Gateway, HTTPRoute, XListenerSet or Backend"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Gateway', 'HTTPRoute', 'ListenerSet', 'XListenerSet', 'Backend'])",message="a TrafficPolicy covers objects of kind Gateway, HTTPRoute, ListenerSet, XListenerSet or Backend"
 	TargetRefs []PolicyTargetRef `json:"targetRefs,omitempty"`
 
 	// What the policy covers, by label: objects of kind Gateway, HTTPRoute or
-	// XListenerSet in the policy's namespace.
+	// ListenerSet in the policy's namespace.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Gateway', 'HTTPRoute', 'XListenerSet'])",message="targetSelectors select objects of kind Gateway, HTTPRoute or XListenerSet"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r.kind in ['Gateway', 'HTTPRoute', 'ListenerSet', 'XListenerSet'])",message="targetSelectors select objects of kind Gateway, HTTPRoute, ListenerSet or XListenerSet"
 	TargetSelectors []PolicyTargetSelector `json:"targetSelectors,omitempty"`
 
 	// Authenticates clients by JSON Web Tokens. On Gateways and HTTPRoutes.

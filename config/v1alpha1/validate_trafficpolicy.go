@@ -17,7 +17,7 @@ func (t *TrafficPolicy) Validate() field.ErrorList { return validate(KindTraffic
 func (t *TrafficPolicy) rules() field.ErrorList {
 	p, s := field.NewPath("spec"), &t.Spec
 	errs := targetRules(KindTrafficPolicy, s.TargetRefs, s.TargetSelectors,
-		[]string{"Gateway", "HTTPRoute", "XListenerSet", "Backend"}, []string{"Gateway", "HTTPRoute", "XListenerSet"})
+		[]string{"Gateway", "HTTPRoute", "ListenerSet", "XListenerSet", "Backend"}, []string{"Gateway", "HTTPRoute", "ListenerSet", "XListenerSet"})
 	errs = append(errs, s.targetLimits(p)...)
 	errs = append(errs, s.authRules(p)...)
 	if s.AI != nil {
