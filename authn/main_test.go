@@ -139,7 +139,7 @@ func request(headers ...string) *policy.Request {
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	return &policy.Request{
-		HTTP: r, Host: "mcp.example.com", Scheme: "https", Principal: "anonymous",
+		HTTP: r, Host: "mcp.example.com", Scheme: "https", Client: policy.Client{Principal: "anonymous"},
 		Endpoint: policy.Endpoint{URL: audience, Path: "/mcp"},
 	}
 }

@@ -27,9 +27,9 @@ type Service struct {
 	RoundTripper http.RoundTripper
 	// Authority is what :authority says.
 	Authority string
-	// Timeout bounds a call with all of its tries; 0 is no bound. Streams have none but their context's.
+	// Timeout bounds a call with all of its tries, or a stream as a whole; 0 is no bound.
 	Timeout time.Duration
-	// Retry says when a call is made again.
+	// Retry says when a call is made again. Whoever opens streams asks it by [Retry.Again].
 	Retry Retry
 }
 
@@ -39,6 +39,12 @@ type Retry struct {
 	Attempts int           // beside the first
 	Base     time.Duration // the first wait, which doubles with each
 	Max      time.Duration // the longest wait; 0 is ten times Base
+}
+
+// Again reports whether a service that failed with err is to be asked once more, after n times beside the first, and has waited
+// before it does. It reports false once ctx has ended.
+func (r *Retry) Again(ctx context.Context, n int, err error) bool {
+	return n < r.Attempts && connect.CodeOf(err) == connect.CodeUnavailable && pause(ctx, r.wait(n))
 }
 
 // wait returns how long to wait before the n-th new try, counted from 0: half of the interval at least.
@@ -87,7 +93,7 @@ func Unary[Q, A any](s *Service, method string) func(context.Context, *Q) (*A, e
 			if err == nil {
 				return a.Msg, nil
 			}
-			if n >= s.Retry.Attempts || connect.CodeOf(err) != connect.CodeUnavailable || !pause(ctx, s.Retry.wait(n)) {
+			if !s.Retry.Again(ctx, n, err) {
 				return nil, err
 			}
 		}

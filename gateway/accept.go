@@ -65,6 +65,8 @@ type exchange struct {
 	port context.Context
 	// left says that the answer goes on without the goroutine that began it.
 	left bool
+	// processed says that an external processor has had the request: it goes through one.
+	processed bool
 	// peer and backend are those of the front.
 	peer    bool
 	backend string
@@ -241,17 +243,21 @@ func (f *front) serve(x *exchange, r *http.Request) error {
 		x.life = life
 	}
 	ctx := l.edge.forwarding(telemetry.NewContext(life, &x.rec))
+	return x.route(ctx, &x.writer, p, l)
+}
+
+// route takes the request through match and admit to its backend, which answers to w, as often as a service has its route be
+// chosen again.
+func (x *exchange) route(ctx context.Context, w http.ResponseWriter, p *port, l *listener) error {
 	for {
-		err := x.route(ctx, p, l)
+		err := x.routeOnce(ctx, w, p, l)
 		if err != policy.ErrRerouted { //nolint:errorlint // it is not wrapped
 			return err
 		}
 	}
 }
 
-// route takes the request through match and admit to its backend. A request whose route is to be chosen again
-// ends in [policy.ErrRerouted].
-func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
+func (x *exchange) routeOnce(ctx context.Context, w http.ResponseWriter, p *port, l *listener) error {
 	r := x.request.HTTP
 	m := l.router.find(x.request.Host, r)
 	if m == nil {
@@ -261,12 +267,12 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 	x.rec.Events().Add(telemetry.RouteMatched, "")
 	x.request.Endpoint = m.endpoint
 	if m.rule.metadata != nil {
-		return m.rule.metadata.Serve(&x.writer, &x.request)
+		return m.rule.metadata.Serve(w, &x.request)
 	}
 	x.writer.modifiers[2] = nil
 	if c := m.rule.cors; c != nil && len(r.Header["Origin"]) > 0 && !x.peer {
 		if isPreflight(r) {
-			c.preflight(&x.writer, r)
+			c.preflight(w, r)
 			return nil
 		}
 		x.writer.modifiers[2] = c.answer(r)
@@ -277,7 +283,7 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 		}
 	}
 	if isPreflight(r) && m.rule.mcp() {
-		return x.forward(ctx, m, p, r) // browsers send no credential with it, and it does nothing
+		return x.forward(ctx, w, m, p, l, r) // browsers send no credential with it, and it does nothing
 	}
 	admitted, err := m.rule.policy.Admit(ctx, &x.request)
 	r = x.request.HTTP
@@ -294,12 +300,12 @@ func (x *exchange) route(ctx context.Context, p *port, l *listener) error {
 		}
 	}
 	if m.rule.buffer > 0 {
-		if r, err = held(&x.writer, r, m.rule.buffer); err != nil {
+		if r, err = held(w, r, m.rule.buffer); err != nil {
 			return err
 		}
 	}
 	x.rec.Events().Add(telemetry.PoliciesPassed, "")
-	return x.forward(admitted, m, p, r)
+	return x.forward(admitted, w, m, p, l, r)
 }
 
 var errMisdirected = fault.New(fault.Misdirected, "the connection is for another host")
@@ -351,7 +357,7 @@ func (x *exchange) accept(r *http.Request, f *front) error {
 		return fault.New(fault.BadRequest, "the Host header is malformed")
 	}
 	x.request = policy.Request{
-		HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Principal: anonymous, ID: x.rec.RequestID, Time: x.rec.Start,
+		HTTP: r, Host: host, Scheme: "http", Source: x.rec.Source, Client: policy.Client{Principal: anonymous}, ID: x.rec.RequestID, Time: x.rec.Start,
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body.ReadCloser, x.body.rec, x.body.w, x.body.grace, x.body.port = r.Body, &x.rec, x.writer.ResponseWriter, &f.server.bodies, f.base

@@ -25,6 +25,10 @@ func (p *processor) intercept(w http.ResponseWriter, r *http.Request, next serve
 		return fault.New(fault.Internal, "internal error") // forward has put it there
 	}
 	x := on.exchange
+	if x.processed {
+		return next(w, r)
+	}
+	x.processed = true
 	if x.request.Metadata == nil {
 		x.request.Metadata = new(telemetry.Metadata)
 	}
@@ -78,55 +82,25 @@ type passage struct {
 	exchange *exchange
 	match    *match
 	port     *port
+	listener *listener
 }
 
-// again chooses the route of r again, since a processor has changed it. Another rule has it admitted by what covers that, and asks
-// its interceptors, but for external processors: a request goes through one.
+// again has the route of r be chosen again, since a processor has changed it. At another rule it is as if a client had sent r, of
+// whom nothing is known yet.
 func (on *passage) again(w http.ResponseWriter, r *http.Request, next serve) error {
 	x := on.exchange
-	l := on.port.listener(x.request.Host)
-	if l == nil {
-		return fault.New(fault.NotFound, "listener not found")
-	}
-	m := l.router.find(x.request.Host, r)
-	if m == nil {
-		return fault.New(fault.NotFound, "route not found")
-	}
-	if m.rule == on.match.rule {
+	if m := on.listener.router.find(x.request.Host, r); m != nil && m.rule == on.match.rule {
 		return next(w, r)
-	}
-	x.rec.Route, x.rec.Rule, x.rec.Path = m.rule.route, m.rule.name, m.written()
-	if m.rule.metadata != nil {
-		return fault.New(fault.NotFound, "route not found") // it is for whoever asks for it
 	}
 	ctx := r.Context()
 	r = r.WithContext(ctx)
 	r.Header = r.Header.Clone()
-	for _, name := range x.request.Consumed { // who asks is established again
+	for _, name := range x.request.Consumed { // the credential that its backend was not to get
 		if was := x.request.HTTP.Header[name]; r.Header[name] == nil && was != nil {
 			r.Header[name] = was
 		}
 	}
-	q := &x.request
-	*q = q.Rerouted(r, m.endpoint)
-	q.Principal = anonymous
-	ctx, err := m.rule.policy.Admit(ctx, q)
-	x.rec.Principal = q.Principal
-	if err != nil {
-		return err
-	}
-	if m.rule.csrf != nil {
-		if err := m.rule.csrf.check(q); err != nil {
-			return err
-		}
-	}
-	if m.rule.buffer > 0 {
-		if r, err = held(w, r, m.rule.buffer); err != nil {
-			return err
-		}
-	}
-	return x.through(ctx, w, m, on.port, r, func(i interceptor) bool {
-		_, asked := i.(*processor)
-		return !asked
-	})
+	x.request.Resend(r)
+	x.rec.Principal = anonymous
+	return x.route(ctx, w, on.port, on.listener)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +17,8 @@ import (
 )
 
 // forward chooses one of the backends of the rule that matched an admitted request, asks if the request
-// may go there, and lets it through the rule's interceptors on its way.
-func (x *exchange) forward(ctx context.Context, m *match, p *port, r *http.Request) error {
-	return x.through(ctx, &x.writer, m, p, r, nil)
-}
-
-// through is forward to w. Of the rule's interceptors only those are asked that asks selects; nil selects all.
-func (x *exchange) through(ctx context.Context, w http.ResponseWriter, m *match, p *port, r *http.Request, asks func(interceptor) bool) error {
+// may go there, and lets it through the rule's interceptors on its way. The answer goes to w.
+func (x *exchange) forward(ctx context.Context, w http.ResponseWriter, m *match, p *port, l *listener, r *http.Request) error {
 	rule := m.rule
 	if rule.fault != nil {
 		return rule.fault
@@ -52,15 +46,13 @@ func (x *exchange) through(ctx context.Context, w http.ResponseWriter, m *match,
 	if x.peer || len(rule.interceptors) == 0 { // of another replica's: it was intercepted where it was accepted
 		return x.send(w, r, m, p, b)
 	}
-	by := rule.interceptors
-	if asks != nil {
-		by = slices.DeleteFunc(slices.Clone(by), func(i interceptor) bool { return !asks(i) })
-	}
-	ctx = context.WithValue(r.Context(), passageKey{}, &passage{exchange: x, match: m, port: p})
+	ctx = context.WithValue(r.Context(), passageKey{}, &passage{exchange: x, match: m, port: p, listener: l})
 	if b != nil {
 		ctx = context.WithValue(ctx, destinationKey{}, b.to)
 	}
-	return intercept(by, w, r.WithContext(ctx), func(w http.ResponseWriter, r *http.Request) error { return x.send(w, r, m, p, b) })
+	return intercept(rule.interceptors, w, r.WithContext(ctx), func(w http.ResponseWriter, r *http.Request) error {
+		return x.send(w, r.WithContext(policy.WithIntercepted(r.Context(), r)), m, p, b)
+	})
 }
 
 // permit asks if an admitted request may go to a backend of a rule, which is nil where the rule answers itself. MCP

@@ -104,13 +104,12 @@ func (f *failure) Unwrap() error { return f.err }
 
 // allow changes the request and the answer to it as the service says.
 func (e *ExtAuth) allow(req *Request, a *extension.Authorization) error {
-	c := &Changes{
-		Headers: a.Headers, Query: a.Query, Rerouted: e.Reroute && len(a.Headers) > 0,
-		Metadata: map[string]map[string]any{ExtAuthNamespace: a.Metadata},
-	}
-	if err := req.change(c); err != nil {
+	if err := req.Tell(ExtAuthNamespace, a.Metadata); err != nil {
 		return err
 	}
+	req.changeHeaders(a.Headers)
+	req.changeQuery(a.Query)
+	req.rerouted = req.rerouted || e.Reroute && len(a.Headers) > 0
 	req.Response = append(req.Response, a.Response...)
 	return nil
 }

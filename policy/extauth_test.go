@@ -82,15 +82,8 @@ func TestExtAuthChanges(t *testing.T) {
 	}
 
 	// Another replica authenticates the request as it was accepted, and does not ask.
-	told, err := json.Marshal(ChangesOf(ctx))
-	if err != nil {
-		t.Fatal(err)
-	}
 	passed := request("Authorization", "Bearer client", "X-User", "forged")
-	passed.Passed, passed.Carried = true, new(Changes)
-	if err := json.Unmarshal(told, passed.Carried); err != nil {
-		t.Fatal(err)
-	}
+	passed.Passed, passed.Carried = true, throughJSON(t, ChangesOf(ctx))
 	if _, err := p.Admit(t.Context(), passed); err != nil {
 		t.Fatalf("at another replica: %v", err)
 	}
@@ -214,19 +207,61 @@ func TestExtAuthBody(t *testing.T) {
 	}
 }
 
-// At another route a request is who it was asked to be, with what services said of it, and nobody until that is established.
-func TestRerouted(t *testing.T) {
-	req := &Request{HTTP: httptest.NewRequest(http.MethodGet, "/a", http.NoBody), ID: "id", Time: time.Unix(1, 0), Host: "h", Principal: "ann", User: "ann", Consumed: []string{"Authorization"}}
-	if err := req.change(&Changes{Headers: []extension.HeaderChange{{Name: "X-A", Value: "1", Action: extension.Overwrite}}, Metadata: map[string]map[string]any{ExtAuthNamespace: {"team": "blue"}}}); err != nil {
+// A request that a service has made of another is who it was asked to be, with what services tell of it, and nobody's until that is established.
+func TestResend(t *testing.T) {
+	accepted := httptest.NewRequest(http.MethodGet, "/a", http.NoBody)
+	who := &clerk{says: permission()}
+	first, second := New(Options{Checks: []Check{&consumer{}, &ExtAuth{Authorizer: who}}}), New(Options{Checks: []Check{&consumer{}}})
+	req := &Request{HTTP: accepted, ID: "id", Time: time.Unix(1, 0), Host: "h", Client: Client{Principal: "ann", User: "ann"}}
+	req.HTTP.Header.Set("Authorization", "Bearer client")
+	if _, err := first.Admit(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	req.Response = []extension.HeaderChange{{Name: "X-B", Value: "2"}}
 	other := req.HTTP.Clone(t.Context())
-	got := req.Rerouted(other, Endpoint{Path: "/b"})
-	if got.HTTP != other || got.ID != "id" || !got.Time.Equal(req.Time) || got.Host != "h" || got.Endpoint.Path != "/b" || got.Metadata != req.Metadata || len(got.Response) != 1 || got.changes == nil || len(got.changes.Headers) != 1 {
-		t.Errorf("%+v", got)
+	other.Method, other.URL.Path = http.MethodPost, "/b"
+	other.Header["X-List"], other.Header["Authorization"] = []string{"1", "2"}, []string{"Bearer client"}
+	req.Resend(other)
+	if req.HTTP != other || req.ID != "id" || !req.Time.Equal(time.Unix(1, 0)) || req.Host != "h" || len(req.Metadata.All()) != 1 {
+		t.Errorf("%+v", req)
 	}
-	if got.Principal != "" || got.User != "" || got.Consumed != nil {
-		t.Errorf("it is %+v before it is asked who calls", got)
+	if req.Principal != "anonymous" || req.User != "" || req.Consumed != nil || req.Response != nil {
+		t.Errorf("it is %+v before it is asked who calls", req)
 	}
+	ctx, err := second.Admit(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := req.HTTP.Clone(t.Context())
+	last.Header.Del("X-Seen-By")
+	last.Header.Set("X-Late", "yes")
+	passed := &Request{HTTP: accepted, Passed: true, Carried: throughJSON(t, ChangesOf(WithIntercepted(ctx, last)))}
+	if _, err := first.Admit(t.Context(), passed); err != ErrRerouted { //nolint:errorlint // as the gateway asks
+		t.Fatalf("at another replica: %v, want that the route is chosen again", err)
+	}
+	if passed.Principal != "anonymous" || passed.Consumed != nil {
+		t.Errorf("at another replica it is %+v before it is asked who calls", passed)
+	}
+	if _, err := second.Admit(t.Context(), passed); err != nil {
+		t.Fatal(err)
+	}
+	if got := passed.HTTP; got.Method != http.MethodPost || got.URL.RequestURI() != "/b" || !cmp.Equal(got.Header, last.Header) || !cmp.Equal(passed.Metadata.All(), req.Metadata.All()) {
+		t.Errorf("at another replica: %s %s %v, want %v", got.Method, got.URL, got.Header, last.Header)
+	}
+	if len(who.asked) != 1 {
+		t.Errorf("the service was asked %d times", len(who.asked))
+	}
+}
+
+// throughJSON returns c as another replica reads it.
+func throughJSON(t *testing.T, c *Changes) *Changes {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := new(Changes)
+	if err := json.Unmarshal(text, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -10,10 +10,10 @@ func TestKnown(t *testing.T) {
 		}
 		return c
 	}
-	req := &Request{
+	req := &Request{Client: Client{
 		JWT:    claims(`{"sub":"u","n":3,"f":1.5,"ok":true,"none":null,"groups":["a","b"],"org":{"team":"blue","size":2}}`),
 		APIKey: claims(`{"id":"s/e","team":"red"}`),
-	}
+	}}
 	if err := req.Tell(ExtAuthNamespace, map[string]any{"plan": "gold"}); err != nil {
 		t.Fatal(err)
 	}

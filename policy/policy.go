@@ -38,26 +38,33 @@ type Request struct {
 	ID       string         // that the access log has
 	Time     time.Time      // of its acceptance
 
-	Principal string  // what authentication established, or "anonymous"
-	JWT       *Claims // of a token that was verified, else nil
-	APIKey    *Claims // what is known of the API key, else nil
-	User      string  // whose password was verified, else ""
-	// Consumed are the headers whose credential authentication has used, by their canonical
-	// names: they are for the gateway, and are not sent on.
-	Consumed []string
-	// Passed says that another replica passed the request on, and has counted it; Carried is what services changed
-	// in it there.
+	Client
+
+	// Passed says that another replica passed the request on, and has counted it; Carried is what became
+	// of it there.
 	Passed  bool
 	Carried *Changes
 	// Metadata is what services tell of the request, those that process it on its way included; nil for nothing.
 	Metadata *telemetry.Metadata
 	// Response is what services change in the answer.
 	Response []extension.HeaderChange
-	// Expires is when what authentication established ends: streams end then, too. Zero is never.
-	Expires time.Time
 
-	changes *Changes // of services
-	settled []Check  // that it has passed, on its way to another route
+	accepted         *http.Request // before anything was changed
+	settled          []Check       // that it has passed, on its way to another route
+	rerouted, resent bool          // as [Changes] have it
+}
+
+// A Client is what authentication established of who sent a request.
+type Client struct {
+	Principal string  // or "anonymous"
+	JWT       *Claims // of a token that was verified, else nil
+	APIKey    *Claims // what is known of the API key, else nil
+	User      string  // whose password was verified, else ""
+	// Consumed are the headers whose credential authentication has used, by their canonical
+	// names: they are for the gateway, and are not sent on.
+	Consumed []string
+	// Expires is when what was established ends: streams end then, too. Zero is never.
+	Expires time.Time
 }
 
 // An Endpoint is what a request was matched to, as an OAuth 2 protected resource (RFC 8707, RFC
@@ -165,6 +172,9 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 	if p == nil {
 		p = new(Policy)
 	}
+	if req.accepted == nil {
+		req.accepted = req.HTTP
+	}
 	for i, c := range p.checks {
 		if req.settled != nil && slices.Contains(req.settled, c) {
 			continue
@@ -176,7 +186,7 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 			return nil, err
 		}
 	}
-	if err := req.changed(p.checks); err != nil {
+	if err := req.carried(p.checks); err != nil {
 		return nil, err
 	}
 	a := &admission{policy: p, request: req}
@@ -203,7 +213,7 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 func Principal(ctx context.Context) string {
 	a, ok := ctx.Value(admissionKey{}).(*admission)
 	if !ok || a.request == nil || a.request.Principal == "" {
-		return "anonymous"
+		return anonymous
 	}
 	return a.request.Principal
 }

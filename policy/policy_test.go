@@ -38,7 +38,7 @@ func request(headers ...string) *Request {
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
-	return &Request{HTTP: r, Host: "mcp.example.com", Scheme: "https", Source: netip.MustParseAddrPort("10.1.2.3:4567"), Principal: "anonymous"}
+	return &Request{HTTP: r, Host: "mcp.example.com", Scheme: "https", Source: netip.MustParseAddrPort("10.1.2.3:4567"), Client: Client{Principal: "anonymous"}}
 }
 
 // admit returns the context of a request that route rules admit, with backend rules.

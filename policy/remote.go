@@ -60,10 +60,11 @@ func (r *Remote) take(ctx context.Context, l *Limiter, s *Subject) error {
 	if r.stage() == AtOperation || r.Tokens {
 		return nil // there may be several at once, and answers that have begun
 	}
-	s.Request.Response = append(s.Request.Response, c.Response...)
-	if err := s.Request.change(&Changes{Headers: c.Request, Metadata: map[string]map[string]any{RateLimitNamespace: c.Metadata}}); err != nil {
+	if err := s.Request.Tell(RateLimitNamespace, c.Metadata); err != nil {
 		return r.failed(l, err)
 	}
+	s.Request.Response = append(s.Request.Response, c.Response...)
+	s.Request.changeHeaders(c.Request)
 	return nil
 }
 

@@ -16,7 +16,7 @@ func admittedContext(t *testing.T) context.Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, err := New(Options{}).Admit(t.Context(), &Request{HTTP: httptest.NewRequest("GET", "/accepted", nil), Host: "host.example", JWT: claims})
+	ctx, err := New(Options{}).Admit(t.Context(), &Request{HTTP: httptest.NewRequest("GET", "/accepted", nil), Host: "host.example", Client: Client{JWT: claims}})
 	if err != nil {
 		t.Fatal(err)
 	}

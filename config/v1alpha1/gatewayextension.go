@@ -89,7 +89,8 @@ type ExtGRPCService struct {
 	// +kubebuilder:validation:MaxLength=253
 	Authority string `json:"authority,omitempty"`
 
-	// How long an answer may take, at least 1ms. Default: 200ms.
+	// How long an answer may take, at least 1ms; of extProc, how long a stream
+	// may last. Default: 200ms, and no limit of extProc.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms')",message="requestTimeout must be at least 1ms"
 	RequestTimeout Duration `json:"requestTimeout,omitempty"`

@@ -36,8 +36,6 @@ type unserved struct {
 func unservedFields() []unserved {
 	return []unserved{
 		{kind: KindGatewayExtension, path: "spec.extProc.metadataOptions.forwarding.typed", effect: "there is no typed metadata to send"},
-		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.requestTimeout", effect: "messageTimeout bounds each answer, and nothing the stream"},
-		{kind: KindGatewayExtension, path: "spec.extProc.grpcService.retry", effect: "a stream is not begun again"},
 	}
 }
 

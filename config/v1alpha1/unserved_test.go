@@ -73,8 +73,6 @@ spec:
 		{"an extension", KindGatewayExtension, `spec: {rateLimit: {domain: d, grpcService: {backendRef: {name: s}}}}`, nil},
 		{"an external processor", KindGatewayExtension, `spec: {extProc: {metadataOptions: {forwarding: {typed: [a], untyped: [b]}}, grpcService: {backendRef: {name: s}, requestTimeout: 1s, retry: {}}}}`, []UnservedField{
 			{"spec.extProc.metadataOptions.forwarding.typed", false, "extProc.metadataOptions.forwarding.typed is not served yet: there is no typed metadata to send"},
-			{"spec.extProc.grpcService.requestTimeout", false, "extProc.grpcService.requestTimeout 1s is not served yet: messageTimeout bounds each answer, and nothing the stream"},
-			{"spec.extProc.grpcService.retry", false, "extProc.grpcService.retry is not served yet: a stream is not begun again"},
 		}},
 	}
 	for _, tt := range tests {

@@ -23,13 +23,13 @@ import (
 )
 
 // serveGRPC serves what register registers until the test ends, and returns the server and its address.
-func serveGRPC(t testing.TB, register func(*grpc.Server)) (*grpc.Server, string) {
+func serveGRPC(t testing.TB, register func(*grpc.Server), opts ...grpc.ServerOption) (*grpc.Server, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(opts...)
 	register(s)
 	done := make(chan struct{})
 	go func() {

@@ -3,6 +3,7 @@ package traffic
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/mcpgw/mcpgw/internal/llmtest"
@@ -231,7 +233,7 @@ func TestExternalRouting(t *testing.T) {
 		testgateway.Route("all", "/a", "all", "")+testgateway.TrafficPolicy("all", "all", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns", "/a", "ann")+
 		testgateway.Route("kept", "/b", "all", "")+testgateway.TrafficPolicy("kept", "kept", "extProc: {extensionRef: {name: retain}}")+fmt.Sprintf(users, "anns-b", "/b", "ann")+
 		testgateway.Route("secret", "/c", "all", "")+testgateway.TrafficPolicy("secret", "secret", "extProc: {extensionRef: {name: p}}")+fmt.Sprintf(users, "anns-c", "/c", "ann")+
-		testgateway.TrafficPolicy("closed", "anns-c", "rbac: {policy: {matchExpressions: [\"request.headers['x-key'] == 'k'\"]}}"))
+		testgateway.TrafficPolicy("closed", "anns-c", "rbac: {policy: {matchExpressions: [\"request.headers['x-key'] == 'k'\"]}}\n  cors: {allowOrigins: [\"https://a.test\"]}"))
 	for _, c := range []struct {
 		path, key, want string
 		status          int
@@ -241,8 +243,12 @@ func TestExternalRouting(t *testing.T) {
 		{"/c", "", "authorization failed", 403},
 		{"/c", "k", "ann's ann", 200},
 	} {
-		if got := g.Ask(t, "GET", c.path, nil, "X-Key", c.key); got.Status != c.status || got.Body != c.want {
+		got := g.Ask(t, "GET", c.path, nil, "X-Key", c.key, "Origin", "https://a.test")
+		if got.Status != c.status || got.Body != c.want {
 			t.Errorf("%s: answer %d %q, want %d %q", c.path, got.Status, got.Body, c.status, c.want)
+		}
+		if shared := got.Header.Get("Access-Control-Allow-Origin") != ""; shared != (c.path == "/c") {
+			t.Errorf("%s: pages of other origins may read the answer: %v", c.path, shared)
 		}
 	}
 }
@@ -336,5 +342,51 @@ func TestExternalModels(t *testing.T) {
 				t.Errorf("%s, dead: answer %d %q", mode, refused.Status, refused.Body)
 			}
 		}
+	}
+}
+
+// TestExternalOverTLS is about a processor that speaks TLS only, for clients of HTTP/1.1 and HTTP/2: who it is is checked, and who can't be
+// checked is not asked.
+func TestExternalOverTLS(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t, "processor.test")
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &processor{}
+	_, address := serveGRPC(t, func(s *grpc.Server) { extprocv3.RegisterExternalProcessorServer(s, p) }, grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
+	service := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	text := "apiVersion: v1\nkind: Secret\nmetadata: {name: ca}\nstringData:\n  ca.crt: |\n" + indented(cert, "    ") + "\n---\n" + testgateway.Backend("s", "", service)
+	for name, tls := range map[string]string{"known": "tls: {secretRef: {name: ca}, sni: processor.test}", "misnamed": "tls: {secretRef: {name: ca}, sni: other.test}"} {
+		text += processing(name, address, ", failOpen: false") + testgateway.Route(name, "/"+name, "s", "") +
+			testgateway.TrafficPolicy(name, name, "extProc: {extensionRef: {name: "+name+"}, processingMode: "+both("STREAMED")+"}") +
+			fmt.Sprintf("apiVersion: gateway.kgateway.dev/v1alpha1\nkind: BackendConfigPolicy\nmetadata: {name: %s}\nspec:\n  targetRefs: [{group: gateway.kgateway.dev, kind: Backend, name: %s}]\n  %s\n---\n", name, name, tls)
+	}
+	g := start(t, text)
+	for version := 1; version <= 2; version++ {
+		protocols := new(http.Protocols)
+		protocols.SetHTTP1(version == 1)
+		protocols.SetUnencryptedHTTP2(version == 2)
+		tr := &http.Transport{Protocols: protocols}
+		defer tr.CloseIdleConnections()
+		for path, want := range map[string]string{"/known": "200 HELLO", "/misnamed": "500 external processing failed"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+g.Address+path, strings.NewReader("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := tr.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if got := fmt.Sprintf("%d %s", resp.StatusCode, b); err != nil || got != want || resp.ProtoMajor != version {
+				t.Errorf("%s over HTTP/%d: %q, %v, want %q over %d", path, resp.ProtoMajor, got, err, want, version)
+			}
+		}
+	}
+	if n := p.streams.Load(); n != 2 {
+		t.Errorf("the processor saw %d streams", n)
 	}
 }

@@ -28,10 +28,11 @@ type conn struct {
 	cancel context.CancelFunc
 
 	sending sync.Mutex
-	opened  bool // the first message was sent
+	sent    int // messages
 	inboxes [2]inbox
 
 	mu    sync.Mutex
+	heard bool          // something was received
 	cause error         // what it was cut for
 	ended chan struct{} // closed once nothing more is received
 	err   error         // why; nil if the processor ended it well. Set before ended is closed.
@@ -39,7 +40,7 @@ type conn struct {
 
 // dial opens a stream. It is not of the request's context, which is gone before a processor has taken its leave.
 func dial(x *exchange) *conn {
-	ctx, cancel := context.WithCancel(telemetry.Detach(x.ctx))
+	ctx, cancel := within(telemetry.Detach(x.ctx), x.opts.Service.Timeout)
 	c := &conn{x: x, gone: ctx.Done(), cancel: cancel, ended: make(chan struct{})}
 	c.stream = x.open(ctx)
 	for i := range c.inboxes {
@@ -48,12 +49,19 @@ func dial(x *exchange) *conn {
 	return c
 }
 
+// within returns a context that ends after a while; 0 is never.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
 // send sends a message. That it could not is told by the end of the stream.
 func (c *conn) send(q *question) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	if !c.opened {
-		c.opened = true
+	if c.sent++; c.sent == 1 {
 		c.x.first(q)
 		go c.run()
 	}
@@ -83,6 +91,16 @@ func (c *conn) run() {
 	_ = c.stream.CloseResponse() // likewise
 }
 
+// unheard reports whether the stream, which has ended, failed before there was an answer to its only message.
+func (c *conn) unheard() bool {
+	c.sending.Lock()
+	sent := c.sent
+	c.sending.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return sent == 1 && !c.heard && c.cause == nil && c.err != nil
+}
+
 // fail cuts the stream, for err.
 func (c *conn) fail(err error) {
 	c.mu.Lock()
@@ -110,7 +128,7 @@ func (c *conn) close(cut bool) {
 		return
 	}
 	defer c.sending.Unlock()
-	if !c.opened {
+	if c.sent == 0 {
 		c.cancel()
 		return
 	}
@@ -120,6 +138,9 @@ func (c *conn) close(cut bool) {
 
 // arrived takes a message to whom it is for.
 func (c *conn) arrived(a *reply) error {
+	c.mu.Lock()
+	c.heard = true
+	c.mu.Unlock()
 	if err := c.tell(a); err != nil {
 		return err
 	}
@@ -202,6 +223,13 @@ func (in *inbox) flow() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.flowing = true
+}
+
+// turns reports whether each message is answered before the next.
+func (in *inbox) turns() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.flowing
 }
 
 // extend gives the processor another time, once an answer. It reports whether one is waited for.

@@ -45,11 +45,13 @@ func (i *immediate) Error() string {
 }
 
 var (
-	errHolding   = errors.New("the processor ended the stream before it gave back what it was sent")
-	errBroken    = errors.New("the client did not send what it was to send")
-	errSlow      = errors.New("the processor did not answer in time")
-	errUnasked   = errors.New("the processor sent an answer that nothing was asked for")
-	errOtherKind = errors.New("the processor answered with a message of another kind than it was sent")
+	// errUnavailable says that a stream failed whose first message was not answered, and is the only one.
+	errUnavailable = errors.New("the processor failed before its first answer")
+	errHolding     = errors.New("the processor ended the stream before it gave back what it was sent")
+	errBroken      = errors.New("the client did not send what it was to send")
+	errSlow        = errors.New("the processor did not answer in time")
+	errUnasked     = errors.New("the processor sent an answer that nothing was asked for")
+	errOtherKind   = errors.New("the processor answered with a message of another kind than it was sent")
 )
 
 func newExchange(p *Processor, call *Call, ctx context.Context) *exchange { //nolint:revive // the context is the last of what it is made of
@@ -141,17 +143,35 @@ func (x *exchange) connected() (*conn, error) {
 
 // ask sends a message and waits for its answer. Both answer and error are nil when the exchange goes on without one.
 func (x *exchange) ask(s side, q *question) (*reply, error) {
-	c, err := x.connected()
-	if c == nil {
-		return nil, err
+	for n := 0; ; n++ {
+		c, err := x.connected()
+		if c == nil {
+			return nil, err
+		}
+		in := &c.inboxes[s]
+		in.expect()
+		timer := time.AfterFunc(x.opts.Timeout, func() { c.fail(errSlow) })
+		in.setTimer(timer)
+		c.send(q)
+		a, err := x.receive(c, in, nil)
+		timer.Stop()
+		if err != errUnavailable { //nolint:errorlint // it is not wrapped
+			return a, err
+		}
+		if !x.opts.Service.Retry.Again(x.life, n, c.err) {
+			return nil, x.fail(c.err)
+		}
+		x.hangUp(c)
 	}
-	in := &c.inboxes[s]
-	in.expect()
-	timer := time.AfterFunc(x.opts.Timeout, func() { c.fail(errSlow) })
-	defer timer.Stop()
-	in.setTimer(timer)
-	c.send(q)
-	return x.receive(c, in, nil)
+}
+
+// hangUp has the next message begin another stream than c.
+func (x *exchange) hangUp(c *conn) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.conn == c {
+		x.conn = nil
+	}
 }
 
 // receive waits for a message of a side, as ask does, or until broken is closed.
@@ -165,6 +185,9 @@ func (x *exchange) receive(c *conn, in *inbox, broken <-chan struct{}) (*reply, 
 		case <-c.ended:
 			if a := in.take(); a != nil {
 				return a, nil
+			}
+			if in.turns() && c.unheard() {
+				return nil, errUnavailable
 			}
 			return nil, x.without(c)
 		case <-broken:

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -541,6 +542,69 @@ type unreachable struct{}
 
 func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, fault.New(fault.UpstreamUnreachable, "nobody there")
+}
+
+// A stream whose only message was not answered is begun again, where the service is not available; any other is not.
+func TestRetry(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		attempts int
+		fails    int64 // streams, before one works
+		code     codes.Code
+		heard    bool  // they fail once the head was answered
+		want     int   // status
+		streams  int64 // that are begun
+	}{
+		{"it works at last", 2, 2, codes.Unavailable, false, 200, 3},
+		{"it does not", 2, 3, codes.Unavailable, false, 500, 3},
+		{"never again", 0, 1, codes.Unavailable, false, 500, 1},
+		{"another failure", 2, 1, codes.Internal, false, 500, 1},
+		{"after an answer", 2, 1, codes.Unavailable, true, 500, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var streams atomic.Int64
+			works := answering(plain)
+			s := serve(t, func(s extprocv3.ExternalProcessor_ProcessServer) error {
+				if streams.Add(1) > c.fails {
+					return works(s)
+				}
+				if q, err := s.Recv(); err == nil && c.heard {
+					_ = s.Send(plain(q))
+					_, _ = s.Recv()
+				}
+				return status.Error(c.code, "not now")
+			})
+			s.Retry = extension.Retry{Attempts: c.attempts, Base: time.Millisecond}
+			resp, _, err := exchanged(t, gateway(t, Options{Service: s, Mode: Mode{RequestHeaders: true, ResponseHeaders: true}, Timeout: patient}, Call{}, echo), strings.NewReader("hello"))
+			if err != nil || resp.StatusCode != c.want {
+				t.Errorf("answer %v, error %v, want %d", resp, err, c.want)
+			}
+			if n := streams.Load(); n != c.streams {
+				t.Errorf("%d streams were begun, want %d", n, c.streams)
+			}
+		})
+	}
+}
+
+// A stream lasts for as long as the service may take.
+func TestStreamTimeout(t *testing.T) {
+	for _, takes := range []time.Duration{2 * time.Second, 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := serve(t, answering(plain))
+			s.Timeout = 3 * time.Second
+			p := New(Options{Service: s, Mode: Mode{RequestHeaders: true, ResponseHeaders: true}})
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+			err := p.Serve(httptest.NewRecorder(), r, Call{Next: func(w http.ResponseWriter, _ *http.Request, _ *Change) error {
+				time.Sleep(takes)
+				w.WriteHeader(200)
+				return nil
+			}})
+			if (err == nil) != (takes < s.Timeout) {
+				t.Errorf("with an answer after %s: %v", takes, err)
+			}
+			time.Sleep(2 * time.Second) // what is left of the stream goes
+		})
+	}
 }
 
 // The processor may look at less, or more, once it has seen a head.

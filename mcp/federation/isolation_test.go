@@ -63,7 +63,7 @@ func TestIsolationIsKeyed(t *testing.T) {
 	key := func(user string) string {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, g.url, http.NoBody)
 		r.Header.Set("X-User", user)
-		ctx, err := policy.New(policy.Options{}).Admit(t.Context(), &policy.Request{HTTP: r, Principal: "p"})
+		ctx, err := policy.New(policy.Options{}).Admit(t.Context(), &policy.Request{HTTP: r, Client: policy.Client{Principal: "p"}})
 		if err != nil {
 			t.Fatal(err)
 		}

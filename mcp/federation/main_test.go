@@ -95,7 +95,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b, rules := g.backend, g.rules
 	g.mu.RUnlock()
 	ctx, err := policy.New(policy.Options{}).Admit(ctx, &policy.Request{
-		HTTP: r, Host: "localhost", Scheme: "http", Source: netip.MustParseAddrPort(r.RemoteAddr), Principal: rec.Principal,
+		HTTP: r, Host: "localhost", Scheme: "http", Source: netip.MustParseAddrPort(r.RemoteAddr), Client: policy.Client{Principal: rec.Principal},
 	})
 	if err != nil {
 		b.WriteError(w, r, err)
