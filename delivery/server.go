@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -57,6 +58,10 @@ type ServerOptions struct {
 	Authenticate func(ctx context.Context, token string) (types.NamespacedName, error)
 	// Logger gets what operators should know.
 	Logger *slog.Logger
+	// OnDataPlanes is told when DataPlanes may return something else than before, also by way of time. It must not block. May be nil.
+	OnDataPlanes func()
+	// Metrics count what is handed out; nil counts nothing.
+	Metrics *Metrics
 }
 
 // A Server hands data planes what they need. It is safe for concurrent use.
@@ -67,12 +72,20 @@ type Server struct {
 	mu      sync.Mutex
 	sets    map[types.NamespacedName]published // nil before anything was published
 	changed chan struct{}                      // closed when sets are others
-	streams map[types.NamespacedName]int       // that are open
+
+	connected map[types.NamespacedName]map[*follower]DataPlane
+	left      map[types.NamespacedName]map[string]departed // by node
+
+	forgetting sync.WaitGroup
+	ended      chan struct{} // closed when Serve has ended
 }
 
 // NewServer returns a server that has nothing to hand out: data planes wait for the first Publish.
 func NewServer(opts ServerOptions) *Server {
-	return &Server{opts: opts, changed: make(chan struct{}), streams: map[types.NamespacedName]int{}}
+	return &Server{
+		opts: opts, changed: make(chan struct{}), ended: make(chan struct{}),
+		connected: map[types.NamespacedName]map[*follower]DataPlane{}, left: map[types.NamespacedName]map[string]departed{},
+	}
 }
 
 // Publish has data planes get what differs. sets has what each needs, by the ServiceAccount that it runs as; data planes
@@ -87,6 +100,7 @@ func (s *Server) Publish(sets map[types.NamespacedName]Set) {
 	if s.sets != nil && maps.EqualFunc(s.sets, next, func(a, b published) bool { return a.version == b.version }) {
 		return
 	}
+	s.opts.Metrics.publish()
 	s.sets = next
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -98,14 +112,7 @@ type published struct {
 	version string
 }
 
-// Connected returns how many data planes of a ServiceAccount there are.
-func (s *Server) Connected(account types.NamespacedName) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.streams[account]
-}
-
-// Serve takes data planes at l until ctx ends.
+// Serve takes data planes at l until ctx ends. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener, secure *tls.Config) error {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(secure)),
@@ -113,12 +120,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, secure *tls.Config) 
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(sayWithin),
+		grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter / 2, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, s)
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
+	defer s.forgetting.Wait()
+	defer close(s.ended)
 	if err := server.Serve(l); ctx.Err() == nil {
 		return fmt.Errorf("serving data planes: %w", err)
 	}
@@ -131,8 +141,6 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 	if err != nil {
 		return err
 	}
-	s.count(account, 1)
-	defer s.count(account, -1)
 	requests, failed := make(chan *discoveryv3.DeltaDiscoveryRequest), make(chan error, 1)
 	go func() { // until the stream ends, which it does when this method returns
 		for {
@@ -148,7 +156,8 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 			}
 		}
 	}()
-	f := &follower{account: account, stream: stream, logger: s.opts.Logger.With(slog.String("dataPlane", account.String()))}
+	f := &follower{account: account, stream: stream, logger: s.opts.Logger.With(slog.String("dataPlane", account.String())), metrics: s.opts.Metrics}
+	defer s.leaves(f)
 	timer := time.NewTimer(sayWithin)
 	defer timer.Stop()
 	for {
@@ -165,6 +174,8 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 			}
 			if f.nonce != "" {
 				timer.Reset(answerWithin)
+			} else {
+				s.stands(f)
 			}
 		}
 		var late <-chan time.Time
@@ -177,21 +188,18 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 		case err := <-failed:
 			return err
 		case <-late:
+			if f.nonce != "" {
+				f.metrics.answer("silent", 0)
+				f.logger.Error("a data plane is silent, it has to connect anew", slog.String("node", f.node), slog.Duration("after", answerWithin))
+			}
 			return status.Error(codes.DeadlineExceeded, "the data plane is silent")
 		case <-changed:
 		case r := <-requests:
 			if err := f.take(r); err != nil {
 				return err
 			}
+			s.stands(f)
 		}
-	}
-}
-
-func (s *Server) count(account types.NamespacedName, by int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.streams[account] += by; s.streams[account] == 0 {
-		delete(s.streams, account)
 	}
 }
 
@@ -219,12 +227,15 @@ func (s *Server) authenticate(ctx context.Context) (types.NamespacedName, error)
 	account, err := s.opts.Authenticate(ctx, token)
 	switch {
 	case errors.Is(err, ErrStranger):
+		s.opts.Metrics.token("refused")
 		s.opts.Logger.Warn("a data plane is refused", slog.Any("error", err))
 		return types.NamespacedName{}, status.Error(codes.Unauthenticated, err.Error())
 	case err != nil:
+		s.opts.Metrics.token("unverifiable")
 		s.opts.Logger.Error("the token of a data plane can't be checked", slog.Any("error", err))
 		return types.NamespacedName{}, status.Error(codes.Unavailable, "the token can't be checked just now")
 	}
+	s.opts.Metrics.token("accepted")
 	return account, nil
 }
 
@@ -233,17 +244,26 @@ type follower struct {
 	account types.NamespacedName
 	stream  discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 	logger  *slog.Logger
+	metrics *Metrics
+
+	node     string
+	findings []Finding // problems that it tells of
+	refuses  string    // why it did not take what it was sent last
 
 	known   map[string]string // what it has; nil before it said so
 	sent    map[string]string // what it has once it takes what was sent
 	nonce   string            // of what was sent and is not answered; "" when there is nothing
 	refused string            // the version of the set that it did not take
 	told    bool              // it was sent something
+	at      time.Time         // when
 	count   int
 }
 
-// take takes a request: the first, or the answer to a response.
+// take takes a request: the first, the answer to a response, or one that says only how the data plane stands.
 func (f *follower) take(r *discoveryv3.DeltaDiscoveryRequest) error {
+	if r.GetNode() != nil {
+		f.node, f.findings = clip(r.GetNode().GetId()), findingsOf(r.GetNode())
+	}
 	switch {
 	case f.known == nil:
 		if r.GetTypeUrl() != typeURL {
@@ -256,14 +276,18 @@ func (f *follower) take(r *discoveryv3.DeltaDiscoveryRequest) error {
 		if f.known == nil {
 			f.known = map[string]string{}
 		}
-		f.logger.Info("a data plane is connected", slog.String("node", r.GetNode().GetId()))
+		f.logger.Info("a data plane is connected", slog.String("node", f.node))
+	case r.GetResponseNonce() == "": // it was taken above
 	case f.nonce == "" || r.GetResponseNonce() != f.nonce:
 		return status.Error(codes.InvalidArgument, "that answers nothing")
 	case r.GetErrorDetail() != nil:
-		f.logger.Error("a data plane refuses what it is sent, and goes on with what it has", slog.String("problem", r.GetErrorDetail().GetMessage()))
+		f.refuses = clip(cmp.Or(r.GetErrorDetail().GetMessage(), "it does not say why"))
+		f.metrics.answer("nacked", 0)
+		f.logger.Error("a data plane refuses what it is sent, and goes on with what it has", slog.String("node", f.node), slog.String("problem", f.refuses))
 		f.nonce, f.sent = "", nil
 	default:
-		f.known, f.refused = f.sent, ""
+		f.metrics.answer("acked", time.Since(f.at))
+		f.known, f.refused, f.refuses = f.sent, "", ""
 		f.nonce, f.sent = "", nil
 	}
 	return nil
@@ -288,10 +312,11 @@ func (f *follower) send(p published) error {
 		}
 	}
 	if f.told && len(response.Resources)+len(response.RemovedResources) == 0 {
+		f.refused, f.refuses = "", "" // it has it already
 		return nil
 	}
 	f.count++
-	f.told, f.refused = true, p.version // until it is taken
+	f.told, f.at, f.refused = true, time.Now(), p.version // until it is taken
 	f.nonce, f.sent = strconv.Itoa(f.count), set.versions()
 	response.Nonce = f.nonce
 	return f.stream.Send(response)

@@ -11,10 +11,10 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -35,6 +35,8 @@ const (
 	// is random, so that data planes do not come back all at once.
 	retryFirst = 200 * time.Millisecond
 	retryMost  = 15 * time.Second
+	// lookAgain is how often a problem that the controller was told of is looked at again.
+	lookAgain = 2 * time.Second
 	// maxToken bounds the file of a token, in bytes.
 	maxToken = 64 << 10
 )
@@ -49,8 +51,10 @@ type SourceOptions struct {
 	// CacheFile keeps what was taken last, secrets included, for a start without the controller; "" keeps it in memory
 	// alone.
 	CacheFile string
-	// Node tells this data plane from others in the controller's log.
+	// Node tells this data plane from others, for the controller.
 	Node string
+	// Tells reports whether the controller is told of a problem: of those that it can't find itself. Nil tells of none.
+	Tells func(config.Problem) bool
 	// Logger gets what operators should know.
 	Logger *slog.Logger
 
@@ -65,8 +69,9 @@ type SourceOptions struct {
 type Source struct {
 	opts    SourceOptions
 	decoder *decoder
-	held    Set    // what was taken last
-	keys    string // the version of the session keys in use
+	held    Set       // what was taken last
+	keys    string    // the version of the session keys in use
+	found   []Finding // what the controller is told of
 }
 
 // NewSource returns a source. Nothing is asked before Run.
@@ -140,27 +145,65 @@ func (s *Source) follow(ctx context.Context, apply func(*config.Resources) *conf
 	if err != nil {
 		return false, err
 	}
+	s.look(apply)
 	err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: s.opts.Node}, TypeUrl: typeURL, ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: s.held.versions(),
+		Node: nodeOf(s.opts.Node, s.found), TypeUrl: typeURL, ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: s.held.versions(),
 	})
 	if err != nil && !errors.Is(err, io.EOF) { // of which Recv says the reason
 		return false, err
 	}
+	responses, failed := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
+	go func() { // until the stream ends, which it does when this method returns
+		for {
+			response, err := stream.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case responses <- response:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	for {
-		response, err := stream.Recv()
-		if err != nil {
+		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL}
+		select {
+		case err := <-failed:
 			return taken, err
+		case <-again.C:
+			if !s.look(apply) {
+				continue
+			}
+		case response := <-responses:
+			taken = true
+			answer.ResponseNonce = response.GetNonce()
+			if problem := s.take(response, apply); problem != nil {
+				s.opts.Logger.Error("what the controller sent is not used, what was known stays in use", slog.Any("error", problem))
+				answer.ErrorDetail = &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: problem.Error()}
+			}
 		}
-		taken = true
-		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResponseNonce: response.GetNonce()}
-		if problem := s.take(response, apply); problem != nil {
-			s.opts.Logger.Error("what the controller sent is not used, what was known stays in use", slog.Any("error", problem))
-			answer.ErrorDetail = &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: problem.Error()}
-		}
+		answer.Node = nodeOf(s.opts.Node, s.found)
 		if err := stream.Send(answer); err != nil && !errors.Is(err, io.EOF) {
 			return taken, err
 		}
 	}
+}
+
+// look looks again at what the controller was told of, which may be otherwise by now. It reports whether it is.
+func (s *Source) look(apply func(*config.Resources) *config.Report) (other bool) {
+	if len(s.found) == 0 {
+		return false
+	}
+	before := s.found
+	if err := s.use(s.held, apply); err != nil {
+		s.opts.Logger.Error("what is known can't be applied again", slog.Any("error", err))
+		return false
+	}
+	return !slices.Equal(before, s.found)
 }
 
 // take makes the change that a response is, and applies what results.
@@ -206,7 +249,12 @@ func (s *Source) use(set Set, apply func(*config.Resources) *config.Report) erro
 	report.Merge(apply(d.resources))
 	report.Problems = append(report.Problems, d.problems...)
 	report.Sort()
-	s.held = set
+	s.held, s.found = set, nil
+	for _, p := range report.Problems {
+		if s.opts.Tells != nil && s.opts.Tells(p) && len(s.found) < maxProblems {
+			s.found = append(s.found, Finding{Object: p.Object, Path: p.Path, Code: p.Code, Reason: p.Reason, Message: p.Message, Help: p.Help})
+		}
+	}
 	if s.opts.OnReport != nil {
 		s.opts.OnReport(report)
 	}

@@ -28,7 +28,7 @@ type binding struct {
 
 // bind opens the ports of the snapshot that are not open yet. A port that can't be opened
 // is reported and tried again later: the rest is served.
-func (s *Server) bind(snapshot *Snapshot, report *config.Report) {
+func (s *Server) bind(snapshot *Snapshot) {
 	clear(s.pending)
 	for number, p := range snapshot.ports {
 		if b := s.bindings[number]; b != nil {
@@ -40,8 +40,7 @@ func (s *Server) bind(snapshot *Snapshot, report *config.Report) {
 			s.serving.Go(func() { s.endLater(b) })
 		}
 		if err := s.open(number, p); err != nil {
-			s.pending[number] = err
-			report.Add(portUnavailable(snapshot, number, err))
+			s.pending[number] = portUnavailable(snapshot, number, err)
 		}
 	}
 }

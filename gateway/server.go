@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +89,7 @@ type Server struct {
 	report   *config.Report // of what is served
 	refused  bool           // the resources that came last were
 	bindings map[int]*binding
-	pending  map[int]error // ports that could not be bound
+	pending  map[int]config.Problem // ports that could not be bound
 	ending   bool
 	serving  sync.WaitGroup // goroutines of bindings
 }
@@ -113,7 +115,7 @@ func NewServer(opts Options) *Server {
 		opts:     opts,
 		logger:   opts.Logger,
 		bindings: map[int]*binding{},
-		pending:  map[int]error{},
+		pending:  map[int]config.Problem{},
 		drained:  make(chan struct{}),
 	}
 	s.bodies.After, s.moments.After, s.fresh.After, s.still.After = opts.BodyGrace, leanMoment, headTimeout, defaultIdle
@@ -133,12 +135,12 @@ func (s *Server) Apply(res *config.Resources) *config.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.snapshot.Load()
-	if s.report != nil && res.Fingerprint != "" && res.Fingerprint == old.fingerprint && len(s.pending) == 0 {
+	if s.report != nil && res.Fingerprint != "" && res.Fingerprint == old.fingerprint {
 		if s.refused {
 			s.refused = false
 			s.metrics().Reloaded(res.Fingerprint, time.Now())
 		}
-		return s.report
+		return s.reported()
 	}
 	snapshot, report := Compile(res, s.opts.Runtime)
 	if s.ending || res.Local && report.Has(config.Invalid) {
@@ -146,14 +148,26 @@ func (s *Server) Apply(res *config.Resources) *config.Report {
 		s.metrics().ReloadRefused()
 		return report
 	}
-	s.bind(snapshot, report)
+	s.bind(snapshot)
 	s.opts.Runtime.prepare(snapshot)
 	s.snapshot.Store(snapshot)
 	s.opts.Runtime.commit(snapshot)
 	s.retire(snapshot)
 	s.report, s.refused = report, false
 	s.metrics().Reloaded(res.Fingerprint, time.Now())
-	return report
+	return s.reported()
+}
+
+// reported returns what became of what was applied last, with the ports that can't be bound by now.
+func (s *Server) reported() *config.Report {
+	if len(s.pending) == 0 {
+		return s.report
+	}
+	out := &config.Report{Problems: slices.Clone(s.report.Problems), Attachments: s.report.Attachments}
+	for _, number := range slices.Sorted(maps.Keys(s.pending)) {
+		out.Add(s.pending[number])
+	}
+	return out
 }
 
 func (s *Server) metrics() *telemetry.Metrics { return s.opts.Runtime.opts.Metrics }

@@ -18,27 +18,31 @@ import (
 // A judge says what status objects should have.
 type judge struct {
 	*outcome
-	controller   gatewayv1.GatewayController
-	experimental bool // fields of the experimental channel are served
-	problems     map[config.ObjectRef][]config.Problem
-	attached     map[config.ObjectRef][]config.Attachment // by what is attached
-	taken        map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
-	gateways     map[config.ObjectRef]*gatewayv1.Gateway  // ours
-	sets         map[config.ObjectRef]bool                // ListenerSets that name one of them
-	named        map[config.ObjectRef]bool                // routes that name one of them, or of the sets
-	changes      []change
+	controller        gatewayv1.GatewayController
+	controllerAddress string // where data planes reach it
+	experimental      bool   // fields of the experimental channel are served
+	problems          map[config.ObjectRef][]config.Problem
+	attached          map[config.ObjectRef][]config.Attachment // by what is attached
+	taken             map[config.ObjectRef]map[string]int      // routes, by Gateway and listener
+	gateways          map[config.ObjectRef]*gatewayv1.Gateway  // ours
+	sets              map[config.ObjectRef]bool                // ListenerSets that name one of them
+	named             map[config.ObjectRef]bool                // routes that name one of them, or of the sets
+	changes           []change
 }
 
 // changes returns the status that differs from what the API server had when o was read.
-func (o *outcome) changes(controller string, experimental bool) []change {
+func (o *outcome) changes(opts *Options) []change {
 	j := &judge{
-		outcome: o, controller: gatewayv1.GatewayController(controller), experimental: experimental,
+		outcome: o, controller: gatewayv1.GatewayController(opts.Controller), experimental: opts.Experimental,
 		problems: problemsOf(o.report),
 		attached: map[config.ObjectRef][]config.Attachment{},
 		taken:    map[config.ObjectRef]map[string]int{},
 		gateways: map[config.ObjectRef]*gatewayv1.Gateway{},
 		sets:     map[config.ObjectRef]bool{},
 		named:    map[config.ObjectRef]bool{},
+	}
+	if opts.Proxies != nil {
+		j.controllerAddress = opts.Proxies.Address
 	}
 	seen := map[config.Attachment]bool{}
 	for _, a := range o.report.Attachments {

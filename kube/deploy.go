@@ -164,7 +164,9 @@ func (s *status) apply(ctx context.Context, g *gatewayv1.Gateway, object *unstru
 		}
 	}
 	result := object.DeepCopy()
-	if err := s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(result), client.FieldOwner(manager), client.ForceOwnership); err != nil {
+	err = s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(result), client.FieldOwner(manager), client.ForceOwnership)
+	s.source.opts.Metrics.applied(object.GetKind(), err)
+	if err != nil {
 		return err
 	}
 	s.applied[key] = applied{wanted, stateOf(result)}

@@ -19,7 +19,7 @@ func TestSupportedFeatures(t *testing.T) {
 		class := &gatewayv1.GatewayClass{Spec: gatewayv1.GatewayClassSpec{ControllerName: "test/ours"}}
 		class.Name = "ours"
 		o := &outcome{set: &set{resources: &config.Resources{GatewayClasses: []*gatewayv1.GatewayClass{class}}}, report: &config.Report{}}
-		changes := o.changes("test/ours", experimental)
+		changes := o.changes(&Options{Controller: "test/ours", Experimental: experimental})
 		if len(changes) != 1 {
 			t.Fatalf("%d changes, want one", len(changes))
 		}
@@ -40,7 +40,7 @@ func TestSupportedFeatures(t *testing.T) {
 		}
 		class.Status.SupportedFeatures = got
 		class.Status.Conditions = changes[0].fields["conditions"].([]condition)
-		if again := o.changes("test/ours", experimental); len(again) > 0 {
+		if again := o.changes(&Options{Controller: "test/ours", Experimental: experimental}); len(again) > 0 {
 			t.Errorf("written again: %v", again[0].fields)
 		}
 	}

@@ -41,6 +41,9 @@ type Proxies struct {
 	Identity *Identity
 	// Deliver gets what data planes need, by the ServiceAccount that they run as.
 	Deliver func(map[types.NamespacedName]delivery.Set)
+	// DataPlanes returns how those that are connected to this replica stand, by ServiceAccount. When it may return something else, Look is
+	// called.
+	DataPlanes func() map[types.NamespacedName][]delivery.DataPlane
 }
 
 // served returns the Gateways whose class is the controller's.
@@ -72,8 +75,8 @@ func (d *deliverer) share(set *set, report *config.Report, gateways []*gatewayv1
 	return err
 }
 
-// deliver hands out what each data plane needs of a set, if that can be another than before.
-func (s *Source) deliver(set *set, gateways []*gatewayv1.Gateway, d *deliverer) error {
+// deliver hands out what each data plane needs of a set, if that can be another than before. It was begun to be found at a time.
+func (s *Source) deliver(set *set, gateways []*gatewayv1.Gateway, d *deliverer, begin time.Time) error {
 	now := time.Now()
 	order, err := set.keys.of("", now)
 	if err != nil {
@@ -95,6 +98,7 @@ func (s *Source) deliver(set *set, gateways []*gatewayv1.Gateway, d *deliverer) 
 		out[accountOf(g)] = share
 	}
 	s.opts.Proxies.Deliver(out)
+	s.opts.Metrics.published(begin)
 	return nil
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 
 	// Logger gets what operators should know.
 	Logger *slog.Logger
+	// Metrics count what is done; nil counts nothing.
+	Metrics *Metrics
 	// OnReport is told what became of each set of resources that differs from the one before. May be
 	// nil.
 	OnReport func(*config.Report)
@@ -67,6 +69,10 @@ func NewSource(opts Options) (*Source, error) {
 	ctrllog.SetLogger(logr.FromSlogHandler(chatter{opts.Logger.Handler()}))
 	return &Source{opts: opts, dirty: make(chan struct{}, 1)}, nil
 }
+
+// Look has everything be looked at again: something that is not in the API server may have changed. It does not block, and is safe for
+// concurrent use.
+func (s *Source) Look() { s.changed() }
 
 // changed notes that something may have changed.
 func (s *Source) changed() {
@@ -124,12 +130,16 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 		if !s.settle(ctx) || !w.synced(ctx) {
 			return nil
 		}
+		begin := time.Now()
 		set, err := w.assemble(ctx)
 		if err != nil {
 			return fmt.Errorf("reading the cache: %w", err)
 		}
-		report := &config.Report{}
+		report, changed, building := &config.Report{}, last != set.resources.Fingerprint, time.Now()
 		report.Merge(apply(set.resources))
+		if changed {
+			s.opts.Metrics.built(building)
+		}
 		report.Problems = append(report.Problems, set.problems...)
 		if s.opts.Proxies != nil {
 			if err := set.plan(s.opts.Controller, s.opts.Proxies, report); err != nil {
@@ -137,10 +147,11 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 			}
 		}
 		report.Sort()
-		if s.opts.OnReport != nil && last != set.resources.Fingerprint {
+		if s.opts.OnReport != nil && changed {
 			s.opts.OnReport(report)
 		}
 		last = set.resources.Fingerprint
+		sharing := time.Now()
 		gateways := set.served(s.opts.Controller)
 		if s.opts.Proxies != nil || len(set.resources.BackendTLS) > 0 {
 			if err := out.share(set, report, gateways); err != nil {
@@ -150,13 +161,14 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Resources) *config.
 		if s.opts.Proxies != nil {
 			ready, err := s.prepare(ctx, w, set)
 			if err == nil && ready {
-				err = s.deliver(set, gateways, out)
+				err = s.deliver(set, gateways, out, sharing)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		status.update(outcome{set: set, report: report, reaching: reaching(set.resources.BackendTLS, out.shares)})
+		s.opts.Metrics.reconciled(begin, changed, set)
+		status.update(outcome{set: set, report: report, reaching: reaching(set.resources.BackendTLS, out.shares), versions: versionsOf(gateways, out.shares)})
 	}
 }
 

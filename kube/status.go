@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/delivery"
 )
 
 // An outcome is what became of a set of resources.
@@ -29,7 +30,9 @@ type outcome struct {
 	*set
 	report   *config.Report
 	reaching map[config.ObjectRef][]types.NamespacedName // Gateways, by the BackendTLSPolicy that they use
-	blocked  map[config.ObjectRef]string                 // why a Gateway does not have what it needs
+	versions map[types.NamespacedName]string             // of Gateways, as data planes get them
+	standing standing
+	blocked  map[config.ObjectRef]string // why a Gateway does not have what it needs
 }
 
 // A status writes what became of resources into their status, while this replica holds the lease. What comes last
@@ -41,7 +44,9 @@ type status struct {
 	client  client.Client
 	latest  atomic.Pointer[outcome]
 	leads   atomic.Bool
-	applied map[string]applied // by run's goroutine
+	since   atomic.Pointer[time.Time]                                     // when it began to lead
+	heard   atomic.Pointer[map[types.NamespacedName][]delivery.DataPlane] // what other replicas tell
+	applied map[string]applied                                            // by run's goroutine
 	wake    chan struct{}
 	events  events.EventBroadcasterAdapter
 	record  events.EventRecorderLogger
@@ -89,6 +94,9 @@ func (s *status) run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.elect(ctx) })
+	if s.source.opts.Proxies != nil {
+		running.Go(func() { newReplicas(s).run(ctx) })
+	}
 	s.events.StartRecordingToSink(ctx.Done())
 	defer s.events.Shutdown()
 	for {
@@ -100,6 +108,7 @@ func (s *status) run(ctx context.Context) {
 		if o := s.latest.Load(); o != nil && s.leads.Load() {
 			s.rotate(ctx, o)
 			s.deploy(ctx, o)
+			o.standing = s.standing()
 			s.write(ctx, o)
 		}
 	}
@@ -119,10 +128,16 @@ func (s *status) elect(ctx context.Context) {
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: func(context.Context) {
 					s.logger.Info("this replica writes status")
+					now := time.Now()
+					s.since.Store(&now)
 					s.leads.Store(true)
+					s.source.opts.Metrics.leads(true)
 					s.poke()
 				},
-				OnStoppedLeading: func() { s.leads.Store(false) },
+				OnStoppedLeading: func() {
+					s.leads.Store(false)
+					s.source.opts.Metrics.leads(false)
+				},
 			},
 		})
 		if err != nil {
@@ -157,7 +172,7 @@ func (s *status) write(ctx context.Context, o *outcome) {
 	var group errgroup.Group
 	group.SetLimit(writers)
 	var told sync.Once
-	for _, c := range o.changes(s.source.opts.Controller, s.source.opts.Experimental) {
+	for _, c := range o.changes(&s.source.opts) {
 		group.Go(func() error {
 			body, err := json.Marshal(map[string]any{
 				"metadata": map[string]any{"resourceVersion": c.object.GetResourceVersion(), "uid": c.object.GetUID()},
@@ -170,13 +185,16 @@ func (s *status) write(ctx context.Context, o *outcome) {
 			}
 			switch {
 			case apierrors.IsConflict(err), apierrors.IsNotFound(err), ctx.Err() != nil, err != nil && s.watches.ask(ctx) != nil:
+				s.source.opts.Metrics.wrote(c.object.GetKind(), "stale")
 				return nil // there is a newer version, which will come, or none, or no API server
 			case err != nil:
+				s.source.opts.Metrics.wrote(c.object.GetKind(), "error")
 				told.Do(func() {
 					s.logger.Warn("writing status", slog.String("object", c.object.GetKind()+" "+c.object.GetNamespace()+"/"+c.object.GetName()), slog.Any("error", err))
 				})
 				return nil
 			}
+			s.source.opts.Metrics.wrote(c.object.GetKind(), "success")
 			for _, t := range c.events {
 				kind := corev1.EventTypeNormal
 				if t.condition.Status == metav1.ConditionFalse {

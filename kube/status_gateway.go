@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -18,7 +19,7 @@ import (
 // gateway writes the status of a Gateway (Gateway API, GatewayStatus).
 func (j *judge) gateway(g *gatewayv1.Gateway) {
 	ref := refOf("Gateway", g)
-	problems := j.problems[ref]
+	problems := slices.Concat(j.problems[ref], j.told(g))
 	var listeners []gatewayv1.ListenerStatus
 	var transitions []transition
 	var whole []config.Problem // what is wrong beside the listeners
@@ -65,8 +66,9 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 		accepted = finding{"Accepted", true, "ListenersNotValid", "not all listeners can be served: see the conditions of each"}
 	}
 	reach := j.reach(g, ref)
-	programmed := finding{"Programmed", true, "Programmed", reach.programmed}
+	programmed := reach.programmed
 	ready := finding{"Ready", true, "Ready", reach.ready}
+	keep := false
 	switch {
 	case !accepted.yes:
 		programmed = finding{"Programmed", false, "Invalid", accepted.message}
@@ -81,6 +83,9 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	case len(reach.addresses) == 0:
 		programmed = finding{"Programmed", false, "AddressNotAssigned", reach.lacking}
 		ready = finding{"Ready", false, "Pending", programmed.message}
+	case !programmed.yes:
+		ready = finding{"Ready", false, "Pending", programmed.message}
+		keep = reach.keep
 	case reach.waiting != "":
 		ready = finding{"Ready", false, "Pending", reach.waiting}
 	case good < len(g.Spec.Listeners):
@@ -88,7 +93,12 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 	}
 	after := g.Status.DeepCopy()
 	var told []transition
-	findings := []finding{accepted, programmed, ready}
+	findings := []finding{accepted}
+	for _, f := range []finding{programmed, ready} {
+		if c := meta.FindStatusCondition(after.Conditions, f.kind); !keep || c == nil || c.Status == metav1.ConditionUnknown {
+			findings = append(findings, f)
+		}
+	}
 	if !refs.yes || g.Spec.TLS != nil || meta.FindStatusCondition(after.Conditions, refs.kind) != nil { // else there is nothing to resolve
 		findings = append(findings, refs)
 	}
@@ -98,6 +108,9 @@ func (j *judge) gateway(g *gatewayv1.Gateway) {
 		after.Conditions = slices.DeleteFunc(after.Conditions, func(c condition) bool { return c.Type == insecureClients })
 	}
 	after.Conditions, told = merged(after.Conditions, g.Generation, findings...)
+	if c := meta.FindStatusCondition(after.Conditions, programmed.kind); c != nil { // it may be what was said before
+		programmed.yes, programmed.message = c.Status == metav1.ConditionTrue, c.Message
+	}
 	after.Listeners = listeners
 	after.AttachedListenerSets = nil // not every release of the Gateway API has it
 	if n := j.listenerSets(g, accepted, programmed); n > 0 {
@@ -146,12 +159,14 @@ func addressType(a string) gatewayv1.AddressType {
 
 // A reach is how clients reach a Gateway, and what of that is still to come.
 type reach struct {
-	addresses         []string
-	unusable          []string // of those that the Gateway says it has
-	programmed, ready string   // what conditions say when all is well
-	blocked           string   // why it can't be deployed
-	lacking           string   // why there is no address
-	waiting           string   // why nothing serves yet
+	addresses  []string
+	unusable   []string // of those that the Gateway says it has
+	programmed finding  // what is said when there are addresses
+	keep       bool     // that is not certain: what was said before stays
+	ready      string   // what is said when all is well
+	blocked    string   // why it can't be deployed
+	lacking    string   // why there is no address
+	waiting    string   // why nothing serves yet
 }
 
 // reach returns how clients reach a Gateway.
@@ -170,12 +185,13 @@ func (j *judge) wayTo(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	p, separate := j.plans[ref]
 	if !separate {
 		return reach{
-			addresses: j.addresses, programmed: "The listeners are open", ready: "The listeners are open",
+			addresses: j.addresses, programmed: finding{"Programmed", true, "Programmed", "The listeners are open"}, ready: "The listeners are open",
 			lacking: "the listeners are open, but nothing says at which address clients reach them: give the gateway --publish-address, or --publish-service with a Service that has an address",
 		}
 	}
 	name := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
-	out := reach{programmed: "Data planes get the configuration", blocked: j.blocked[ref], addresses: j.addresses}
+	programmed, keep, uptake := j.programmed(g, p)
+	out := reach{programmed: programmed, keep: keep, blocked: j.blocked[ref], addresses: j.addresses}
 	service := j.service(name)
 	if len(out.addresses) == 0 && service != nil {
 		out.addresses = addressesOf(service)
@@ -197,19 +213,19 @@ func (j *judge) wayTo(g *gatewayv1.Gateway, ref config.ObjectRef) reach {
 	default:
 		out.lacking = fmt.Sprintf("Service %q has no address", service.Name)
 	}
-	d := j.deployment(name)
-	switch {
-	case p.selfManaged:
-		out.waiting = "the data planes are run by somebody else, as spec.selfManaged of GatewayParameters says: whether they serve is not known here"
-	case d == nil:
-		out.waiting = fmt.Sprintf("there is no Deployment %q yet", nameFor(g.Name))
-	case d.Status.ReadyReplicas == 0:
-		out.waiting = fmt.Sprintf("no Pod of Deployment %q is ready: kubectl describe deployment %s -n %s", d.Name, d.Name, d.Namespace)
-	default:
-		out.ready = fmt.Sprintf("%d data planes serve", d.Status.ReadyReplicas)
-		if d.Status.ReadyReplicas == 1 {
-			out.ready = "A data plane serves"
+	n := int32(len(uptake.all))
+	if !p.selfManaged {
+		switch d := j.deployment(name); {
+		case d == nil:
+			out.waiting = fmt.Sprintf("there is no Deployment %q yet", nameFor(g.Name))
+		case d.Status.ReadyReplicas == 0:
+			out.waiting = fmt.Sprintf("no Pod of Deployment %q is ready: kubectl describe deployment %s -n %s", d.Name, d.Name, d.Namespace)
+		default:
+			n = d.Status.ReadyReplicas
 		}
+	}
+	if out.ready = fmt.Sprintf("%d data planes serve", n); n == 1 {
+		out.ready = "A data plane serves"
 	}
 	return out
 }

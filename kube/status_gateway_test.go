@@ -7,9 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mcpgw/mcpgw/config"
+	"github.com/mcpgw/mcpgw/delivery"
 	"github.com/mcpgw/mcpgw/gateway"
 )
 
@@ -30,7 +32,10 @@ func gatewayStatus(t *testing.T, text string, addresses ...string) (conditions m
 		s.plans[refOf("Gateway", g)] = plan{gateway: g}
 	}
 	conditions = map[string][]string{}
-	for _, c := range (&outcome{set: s, report: report}).changes(gateway.ControllerName, false) {
+	name := types.NamespacedName{Namespace: "default", Name: "gw"}
+	taken := standing{planes: map[types.NamespacedName][]delivery.DataPlane{name: {{Node: "one", Gateways: map[string]string{"Gateway/default/gw": "v1"}}}}}
+	o := &outcome{set: s, report: report, standing: taken, versions: map[types.NamespacedName]string{name: "v1"}}
+	for _, c := range o.changes(&Options{Controller: gateway.ControllerName}) {
 		is := func(where string, all []condition) {
 			for _, c := range all {
 				conditions[where] = append(conditions[where], fmt.Sprint(c.Type, " ", c.Status, " ", c.Reason))

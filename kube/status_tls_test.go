@@ -156,7 +156,7 @@ func TestBackendTLSStatus(t *testing.T) {
 			}
 			o := &outcome{set: s, report: report, reaching: reaching}
 			var got []gatewayv1.PolicyAncestorStatus
-			for _, c := range o.changes(gateway.ControllerName, false) {
+			for _, c := range o.changes(&Options{Controller: gateway.ControllerName}) {
 				if c.object.GetKind() == "BackendTLSPolicy" {
 					got = c.fields["ancestors"].([]gatewayv1.PolicyAncestorStatus)
 				}

@@ -134,12 +134,9 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		http:  map[httpKey]httpSeries{},
 		calls: map[callKey]callSeries{},
 	}
-	info := gauge("mcpgw_build_info", "What this process is built from.", "version", "revision", "go_version")
-	version, revision := build(opts.Version)
-	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.retries, m.mirrored, m.denied, m.csrf, m.limited, m.forgot, m.extensions, m.panics, m.unlogged, m.cel, m.auth, m.keys,
 		m.operations, m.compatible, m.sessions, m.streams, m.targetUp, m.catalogue, m.broken, m.trips, m.lists,
-		m.reloads, m.reloaded, m.reloadTime, m.configInfo, info)
+		m.reloads, m.reloaded, m.reloadTime, m.configInfo, BuildInfo(opts.Version))
 	m.registry.MustRegister(m.llm.collectors()...)
 	if opts.InferenceUsage {
 		m.llm.inference = newInferenceMetrics()
@@ -149,6 +146,14 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return m
+}
+
+// BuildInfo returns the series that says what this process is built from. version is this program's; default: that of the main module.
+func BuildInfo(version string) prometheus.Collector {
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mcpgw_build_info", Help: "What this process is built from."}, []string{"version", "revision", "go_version"})
+	version, revision := build(version)
+	info.WithLabelValues(version, revision, runtime.Version()).Set(1)
+	return info
 }
 
 // build returns the version and the revision of the running binary.

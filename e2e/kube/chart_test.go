@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,10 +99,10 @@ func TestChartRender(t *testing.T) {
 func TestChart(t *testing.T) {
 	namespace := namespaceOf(t)
 	name, port := class(t, namespace), testgateway.FreePort(t)
-	grpc, health := testgateway.FreePort(t), testgateway.FreePort(t)
+	grpc, health, metrics := testgateway.FreePort(t), testgateway.FreePort(t), testgateway.FreePort(t)
 	values := []string{
 		"--set", "controller.controllerName=" + name, "--set", fmt.Sprintf("controller.service.ports.agwGrpc=%d", grpc), "--set", fmt.Sprintf("controller.service.ports.health=%d", health),
-		"--set", fmt.Sprintf("controller.service.ports.metrics=%d", testgateway.FreePort(t)), "--set", fmt.Sprintf("controller.address=127.0.0.1:%d", grpc), "--set", "controller.logLevel=debug",
+		"--set", fmt.Sprintf("controller.service.ports.metrics=%d", metrics), "--set", fmt.Sprintf("controller.address=127.0.0.1:%d", grpc), "--set", "controller.logLevel=debug",
 	}
 	out, err := helm(t, append([]string{"install", "chart", chart, "-n", namespace}, values...)...)
 	if err != nil {
@@ -127,13 +128,17 @@ spec: {kube: {podDisruptionBudget: {spec: {minAvailable: 1}}, horizontalPodAutos
 	pod := runPod(t, namespace, "gw", "127.0.0.1").isReady(t)
 	lists(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
 	has(t, namespace, "horizontalpodautoscaler/gw", "{.spec.maxReplicas}", "2")
-	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
 	testgateway.Eventually(t, "an event tells of it", func() error {
 		if out, err := try(t, "", "get", "events", "-n", namespace); err != nil || !strings.Contains(out, "AddressNotAssigned") {
 			return fmt.Errorf("%v\n%s", err, out)
 		}
 		return nil
 	})
+	counts(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), `mcpgw_controller_leader 1`, `mcpgw_controller_objects{kind="Gateway"} 1`, `mcpgw_controller_data_planes{gateway="gw",namespace="`+namespace+`"} 1`,
+		`mcpgw_controller_answers_total{result="acked"} `, `mcpgw_controller_applies_total{kind="Deployment",result="success"} `, `mcpgw_controller_status_writes_total{kind="Gateway",result="success"} `,
+		`mcpgw_controller_reconciles_total{result="changed"} `, `mcpgw_controller_build_duration_seconds_count `, `mcpgw_controller_publish_duration_seconds_count `, `mcpgw_controller_ack_duration_seconds_count `,
+		`mcpgw_controller_tokens_total{result="accepted"} 1`, `mcpgw_build_info{`, `go_goroutines `)
 	kubectl(t, "delete", "gateway", "gw", "-n", namespace)
 	for _, o := range []string{"deployment/gw", "service/gw", "serviceaccount/gw", "configmap/gw", "poddisruptionbudget/gw", "horizontalpodautoscaler/gw"} {
 		gone(t, namespace, o)
@@ -169,6 +174,20 @@ spec: {kube: {podDisruptionBudget: {spec: {minAvailable: 1}}, horizontalPodAutos
 		t.Error(err)
 	}
 	gone(t, namespace, "deployment/chart-controller")
+}
+
+// counts waits until series are among those at a URL, each by the beginning of its line.
+func counts(t testing.TB, url string, series ...string) {
+	t.Helper()
+	testgateway.Eventually(t, "the metrics are at "+url, func() error {
+		code, body := answer(t, url, "")
+		for _, s := range series {
+			if code != http.StatusOK || !strings.Contains("\n"+body, "\n"+s) {
+				return fmt.Errorf("%d, without %s:\n%s", code, s, body)
+			}
+		}
+		return nil
+	})
 }
 
 // accountConfig returns a kubeconfig of a ServiceAccount.

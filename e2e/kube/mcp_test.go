@@ -38,7 +38,7 @@ func TestServe(t *testing.T) {
 	}
 
 	has(t, namespace, "gatewayclass/"+namespace, conditions(".status"), "Accepted=True/Accepted ")
-	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=True/Programmed Ready=True/Ready ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=True/Programmed Ready=True/Ready ")
 	has(t, namespace, "gateway/gw", "{.status.addresses[0].type} {.status.addresses[0].value}", "IPAddress 203.0.113.7")
 	has(t, namespace, "gateway/gw", "{.status.listeners[0].attachedRoutes} {.status.listeners[0].supportedKinds[*].kind}", "1 HTTPRoute GRPCRoute")
 	has(t, namespace, "gateway/gw", conditions(".status.listeners[0]"), "Accepted=True/Accepted Programmed=True/Programmed ResolvedRefs=True/ResolvedRefs Conflicted=False/NoConflicts ")

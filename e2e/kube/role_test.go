@@ -33,9 +33,9 @@ func TestRole(t *testing.T) {
 	has(t, namespace, "backend/tools", conditions(".status"), "Accepted=False/Invalid ")
 	apply(t, namespace, "apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {Authorization: t}\n")
 	has(t, namespace, "backend/tools", conditions(".status"), "Accepted=True/Accepted ")
-	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
 	kubectl(t, "patch", "service", "mcpgw", "-n", system, "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.9"}]}}}`)
-	has(t, namespace, "gateway/gw", "{.status.addresses[0].value} "+conditions(".status"), "203.0.113.9 Accepted=True/Accepted Programmed=True/Programmed Ready=True/Ready ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "gateway/gw", "{.status.addresses[0].value} "+conditions(".status"), "203.0.113.9 Accepted=True/Accepted Programmed=True/Programmed Ready=True/Ready ")
 	testgateway.Eventually(t, "tools are listed", func() error {
 		names, err := toolsAt(t, fmt.Sprintf("http://127.0.0.1:%d/mcp", port))
 		if err == nil && len(names) == 0 {

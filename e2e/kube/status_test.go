@@ -95,7 +95,7 @@ spec:
 	has(t, namespace, "trafficpolicy/astray", policy, "HTTPRoute/nowhere Accepted=False/TargetNotFound Attached=False/TargetNotFound ")
 	has(t, namespace, "backend/bad", conditions(".status"), "Accepted=False/Invalid ")
 	has(t, namespace, "httproute/lost", conditions(".status.parents[0]"), "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound ")
-	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ResolvedRefs=True/ResolvedRefs ")
+	has(t, namespace, "gateway/gw", conditions(".status"), "Accepted=True/Accepted Programmed=False/AddressNotAssigned Ready=False/Pending ")
 	for object, want := range map[string]string{
 		"trafficpolicy/wrong":  "spec.rbac.policy.matchExpressions[0]",
 		"trafficpolicy/astray": `the policy covers HTTPRoute "nowhere", which is not there`,

@@ -10,6 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -64,20 +67,28 @@ func Control(ctx context.Context, opts ControllerOptions) error {
 	if err != nil {
 		return exit(ExitUsage, err)
 	}
-	server := delivery.NewServer(delivery.ServerOptions{Authenticate: authenticate, Logger: opts.Logger})
+	registry, err := controllerMetrics(opts.Version)
+	if err != nil {
+		return err
+	}
+	common.Metrics = kube.NewMetrics(registry)
+	var source *kube.Source
+	server := delivery.NewServer(delivery.ServerOptions{
+		Authenticate: authenticate, Logger: opts.Logger, Metrics: delivery.NewMetrics(registry),
+		OnDataPlanes: func() { source.Look() }, // there are none before there is one
+	})
 	identity := kube.NewIdentity(host)
 	var ready atomic.Bool
 	known := map[string]bool{}
 	common.OnReport = func(report *config.Report) { logProblems(opts.Logger, news(report, known)) }
 	common.Proxies = &kube.Proxies{
-		Namespace: namespace, Address: address, Image: opts.Image, KeyAge: opts.KeyAge, Identity: identity,
+		Namespace: namespace, Address: address, Image: opts.Image, KeyAge: opts.KeyAge, Identity: identity, DataPlanes: server.DataPlanes,
 		Deliver: func(sets map[types.NamespacedName]delivery.Set) {
 			server.Publish(sets)
 			ready.Store(true)
 		},
 	}
-	source, err := kube.NewSource(common)
-	if err != nil {
+	if source, err = kube.NewSource(common); err != nil {
 		return err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", opts.Listen)
@@ -88,7 +99,7 @@ func Control(ctx context.Context, opts ControllerOptions) error {
 	listeners := &own{logger: opts.Logger}
 	defer listeners.close()
 	err = errors.Join(
-		listeners.open("metrics", opts.MetricsAddr, DefaultMetricsAddr, metricsHandler(telemetry.NewMetrics(telemetry.MetricsOptions{Version: opts.Version}))),
+		listeners.open("metrics", opts.MetricsAddr, DefaultMetricsAddr, metricsHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))),
 		listeners.open("readiness", opts.ReadyAddr, DefaultReadyAddr, readiness(ready.Load)),
 	)
 	if err != nil {
@@ -99,6 +110,16 @@ func Control(ctx context.Context, opts ControllerOptions) error {
 	group.Go(func() error { return server.Serve(ctx, l, identity.Config()) })
 	group.Go(func() error { return source.Run(ctx, judged()) })
 	return group.Wait()
+}
+
+// controllerMetrics returns where the series of a controller are registered, with those of the process.
+func controllerMetrics(version string) (*prometheus.Registry, error) {
+	registry := prometheus.NewRegistry()
+	return registry, errors.Join(
+		registry.Register(telemetry.BuildInfo(version)),
+		registry.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	)
 }
 
 // judged returns how a controller finds out what becomes of resources: it compiles them, and serves nothing. Those that

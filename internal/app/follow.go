@@ -46,7 +46,7 @@ func followSource(opts ServeOptions, in *instance) (config.Source, error) {
 	known := map[string]bool{}
 	source, err := delivery.NewSource(delivery.SourceOptions{
 		Address: opts.Follow.Address, CAFile: opts.Follow.CAFile, TokenFile: opts.Follow.TokenFile, CacheFile: opts.Follow.CacheFile,
-		Node: node, Logger: opts.Logger, SetSessionKeys: in.runtime.SetSessionKeys,
+		Node: node, Tells: onlyHere, Logger: opts.Logger, SetSessionKeys: in.runtime.SetSessionKeys,
 		OnReport: func(report *config.Report) { in.tell(news(ofThisProcess(report), known), nil, true) },
 	})
 	if err != nil || len(opts.Paths) == 0 {
@@ -60,12 +60,15 @@ func followSource(opts ServeOptions, in *instance) (config.Source, error) {
 func ofThisProcess(report *config.Report) *config.Report {
 	out := &config.Report{}
 	for _, p := range report.Problems {
-		if p.Reason == "PortUnavailable" {
+		if onlyHere(p) {
 			out.Add(p)
 		}
 	}
 	return out
 }
+
+// onlyHere reports whether only this process can find a problem.
+func onlyHere(p config.Problem) bool { return p.Reason == "PortUnavailable" }
 
 // temporaryKey returns a session key for the time before the controller's come. Nothing is served then, so nothing is
 // sealed with it.

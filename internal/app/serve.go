@@ -145,7 +145,7 @@ func Serve(ctx context.Context, opts ServeOptions) error {
 	listeners := &own{logger: opts.Logger}
 	defer listeners.close()
 	err = errors.Join(
-		listeners.open("metrics", opts.MetricsAddr, DefaultMetricsAddr, metricsHandler(in.metrics)),
+		listeners.open("metrics", opts.MetricsAddr, DefaultMetricsAddr, metricsHandler(in.metrics.Handler())),
 		listeners.open("readiness", opts.ReadyAddr, DefaultReadyAddr, readiness(in.server.Ready)),
 		listeners.open("admin", opts.AdminAddr, DefaultAdminAddr, admin(in.served.Load)),
 	)
