@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ func (x *exchange) forward(ctx context.Context, w http.ResponseWriter, m *match,
 	if x.peer {
 		b = rule.backend(x.backend)
 	}
+	x.announce(r)
 	before := x.request.HTTP
 	ctx, err := x.permit(ctx, rule, b)
 	if err != nil {
@@ -53,6 +55,13 @@ func (x *exchange) forward(ctx context.Context, w http.ResponseWriter, m *match,
 	return intercept(rule.interceptors, w, r.WithContext(ctx), func(w http.ResponseWriter, r *http.Request) error {
 		return x.send(w, r.WithContext(policy.WithIntercepted(r.Context(), r)), m, p, b)
 	})
+}
+
+// announce notes the trailers that the client has announced, before anybody reads the body, which fills them in.
+func (x *exchange) announce(r *http.Request) {
+	if len(x.sending.Trailers) == 0 && len(r.Trailer) > 0 {
+		x.sending.Trailers = slices.Sorted(maps.Keys(r.Trailer))
+	}
 }
 
 // permit asks if an admitted request may go to a backend of a rule, which is nil where the rule answers itself. MCP
@@ -225,7 +234,7 @@ func (x *exchange) withSending(ctx context.Context, rule *rule, b *weighted, rew
 		s.Retry, s.Try = rule.retry, rule.try
 	}
 	s.HostOfEndpoint = rule.autoHost && (rewrite == nil || rewrite.hostname == "") && !b.to.mcp && b.to.kind != string(v1alpha1.BackendAI)
-	if s.Retry == nil && s.Try == 0 && !s.HostOfEndpoint {
+	if s.Retry == nil && s.Try == 0 && !s.HostOfEndpoint && len(s.Trailers) == 0 {
 		return ctx
 	}
 	return upstream.WithSending(ctx, s)

@@ -48,9 +48,13 @@ func giveBack(b []byte) {
 // Header implements [http.ResponseWriter].
 func (w *leanWriter) Header() http.Header { return w.header }
 
-// WriteHeader implements [http.ResponseWriter]. Informational responses are left out.
+// WriteHeader implements [http.ResponseWriter]. Informational responses are written at once.
 func (w *leanWriter) WriteHeader(status int) {
-	if w.status != 0 || status < 200 {
+	if w.status != 0 {
+		return
+	}
+	if status < 200 {
+		w.inform(status)
 		return
 	}
 	w.status = status
@@ -83,6 +87,22 @@ func (w *leanWriter) WriteHeader(status int) {
 		}
 	}
 	w.buf = b
+}
+
+// inform writes an informational response.
+func (w *leanWriter) inform(status int) {
+	b := append(strconv.AppendInt(append(takeBuffer(), "HTTP/1.1 "...), int64(status), 10), ' ')
+	b = append(append(b, http.StatusText(status)...), "\r\n"...)
+	for name, values := range w.header {
+		if name == "Content-Length" || name == "Transfer-Encoding" || !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
+		for _, v := range values {
+			b = appendField(b, name, v)
+		}
+	}
+	w.buf = append(b, "\r\n"...)
+	w.send()
 }
 
 // Write implements [http.ResponseWriter].

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +28,8 @@ type attempt struct {
 	cancelAll context.CancelFunc // ends what bounds all of them; nil without bounds
 	body      *watchedBody       // the request's, unless it is in memory
 	replay    bool               // the body that is in memory was given away before
+	trailer   http.Header        // of that body; nil when there is none
+	inform    informer           // gets informational responses; nil when nobody does
 	events    *telemetry.Events  // of the span that the attempt is within; nil unless they are wanted
 
 	reused    bool // the connection had served before
@@ -59,6 +62,9 @@ func (a *attempt) request(r *http.Request, scheme string) (*http.Request, error)
 	if a.multiplex || scheme == "https" {
 		a.trace.WroteHeaders = func() { a.written.Store(true) }
 	}
+	if a.inform != nil {
+		a.trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error { return a.inform(code, http.Header(h)) }
+	}
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &a.trace))
 	if err := a.complete(out, r, scheme); err != nil {
 		return nil, err
@@ -82,9 +88,10 @@ func (a *attempt) complete(out, r *http.Request, scheme string) error {
 	if out.Host == "" {
 		out.Host = r.URL.Host
 	}
+	out.Trailer = a.trailer
 	switch {
 	case a.body != nil:
-		out.Body = a.body
+		out.Body, out.Trailer = a.body, a.body.trailer
 	case a.replay && r.GetBody != nil:
 		body, err := r.GetBody()
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,11 +26,12 @@ type source struct {
 	body io.ReadCloser
 
 	mu      sync.Mutex
-	turn    sync.Cond // a read has ended, or a try was given up
-	limit   int       // how much is kept; nothing more once it is settled
-	kept    []byte    // the beginning, unless lost
-	lost    bool      // more was read than is kept
-	err     error     // how the body ended; io.EOF is well
+	turn    sync.Cond   // a read has ended, or a try was given up
+	limit   int         // how much is kept; nothing more once it is settled
+	kept    []byte      // the beginning, unless lost
+	lost    bool        // more was read than is kept
+	err     error       // how the body ended; io.EOF is well
+	trailer http.Header // of the client, complete once the body has ended well
 	current *watchedBody
 	settled bool // current is the last try
 	reading bool
@@ -47,6 +50,9 @@ type watchedBody struct {
 	*source
 	off  int  // read of what is kept
 	over bool // the try has ended
+	// trailer is that of the try: the names that were announced and, once it has read the body, all that may be passed on. It is nil
+	// where none are announced.
+	trailer http.Header
 }
 
 // watchBody returns the body of a first try. Up to limit bytes are kept for others.
@@ -72,6 +78,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 			}
 			return n, nil
 		case b.err != nil:
+			b.trail()
 			return 0, b.err
 		case b.reading:
 			b.turn.Wait()
@@ -102,6 +109,7 @@ func (b *watchedBody) readOn(p []byte) (int, error) {
 	if err != nil && !b.stopped && !b.closed && !errors.Is(err, http.ErrBodyReadAfterClose) {
 		b.err = err
 	}
+	b.trail()
 	_ = b.closeIfDue() // there is nobody to tell
 	b.turn.Broadcast()
 	return n, err
@@ -176,6 +184,9 @@ func (b *watchedBody) again() *watchedBody {
 	}
 	b.over = true
 	b.current = &watchedBody{source: b.source}
+	if b.trailer != nil {
+		b.current.trailer = announce(slices.Collect(maps.Keys(b.trailer)))
+	}
 	b.turn.Broadcast()
 	return b.current
 }

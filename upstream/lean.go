@@ -38,8 +38,8 @@ type lean struct {
 // wait for a peer that wants to be read first.
 const maxLeanBody = 64 << 10
 
-// maxInformational bounds the 1xx responses before a response.
-const maxInformational = 5
+// maxInformational bounds the 1xx responses before a response: those that tell of progress may be many.
+const maxInformational = 32
 
 // takes reports whether the lean client can send r.
 func (l *lean) takes(r *http.Request) bool {
@@ -159,23 +159,23 @@ func (l *lean) closeIdle() {
 	}
 }
 
-// exchange sends a request to an address and returns the response once its header has
+// exchange sends a request to the endpoint of an attempt and returns the response once its header has
 // been read. sent says whether a byte of the request may have left, reused whether the connection
-// had served before. With replay the body was given away before.
-func (l *lean) exchange(r *http.Request, address string, replay bool, events *telemetry.Events) (resp *http.Response, sent, reused bool, err error) {
+// had served before.
+func (l *lean) exchange(r *http.Request, a *attempt) (resp *http.Response, sent, reused bool, err error) {
 	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, false, false, err
 	}
 	buf := requestBuffers.Get().(*[]byte)
 	defer putRequestBuffer(buf)
-	if *buf, err = appendRequest((*buf)[:0], r, replay); err != nil {
+	if *buf, err = appendRequest((*buf)[:0], r, a.replay); err != nil {
 		return nil, false, false, err
 	}
 	b := new(leanBody)
 	var n int
 	for {
-		if b.conn, err = l.get(ctx, address); err != nil {
+		if b.conn, err = l.get(ctx, a.endpoint.address); err != nil {
 			return nil, false, false, err
 		}
 		reused = b.conn.reused // once the body has ended the connection is somebody else's
@@ -189,8 +189,8 @@ func (l *lean) exchange(r *http.Request, address string, replay bool, events *te
 		}
 	}
 	if err == nil {
-		events.Add(telemetry.RequestSent, "")
-		err = b.head(r)
+		a.events.Add(telemetry.RequestSent, "")
+		err = b.head(r, a.inform)
 	}
 	if err != nil {
 		b.end(false)

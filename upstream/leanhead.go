@@ -119,8 +119,8 @@ func appendBody(dst []byte, r *http.Request, length int, replay bool) ([]byte, e
 	return dst, nil
 }
 
-// head reads the response to r up to its body.
-func (b *leanBody) head(r *http.Request) error {
+// head reads the response to r up to its body. inform gets the informational ones before it, unless it is nil.
+func (b *leanBody) head(r *http.Request, inform informer) error {
 	for range maxInformational + 1 {
 		text, err := b.conn.readHead()
 		if err != nil {
@@ -133,7 +133,13 @@ func (b *leanBody) head(r *http.Request) error {
 		switch {
 		case b.resp.StatusCode == http.StatusSwitchingProtocols:
 			return errSwitch
-		case b.resp.StatusCode >= 200:
+		case b.resp.StatusCode < 200:
+			if inform != nil {
+				if err := inform(b.resp.StatusCode, b.resp.Header); err != nil {
+					return err
+				}
+			}
+		default:
 			b.resp.Body = b
 			return b.frame(r.Method == http.MethodHead)
 		}

@@ -34,7 +34,7 @@ func answerOf(t *testing.T, r io.Reader) (resp *http.Response, body []byte, kept
 	}
 	defer c.client.closeIdle()
 	b := &leanBody{conn: c}
-	if err := b.head(&http.Request{Method: http.MethodGet}); err != nil {
+	if err := b.head(&http.Request{Method: http.MethodGet}, nil); err != nil {
 		return nil, nil, false, err
 	}
 	body, err = io.ReadAll(b)

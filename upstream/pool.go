@@ -424,7 +424,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 // attempt sends r once.
 func (p *Pool) attempt(a *attempt, r *http.Request) (*http.Response, error) {
 	if p.lean.takes(r) {
-		resp, sent, reused, err := p.lean.exchange(r, a.endpoint.address, a.replay, a.events)
+		resp, sent, reused, err := p.lean.exchange(r, a)
 		a.leanSent, a.reused = sent, reused
 		return resp, err
 	}

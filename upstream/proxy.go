@@ -21,7 +21,7 @@ import (
 // (RFC 9110 section 7.6). It drops what belongs to one hop, adds the
 // X-Forwarded headers, streams both bodies, and lets upgrades through but for those to h2c:
 // which protocols a client may ask for is not decided here.
-// Informational responses are dropped. It is safe for concurrent use.
+// Informational responses are passed on, but for 100. It is safe for concurrent use.
 type Proxy struct {
 	// Pool is where requests go.
 	Pool *Pool
@@ -52,7 +52,12 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request) error {
 	rec := telemetry.FromContext(r.Context())
 	out := outgoing(r, upgrade)
 	s := sending{spans: true}
+	hints := inform(w, r)
+	if hints != nil {
+		s.inform = hints.pass
+	}
 	resp, err := p.Pool.send(out, &s)
+	hints.end()
 	defer s.body.stop(w, r)
 	rec.Attempts++
 	rec.UpstreamHost = s.host()
@@ -131,6 +136,7 @@ func outgoing(r *http.Request, upgrade string) *http.Request {
 		Body:          r.Body,
 		ContentLength: r.ContentLength,
 		Host:          r.Host,
+		Trailer:       r.Trailer,
 	}).WithContext(r.Context())
 	if r.ContentLength == 0 {
 		out.Body = nil // net/http would otherwise wait to see whether there is one

@@ -125,6 +125,8 @@ type Sending struct {
 	Try time.Duration
 	// HostOfEndpoint has the Host of requests be the name of the endpoint that gets them, if it has one.
 	HostOfEndpoint bool
+	// Trailers are the names of the trailers that the client has announced. Without it those of a request are not sent on.
+	Trailers []string
 
 	retries, over atomic.Int64
 }

@@ -20,9 +20,11 @@ type sending struct {
 	pin   *Pin
 	spans bool // each try has a span
 
+	inform  informer     // gets informational responses; nil when nobody does
 	body    *watchedBody // the request's, as the last try got it; nil if it is in memory
 	given   bool         // a body that is in memory was given away before
 	attempt *attempt     // the last one; nil before
+	trailer http.Header  // of a body that is in memory; nil when there is none
 	failed  []*Endpoint  // those of tries that failed
 }
 
@@ -51,6 +53,7 @@ func (p *Pool) send(r *http.Request, s *sending) (*http.Response, error) {
 		s.body = watchBody(r.Body, limit)
 		s.body.breaks = r.ProtoMajor == 2
 	}
+	r = s.trailed(r)
 	cancel := context.CancelFunc(nil)
 	if p.bounds.duration > 0 {
 		var ctx context.Context
@@ -225,7 +228,7 @@ func (p *Pool) offer(r *http.Request, s *sending) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: s.body, replay: s.given, events: telemetry.EventsOf(r.Context())}
+		a := &attempt{pool: p, endpoint: e, multiplex: p.multiplex, ctx: r.Context(), body: s.body, replay: s.given, trailer: s.trailer, inform: s.inform, events: telemetry.EventsOf(r.Context())}
 		a.events.Add(telemetry.UpstreamChosen, e.address)
 		s.attempt = a
 		resp, err := p.attempt(a, s.named(r, e))

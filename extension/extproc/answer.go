@@ -129,9 +129,13 @@ func (a *answer) Header() http.Header { return a.head }
 // Unwrap returns the writer behind, for [http.ResponseController].
 func (a *answer) Unwrap() http.ResponseWriter { return a.w }
 
-// WriteHeader implements [http.ResponseWriter]. Informational answers are dropped, and that of a switch of protocols is not looked at.
+// WriteHeader implements [http.ResponseWriter]. Informational answers and that of a switch of protocols are not looked at.
 func (a *answer) WriteHeader(status int) {
-	if a.wrote || status < 200 && status != http.StatusSwitchingProtocols {
+	if a.wrote {
+		return
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		a.inform(status)
 		return
 	}
 	a.wrote, a.status = true, status
@@ -169,6 +173,20 @@ func (a *answer) WriteHeader(status int) {
 	case FullDuplex:
 		a.duplex = newDuplexWriter(a, false)
 	}
+}
+
+// inform sends an informational answer on.
+func (a *answer) inform(status int) {
+	if a.sent || a.x.ruled() != nil {
+		return
+	}
+	h := a.w.Header()
+	kept := maps.Clone(h)
+	clear(h)
+	maps.Copy(h, a.head)
+	a.w.WriteHeader(status)
+	clear(h)
+	maps.Copy(h, kept)
 }
 
 // headMessage returns the message of the head.

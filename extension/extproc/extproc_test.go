@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
@@ -663,6 +665,44 @@ func TestTrailers(t *testing.T) {
 		list := strings.Join(seen.all(), ", ")
 		if !strings.Contains(list, "request trailers") || !strings.HasSuffix(list, "response trailers") || strings.Contains(list, "end") {
 			t.Errorf("mode %d: messages %s", m, list)
+		}
+	}
+}
+
+// TestInformational checks that informational answers pass, whatever the processor sees of the answer.
+func TestInformational(t *testing.T) {
+	for _, m := range []BodyMode{None, Streamed, Buffered, FullDuplex} {
+		change := answering(func(q *question) *reply {
+			a := inDuplex(q, m == FullDuplex, func(b []byte) []byte { return b })
+			if r := a.GetResponseHeaders(); r != nil {
+				r.Response = &extprocv3.CommonResponse{HeaderMutation: set("x-seen", "1")}
+			}
+			return a
+		})
+		url := gateway(t, Options{Service: serve(t, change), Mode: Mode{ResponseHeaders: true, ResponseBody: m}, Timeout: patient}, Call{}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", "</a.css>")
+			w.WriteHeader(http.StatusEarlyHints)
+			w.Header().Del("Link")
+			w.Header().Set("X-Own", "1")
+			_, _ = io.WriteString(w, "hello")
+		})
+		var got []string
+		trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			got = append(got, fmt.Sprint(code, h))
+			return nil
+		}}
+		req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, url, nil)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || string(b) != "hello" || resp.Header.Get("X-Own") != "1" || resp.Header.Get("X-Seen") != "1" || resp.Header.Get("Link") != "" {
+			t.Errorf("mode %d: %v %q, error %v", m, resp.Header, b, err)
+		}
+		if list := strings.Join(got, ", "); list != "103 map[Link:[</a.css>]]" {
+			t.Errorf("mode %d: before the answer came %s", m, list)
 		}
 	}
 }
