@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -142,5 +143,63 @@ func TestProxyEarlyAnswerHTTP2(t *testing.T) {
 	defer mu.Unlock()
 	if len(from) != 1 {
 		t.Errorf("it took %d connections", len(from))
+	}
+}
+
+// TestProxyEarlyFailure checks that nothing of a request's body is taken for a request when the upstream breaks off before it has
+// all of it, whoever reads the body at that moment.
+func TestProxyEarlyFailure(t *testing.T) {
+	addr := serveRaw(t, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 1)) // something of the request has come; the rest is refused
+		_ = c.Close()
+	})
+	p := &Proxy{Pool: newPool(t, Options{}, addr)}
+	var mu sync.Mutex
+	var paths []string
+	var said journal
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		paths = append(paths, r.URL.Path)
+		mu.Unlock()
+		if err := p.Serve(w, r.WithContext(telemetry.NewContext(r.Context(), new(telemetry.Record)))); err != nil {
+			p.WriteError(w, r, err)
+		}
+	}))
+	s.Config.ErrorLog = log.New(&said, "", 0)
+	s.Start()
+	t.Cleanup(s.Close)
+	for i := range 30 {
+		c, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		begin := strings.Repeat("a", 50)
+		if i%2 == 0 {
+			begin = "" // the body has not begun
+		}
+		smuggled := "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+		rest := strings.Repeat("a", 100-len(begin)-len(smuggled)) + smuggled
+		if _, err := io.WriteString(c, "POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"+begin); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, rest+"GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") // nobody may be there any more
+		from := bufio.NewReader(c)
+		if resp, err := http.ReadResponse(from, nil); err == nil && resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("answer %s", resp.Status)
+		}
+		_, _ = io.Copy(io.Discard, from)
+		_ = c.Close()
+	}
+	s.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, path := range paths {
+		if path == "/smuggled" {
+			t.Error("a part of a body was taken for a request")
+		}
+	}
+	if strings.Contains(said.String(), "panic") {
+		t.Errorf("the server says:\n%s", said.String())
 	}
 }

@@ -83,8 +83,9 @@ func TestProxyHeaders(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("header upstream (-want +got):\n%s", diff)
 	}
-	if !strings.HasPrefix(answer, "HTTP/1.1 418 ") || !strings.Contains(answer, "X-Kept: 1") || strings.Contains(answer, "X-Hop") || strings.Contains(answer, "103") {
-		t.Errorf("answer:\n%s", answer)
+	hints, answer, _ := strings.Cut(answer, "\r\n\r\n")
+	if hints != "HTTP/1.1 103 Early Hints\r\nX-Kept: 1" || !strings.HasPrefix(answer, "HTTP/1.1 418 ") || !strings.Contains(answer, "X-Kept: 1") || strings.Contains(answer, "X-Hop") {
+		t.Errorf("%s, answer:\n%s", hints, answer)
 	}
 }
 
