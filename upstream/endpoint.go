@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type Endpoint struct {
 	// What follows is guarded by the pool's mu.
 	ejection  ejection
 	unhealthy bool // says the health check
+	slow      bool // its family is: see Pool.eager
 	checks    int  // that came out otherwise, in a row
 }
 
@@ -39,15 +41,27 @@ type set struct {
 	shares []share     // of the zones now; nil when all endpoints are picked from
 }
 
-// usable returns those of all that are neither ejected nor unhealthy. The caller holds the pool's mu.
+// usable returns those of all that are neither ejected nor unhealthy nor slow. The caller holds the pool's mu.
 func usable(all []*Endpoint) []*Endpoint {
 	out := make([]*Endpoint, 0, len(all))
 	for _, e := range all {
-		if e.ejection.until.IsZero() && !e.unhealthy {
+		if e.ejection.until.IsZero() && !e.unhealthy && !e.slow {
 			out = append(out, e)
 		}
 	}
 	return out
+}
+
+// prompt returns those of all that are not slow; all of them when all are. The caller holds the pool's mu.
+func prompt(all []*Endpoint) []*Endpoint {
+	isSlow := func(e *Endpoint) bool { return e.slow }
+	if !slices.ContainsFunc(all, isSlow) {
+		return all
+	}
+	if out := slices.DeleteFunc(slices.Clone(all), isSlow); len(out) > 0 {
+		return out
+	}
+	return all
 }
 
 func find(in []*Endpoint, address string) *Endpoint {

@@ -144,6 +144,7 @@ type Pool struct {
 	retrying  atomic.Int64 // those of them that are, or were
 	mirrored  atomic.Int64 // copies under way
 
+	dial         dialFunc // as it is asked for
 	resolver     *net.Resolver
 	resolveEvery time.Duration
 	hasRoute     func(netip.Addr) bool // whether there is a way to an address
@@ -213,6 +214,12 @@ func NewPool(opts Options, addresses ...string) *Pool {
 	}
 	if p.strategy == nil {
 		p.strategy = LeastRequest{}
+	}
+	open := &openings{each: maxOpenPerDestination, all: maxOpenDestinations, evict: p.Close, open: map[string]int{}}
+	if p.dial = dial; p.dynamic {
+		dial = open.bound(dial)
+	} else {
+		dial = p.eager(dial)
 	}
 	idle := cmp.Or(opts.IdleTimeout, idleConnTimeout)
 	protocols := new(http.Protocols)
@@ -351,8 +358,8 @@ func (p *Pool) refresh(s *set) {
 		p.merging = nil
 	}
 	next := &set{all: s.all, usable: usable(s.all), picker: s.picker, zones: s.zones}
-	if n := len(next.usable); n == 0 || n*100 < p.panic*len(next.all) {
-		next.usable = next.all
+	if all, n := prompt(next.all), len(next.usable); n == 0 || n*100 < p.panic*len(all) {
+		next.usable = all
 	} else {
 		next.shares = sharesOf(next.zones)
 	}

@@ -60,6 +60,7 @@ func (p *Pool) runResolver(ctx context.Context) {
 		case <-p.changed:
 		}
 		p.resolveAll(ctx, failing)
+		p.hurry(ctx)
 		timer.Reset(p.resolveEvery)
 	}
 }
