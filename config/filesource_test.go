@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 )
 
@@ -401,6 +402,48 @@ func (s *sink) snapshot() []told {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.told)
+}
+
+// What is written beside the files that are read has nothing read again: a log, say, that the gateway itself writes.
+func TestFileSourceIgnoresOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	file, log, folder := filepath.Join(dir, "gateway.yaml"), filepath.Join(dir, "access.log"), filepath.Join(dir, "more.d")
+	write(t, filepath.Join(dir, "..version_1", "gateway.yaml"), configMap("a"))
+	symlink(t, "..version_1", filepath.Join(dir, "..data"))
+	symlink(t, filepath.Join("..data", "gateway.yaml"), file)
+	write(t, log, "line\n")
+	write(t, filepath.Join(folder, "b.yaml"), configMap("b"))
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	w := newWatch(watcher)
+	for _, c := range []struct {
+		path string
+		not  []string // of interest
+	}{
+		{file, []string{log, folder, filepath.Join(dir, "other.yaml")}},
+		{dir, []string{log, filepath.Join(folder, "x.log.1")}},
+	} {
+		w.follow([]string{c.path})
+		write(t, filepath.Join(folder, "x.log.1"), "")
+		for _, name := range []string{file, filepath.Join(dir, "..data"), filepath.Join(dir, "..version_1", "gateway.yaml")} {
+			if !w.concerns(name) {
+				t.Errorf("-f %s: %s is of no interest", c.path, name)
+			}
+		}
+		for _, name := range c.not {
+			if w.concerns(name) {
+				t.Errorf("-f %s: %s is of interest", c.path, name)
+			}
+		}
+	}
+	for _, name := range []string{folder, filepath.Join(dir, "new.yaml"), filepath.Join(dir, "gone")} {
+		if !w.concerns(name) {
+			t.Errorf("%s is of no interest", name)
+		}
+	}
 }
 
 // Without the system's help the files are looked at from time to time.

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // A rule says what a Go type of the Gateway API or of Kubernetes permits beyond its
@@ -274,7 +276,7 @@ func (c *checker) object(path string, t reflect.Type, m map[string]any) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(r.defaults)) {
 		if m[k] == nil {
-			m[k] = copied(r.defaults[k])
+			m[k] = runtime.DeepCopyJSONValue(r.defaults[k])
 			if t, ok := fields[k]; ok {
 				c.value(child(path, k), t, m[k]) // defaults within the default
 			}
@@ -333,25 +335,6 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 		}
 	}
 	return out
-}
-
-// copied returns a deep copy of a value.
-func copied(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k := range v {
-			out[k] = copied(v[k])
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = copied(v[i])
-		}
-		return out
-	}
-	return v
 }
 
 // child returns the path of field k of the object at path.

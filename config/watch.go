@@ -34,9 +34,17 @@ func (w *watch) channels() (<-chan fsnotify.Event, <-chan error) {
 	return w.watcher.Events, w.watcher.Errors
 }
 
-// concerns reports whether a change of what has that name is of interest.
+// concerns reports whether a change of what has that name is of interest. In a directory of resources all is but
+// files of other kinds, such as a log that is written there.
 func (w *watch) concerns(name string) bool {
-	return w.names[name] || w.dirs[filepath.Dir(name)]
+	if w.names[name] || !w.dirs[filepath.Dir(name)] {
+		return w.names[name]
+	}
+	if isResourceFile(filepath.Base(name)) {
+		return true
+	}
+	info, err := os.Lstat(name)
+	return err != nil || !info.Mode().IsRegular() // it may have been a directory
 }
 
 // follow brings what is watched up to date with the file system: links and

@@ -40,7 +40,7 @@ func (c *compiler) budgets(o object, p *v1alpha1.TrafficPolicy) (out []policy.Bu
 		b := policy.Budget{Source: o.String(), Name: l.Name, Metrics: metrics}
 		var what string
 		b.Unit, b.Most, what = amountOf(l)
-		w := budgetWindow(l.Window)
+		w := windowOf(l.Window)
 		b.Shown = fmt.Sprintf("%s a %s", what, w)
 		b.ToolCall = toolCall(l, b.Unit)
 		for _, k := range l.Per {
@@ -88,7 +88,8 @@ func toolCall(l *v1alpha1.Budget, u policy.Unit) int64 {
 	return n
 }
 
-func budgetWindow(w v1alpha1.BudgetWindow) limit.Window {
+// windowOf returns the window of that name. The units of rate limits have the same names.
+func windowOf(w v1alpha1.BudgetWindow) limit.Window {
 	switch w {
 	case v1alpha1.BudgetSecond:
 		return limit.Second

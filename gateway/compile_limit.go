@@ -63,7 +63,7 @@ func (c *compiler) limiting(o object, p *v1alpha1.TrafficPolicy) (out *limiting,
 			asked = append(asked, d)
 			continue
 		}
-		out.items = append(out.items, limitItem{descriptor: d, most: int64(item.Limit.RequestsPerUnit), window: unitOf(item.Limit.Unit)})
+		out.items = append(out.items, limitItem{descriptor: d, most: int64(item.Limit.RequestsPerUnit), window: windowOf(v1alpha1.BudgetWindow(item.Limit.Unit))})
 	}
 	out.remotes = map[string][]*policy.Remote{}
 	if asked != nil {
@@ -157,19 +157,6 @@ const (
 	destinationClusterKey = "destination_cluster"
 	pathKey               = "path"
 )
-
-func unitOf(u v1alpha1.RateLimitUnit) limit.Window {
-	switch u {
-	case v1alpha1.RateLimitSecond:
-		return limit.Second
-	case v1alpha1.RateLimitMinute:
-		return limit.Minute
-	case v1alpha1.RateLimitHour:
-		return limit.Hour
-	default:
-		return limit.Day
-	}
-}
 
 // limitEntry compiles an action.
 func (c *compiler) limitEntry(o object, path string, a *v1alpha1.RateLimitAction) (e policy.Entry, ok bool) {

@@ -46,43 +46,26 @@ func setOf(t *testing.T, text string) *set {
 	for _, o := range s.own {
 		o.SetUID(types.UID("own-" + o.GetKind() + o.GetNamespace() + o.GetName()))
 	}
-	for _, o := range res.GatewayClasses {
-		o.UID = types.UID("class-" + o.Name)
-	}
-	for _, o := range res.Gateways {
-		o.UID = types.UID("gateway-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.ListenerSets {
-		o.UID = types.UID("set-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.HTTPRoutes {
-		o.UID = types.UID("route-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.Services {
-		o.UID = types.UID("service-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.EndpointSlices {
-		o.UID = types.UID("slice-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.Secrets {
-		o.UID = types.UID("secret-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.Namespaces {
-		o.UID = types.UID("namespace-" + o.Name)
-	}
-	for _, o := range res.GRPCRoutes {
-		o.UID = types.UID("grpc-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.BackendTLS {
-		o.UID = types.UID("tls-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.ConfigMaps {
-		o.UID = types.UID("map-" + o.Namespace + o.Name)
-	}
-	for _, o := range res.ReferenceGrants {
-		o.UID = types.UID("grant-" + o.Namespace + o.Name)
-	}
+	identify("class", res.GatewayClasses)
+	identify("gateway", res.Gateways)
+	identify("set", res.ListenerSets)
+	identify("route", res.HTTPRoutes)
+	identify("service", res.Services)
+	identify("slice", res.EndpointSlices)
+	identify("secret", res.Secrets)
+	identify("namespace", res.Namespaces)
+	identify("grpc", res.GRPCRoutes)
+	identify("tls", res.BackendTLS)
+	identify("map", res.ConfigMaps)
+	identify("grant", res.ReferenceGrants)
 	return s
+}
+
+// identify gives objects the UIDs that an API server would.
+func identify[T metav1.Object](what string, objects []T) {
+	for _, o := range objects {
+		o.SetUID(types.UID(what + "-" + o.GetNamespace() + o.GetName()))
+	}
 }
 
 // sharesOf returns the names of what each Gateway gets.
