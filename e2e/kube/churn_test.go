@@ -3,8 +3,6 @@ package kube
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -175,25 +173,4 @@ func TestLeader(t *testing.T) {
 	testgateway.Eventually(t, "the second replica leads", leads(second))
 	apply(t, namespace, staticYAML("b", "a b", 1))
 	has(t, namespace, "backend/b", conditions(".status"), "Accepted=False/Invalid ")
-}
-
-// TestExamples has the API server take every example as it stands.
-func TestExamples(t *testing.T) {
-	namespace := namespaceOf(t)
-	files, err := filepath.Glob("../../examples/*.yaml")
-	more, err2 := filepath.Glob("../../examples/*/*.yaml")
-	if files = append(files, more...); err != nil || err2 != nil || len(files) < 5 {
-		t.Fatal(files, err, err2)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// An API server takes no loopback addresses as endpoints; the examples are for one machine.
-		yaml := strings.ReplaceAll(string(text), "127.0.0.1", network)
-		if out, err := try(t, yaml, "apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", "-"); err != nil {
-			t.Errorf("%s: %v\n%s", file, err, out)
-		}
-	}
 }
