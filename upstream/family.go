@@ -26,7 +26,7 @@ func (p *Pool) eager(dial dialFunc) dialFunc {
 		if !p.named.Load() || !p.hasOtherFamily(address) {
 			return dial(ctx, network, address)
 		}
-		short, cancel := context.WithTimeout(ctx, attemptDelay)
+		short, cancel := context.WithTimeout(ctx, p.delay)
 		defer cancel()
 		c, err := dial(short, network, address)
 		if err != nil && short.Err() != nil && ctx.Err() == nil {
@@ -91,7 +91,7 @@ func (p *Pool) hurry(ctx context.Context) {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			short, cancel := context.WithTimeout(ctx, attemptDelay)
+			short, cancel := context.WithTimeout(ctx, p.delay)
 			defer cancel()
 			c, err := p.dial(short, "tcp", e.address)
 			if err != nil {

@@ -35,6 +35,7 @@ func TestFamilies(t *testing.T) {
 		}
 		p := newPool(t, Options{Dial: dial, Strategy: RoundRobin{}, MaxRequests: 1, Resolver: names.Resolver(), ResolveEvery: 5 * time.Millisecond}, "both.test:"+port)
 		p.hasRoute = func(netip.Addr) bool { return true }
+		p.delay = 2 * time.Second // what is there must not take longer, on a slow machine either
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() { p.Run(ctx); close(ended) }()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mcpgw/mcpgw/internal/fault"
 )
@@ -86,7 +87,7 @@ func TestOpenDestination(t *testing.T) {
 		}
 	}
 	busy, other := serve(t, h), serve(t, h)
-	p := newPool(t, Options{Destinations: &Destinations{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
+	p := newPool(t, Options{ConnectTimeout: time.Minute, Destinations: &Destinations{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	ask := func(host, path string) int {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "http://"+host+path, nil)

@@ -23,6 +23,10 @@ func TestOutlier(t *testing.T) {
 	ten.MaxPercent = 10
 	half := consecutive
 	half.MaxPercent = 50
+	quick := consecutive
+	quick.Interval, quick.BaseEjection = 5*time.Second, 10*time.Second
+	long := consecutive
+	long.BaseEjection = 200 * time.Second
 	never := consecutive
 	never.ConsecutivePercent = 0
 	off := consecutive
@@ -49,6 +53,10 @@ func TestOutlier(t *testing.T) {
 		{"the second ejection takes twice as long", consecutive, []string{"xxx" + wait(31) + "xxx" + wait(55), "", ""}, 50, "bc"},
 		{"and then it is back", consecutive, []string{"xxx" + wait(31) + "xxx" + wait(71), "", ""}, 50, "abc"},
 		{"healthy intervals are counted in its favour", consecutive, []string{"xxx" + wait(31) + "o" + wait(15) + "xxx" + wait(41), "", ""}, 50, "abc"},
+		{"a shorter time: not before", quick, []string{"xxx" + wait(9), "", ""}, 50, "bc"},
+		{"a shorter time, a shorter interval", quick, []string{"xxx" + wait(16), "", ""}, 50, "abc"},
+		{"no ejection is longer than 300 s: not before", long, []string{"xxx" + wait(201) + "xxx" + wait(299), "", ""}, 50, "bc"},
+		{"no ejection is longer than 300 s", long, []string{"xxx" + wait(201) + "xxx" + wait(312), "", ""}, 50, "abc"},
 		{"one may always be ejected", ten, []string{"xxx", "", ""}, 0, "bc"},
 		{"but no second one over the share", ten, []string{"xxx", "xxx", ""}, 0, "bc"},
 		{"half of four", half, []string{"xxx", "xxx", "xxx", ""}, 0, "cd"},

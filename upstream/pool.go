@@ -144,7 +144,8 @@ type Pool struct {
 	retrying  atomic.Int64 // those of them that are, or were
 	mirrored  atomic.Int64 // copies under way
 
-	dial         dialFunc // as it is asked for
+	dial         dialFunc      // as it is asked for
+	delay        time.Duration // see attemptDelay
 	resolver     *net.Resolver
 	resolveEvery time.Duration
 	hasRoute     func(netip.Addr) bool // whether there is a way to an address
@@ -203,6 +204,7 @@ func NewPool(opts Options, addresses ...string) *Pool {
 		resolver:     opts.Resolver,
 		resolveEvery: cmp.Or(opts.ResolveEvery, resolveEvery),
 		hasRoute:     hasRoute,
+		delay:        attemptDelay,
 		changed:      make(chan struct{}, 1),
 		resolved:     map[string][]string{},
 	}
