@@ -165,11 +165,11 @@ func TestWebSocketEnds(t *testing.T) {
 		}
 	})
 	t.Run("silence", func(t *testing.T) {
-		g := serve(t, echo, policy("streamIdleTimeout: 1s"))
+		g := serve(t, echo, policy("streamIdleTimeout: 3s"))
 		c := dial(t, g)
-		tick := time.NewTicker(200 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for range 10 { // longer than it may be silent
+		for range 40 { // longer than it may be silent, which is far longer than a tick
 			<-tick.C
 			if err := echoes(c, websocket.TextMessage, "still here"); err != nil {
 				t.Fatal(err)
