@@ -294,16 +294,6 @@ func (x *exchange) routeOnce(ctx context.Context, w http.ResponseWriter, p *port
 		m.rule.crossOrigin(x.writer.Header(), r)
 		return err
 	}
-	if m.rule.csrf != nil {
-		if err := m.rule.csrf.check(&x.request); err != nil {
-			return err
-		}
-	}
-	if m.rule.buffer > 0 {
-		if r, err = held(w, r, m.rule.buffer); err != nil {
-			return err
-		}
-	}
 	x.rec.Events().Add(telemetry.PoliciesPassed, "")
 	return x.forward(admitted, w, m, p, l, r)
 }

@@ -139,7 +139,7 @@ func (c *compiler) resolveService(o object, path string, name types.NamespacedNa
 	if p == nil {
 		return nowhere(name)
 	}
-	d := &destination{name: name.String(), kind: "Service", cluster: fmt.Sprintf("kube-svc:%s-%s-%d_%s", name.Namespace, name.Name, *number, name.Name), rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, nil)}
+	d := &destination{name: name.String(), kind: "Service", cluster: fmt.Sprintf("kube-svc:%s-%s-%d_%s", name.Namespace, name.Name, *number, name.Name), rules: policy.NewBackendRules(policy.BackendInfo{Name: name.String(), Type: "Service", Protocol: "http"}, policy.Options{})}
 	conn := c.serviceConnection(s, p)
 	d.hash = conn.hash
 	if addresses, ok := c.endpoints(o, path, s, p); ok && !conn.broken {
@@ -283,8 +283,11 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.AI != nil:
 		info.Protocol = "llm"
 	}
-	sets := ruleSets(c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}])
-	d.rules = policy.NewBackendRules(info, sets)
+	policies := c.attached[attachment{kind: v1alpha1.KindBackend, name: o.name}]
+	sets := ruleSets(policies)
+	opts, web := c.onBackend(policies)
+	opts.Rules = sets
+	d.rules, d.web = policy.NewBackendRules(info, opts), web
 	d.guarded = slices.ContainsFunc(sets, func(s policy.RuleSet) bool { return s.Target == "" })
 	switch {
 	case c.protects(o, b):
@@ -292,11 +295,6 @@ func (c *compiler) backend(b *v1alpha1.Backend) *destination {
 	case b.Spec.MCP != nil:
 		d.mcp = true
 		c.mcpBackend(o, b, d)
-	case len(sets) > 0 && b.Spec.AI == nil:
-		d.fault = misconfigured
-		c.add(o, "spec", finding{
-			class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead",
-		}, "policies on a Backend of type %s are not served: it answers 500, rather than going on without %s", d.kind, sets[0].Source)
 	case b.Spec.AI != nil:
 		c.aiBackend(o, b.Spec.AI, d, sets)
 	case b.Spec.Static != nil:

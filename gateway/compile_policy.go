@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -83,17 +84,10 @@ func (c *compiler) compilePolicies() {
 		}
 		a.shows = fingerprint(p.Spec.RBAC, set.Broken, a.auth.fingerprint())
 		for _, t := range targets {
-			if a.limits = c.limiters(limits, t); (a.limits != nil || a.budgets != nil) && t.kind == v1alpha1.KindBackend {
-				field := "spec.rateLimit"
-				if a.limits == nil {
-					field = "spec." + budgetsField
-				}
-				c.add(o, field, finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
-					"requests are limited on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", t.name.Name)
-			}
-			if fields := a.web.fields(); len(fields) > 0 && t.kind == v1alpha1.KindBackend {
-				c.add(o, "spec."+fields[0], finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
-					"%s is served on Gateways and HTTPRoutes: Backend %q answers 500, rather than going on without it", fields[0], t.name.Name)
+			a.limits = c.limiters(limits, t)
+			if t.kind == v1alpha1.KindBackend {
+				c.attach(t, c.forBackend(o, t, a))
+				continue
 			}
 			c.attach(t, a)
 		}
@@ -108,6 +102,60 @@ func (c *compiler) compilePolicies() {
 			}
 		}
 	}
+}
+
+// forBackend returns what of a policy holds at a Backend that it covers, and reports what does not.
+func (c *compiler) forBackend(o object, t attachment, p attachedPolicy) attachedPolicy {
+	if _, ok := p.web["cors"]; ok {
+		c.add(o, "spec.cors", finding{class: config.Warning, code: config.CodeUnused, help: "cover the HTTPRoute instead"},
+			"pages are told what they may do before a backend is chosen: cors has no effect on Backend %q", t.name.Name)
+		p.web = maps.Clone(p.web)
+		delete(p.web, "cors")
+	}
+	field, why := "", "is served on whole Backends, not on their sections"
+	switch fields := p.web.fields(); {
+	case p.budgets != nil:
+		field, why = budgetsField, "is served on Gateways and HTTPRoutes"
+	case t.section == "":
+	case p.limits != nil:
+		field = "rateLimit"
+	case len(fields) > 0:
+		field = fields[0]
+	}
+	if field != "" {
+		c.add(o, "spec."+field, finding{class: config.Unresolved, code: config.CodeUnserved, help: "cover the HTTPRoute instead"},
+			"%s %s: Backend %q answers 500, rather than going on without it", field, why, t.name.Name)
+	}
+	return p
+}
+
+// onBackend returns what the policies on a Backend ask, and what they say of HTTP: of each field one policy's.
+func (c *compiler) onBackend(policies []attachedPolicy) (opts policy.Options, web webPolicy) {
+	var whole []attachedPolicy
+	var fields []policy.Attachment
+	for _, p := range policies {
+		if p.section == "" {
+			whole = append(whole, p)
+			fields = append(fields, policy.Attachment{Name: p.object.name.String(), Created: p.created, Level: policy.BackendLevel, Fields: p.fields()})
+		}
+	}
+	effective := policy.Merge(fields)
+	c.overridden(whole, fields, effective)
+	web = webPolicy{}
+	for _, f := range webFields() {
+		for _, i := range effective.Fields[f.name] {
+			web[f.name] = whole[i].web[f.name]
+			if check := web[f.name].check; check != nil {
+				opts.Checks = append(opts.Checks, check)
+			}
+		}
+	}
+	for _, field := range limitFields() {
+		for _, i := range effective.Fields[field] {
+			opts.Limiters = append(opts.Limiters, whole[i].limits[field]...)
+		}
+	}
+	return opts, web
 }
 
 // fingerprint returns a hash of plain data.
@@ -142,8 +190,8 @@ func broken(o object) attachedPolicy {
 func (c *compiler) attach(t attachment, p attachedPolicy) {
 	if t.kind == v1alpha1.KindBackend {
 		p.section = t.section
-		// It authenticates, limits or speaks of HTTP, which a Backend is too late for.
-		late := p.auth != nil || p.limits != nil || p.budgets != nil || len(p.web) > 0
+		// It authenticates or has budgets, which a Backend is too late for, or says what a part of a Backend does not get by itself.
+		late := p.auth != nil || p.budgets != nil || t.section != "" && (p.limits != nil || len(p.web) > 0)
 		if p.rules == nil && late {
 			p.rules = broken(p.object).rules
 		}

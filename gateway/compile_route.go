@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -101,6 +102,7 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 		}
 		rule.idle, rule.idleSaid = a.listener.edge.idle, a.listener.edge.idleSaid
 		c.attachAI(&rule, covering)
+		rule.backends = towards(rule, covering.web, &rules[i])
 		rule.attachWeb(covering.web, &rules[i])
 		for _, m := range rules[i].matches {
 			m.hostname, m.age, m.owner, m.index, m.rule = a.hostname, age, o.name.String(), index, &rule
@@ -114,6 +116,22 @@ func (c *compiler) attachRoute(o object, age int, a attachedHost, rules []compil
 			}
 		}
 	}
+}
+
+// towards returns the backends of a rule, which is not attached to yet, with the rule as it holds for requests to those that have
+// policies of their own: these are more specific than what covers the rule.
+func towards(r rule, web webPolicy, written *compiledRule) []weighted {
+	out := slices.Clone(r.backends)
+	for i := range out {
+		if own := out[i].to.web; len(own) > 0 {
+			both := maps.Clone(web)
+			maps.Copy(both, own)
+			variant := r
+			variant.attachWeb(both, written)
+			out[i].rule = &variant
+		}
+	}
+	return out
 }
 
 // attachments returns where a route is attached, and reports where it can't be.

@@ -28,15 +28,29 @@ func (x *exchange) forward(ctx context.Context, w http.ResponseWriter, m *match,
 	if x.peer {
 		b = rule.backend(x.backend)
 	}
+	if b != nil && b.rule != nil {
+		rule = b.rule
+	}
 	x.announce(r)
+	if rule.csrf != nil {
+		if err := rule.csrf.check(&x.request); err != nil {
+			return err
+		}
+	}
+	if rule.buffer > 0 {
+		var err error
+		if r, err = held(w, r, rule.buffer); err != nil {
+			return err
+		}
+		x.request.HTTP = r
+	}
 	before := x.request.HTTP
 	ctx, err := x.permit(ctx, rule, b)
 	if err != nil {
 		return err
 	}
-	if x.request.HTTP != before { // whose body may be held
-		r = r.WithContext(ctx)
-		r.Header = x.request.HTTP.Header
+	if x.request.HTTP != before {
+		r = x.request.HTTP
 	}
 	if b != nil {
 		ctx = x.watched(ctx, rule, b, r)
@@ -46,14 +60,14 @@ func (x *exchange) forward(ctx context.Context, w http.ResponseWriter, m *match,
 	}
 	r = b.withoutCredentials(r, x.request.Consumed)
 	if x.peer || len(rule.interceptors) == 0 { // of another replica's: it was intercepted where it was accepted
-		return x.send(w, r, m, p, b)
+		return x.send(w, r, rule, m, p, b)
 	}
 	ctx = context.WithValue(r.Context(), passageKey{}, &passage{exchange: x, match: m, port: p, listener: l})
 	if b != nil {
 		ctx = context.WithValue(ctx, destinationKey{}, b.to)
 	}
 	return intercept(rule.interceptors, w, r.WithContext(ctx), func(w http.ResponseWriter, r *http.Request) error {
-		return x.send(w, r.WithContext(policy.WithIntercepted(r.Context(), r)), m, p, b)
+		return x.send(w, r.WithContext(policy.WithIntercepted(r.Context(), r)), rule, m, p, b)
 	})
 }
 
@@ -81,6 +95,9 @@ func (x *exchange) permit(ctx context.Context, rule *rule, b *weighted) (context
 	if b.to.rules != nil {
 		ctx = policy.WithBackend(ctx, b.to.rules)
 	}
+	if err := policy.CheckBackend(ctx); err != nil {
+		return ctx, err
+	}
 	if err := policy.TakeBackend(ctx, b.to.name); err != nil {
 		return ctx, err
 	}
@@ -92,8 +109,7 @@ func (x *exchange) permit(ctx context.Context, rule *rule, b *weighted) (context
 }
 
 // send applies the filters of the rule and of the backend that was chosen, and has the backend answer.
-func (x *exchange) send(w http.ResponseWriter, r *http.Request, m *match, p *port, b *weighted) error {
-	rule := m.rule
+func (x *exchange) send(w http.ResponseWriter, r *http.Request, rule *rule, m *match, p *port, b *weighted) error {
 	if !x.peer { // which applies them itself
 		x.writer.modifiers[0] = rule.filters.response
 	}

@@ -137,6 +137,8 @@ type weighted struct {
 	weight  int
 	filters filters
 	to      *destination
+	// rule is the rule as it holds for requests to a Backend that has policies of its own; nil where it holds as it is.
+	rule *rule
 }
 
 // A destination is what a backend reference came to.
@@ -144,6 +146,7 @@ type destination struct {
 	name    string // namespace/name of the Backend or Service
 	backend Backend
 	rules   *policy.Rules // what is attached to it, and what rules can say about it
+	web     webPolicy     // what the policies on it say of HTTP
 	kind    string        // of a Backend its type, else Service
 	cluster string        // its name as Envoy has it
 	mcp     bool

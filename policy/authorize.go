@@ -8,19 +8,23 @@ import (
 	"github.com/mcpgw/mcpgw/internal/lifetime"
 )
 
-// Rules are the compiled rule sets of one Backend. They are immutable and safe for
+// Rules are the compiled rule sets of one Backend, and what else is asked about requests to it. They are immutable and safe for
 // concurrent use. The zero Rules, and nil ones, allow everything.
 type Rules struct {
-	backend *BackendInfo
-	rules   group
+	backend  *BackendInfo
+	rules    group
+	checks   []Check
+	limiters []Limiter
+	tokens   []Limiter // those that count tokens
 }
 
 // NewRules returns the rules of the rule sets attached to a Backend or its targets.
 func NewRules(sets []RuleSet) *Rules { return &Rules{rules: newGroup(sets)} }
 
-// NewBackendRules is [NewRules] for a Backend that backend.* describes.
-func NewBackendRules(b BackendInfo, sets []RuleSet) *Rules {
-	return &Rules{backend: &b, rules: newGroup(sets)}
+// NewBackendRules returns what is attached to a Backend, which backend.* describes. Budgets are none of it.
+func NewBackendRules(b BackendInfo, opts Options) *Rules {
+	requests, tokens := tokenLimiters(opts.Limiters)
+	return &Rules{backend: &b, rules: newGroup(opts.Rules), checks: opts.Checks, limiters: requests, tokens: tokens}
 }
 
 // Backend returns the Backend that the rules are for; nil for [NewRules] and nil rules.
@@ -50,12 +54,27 @@ type admissionKey struct{}
 // was not admitted stays as it is.
 func WithBackend(ctx context.Context, rules *Rules) context.Context {
 	admitted, ok := ctx.Value(admissionKey{}).(*admission)
-	if !ok || rules == nil || admitted.settled && len(rules.rules.sets) == 0 {
+	if !ok || rules == nil || admitted.settled && len(rules.rules.sets)+len(rules.checks)+len(rules.limiters)+len(rules.tokens) == 0 {
 		return ctx // there is nothing left to ask
 	}
 	a := *admitted
 	a.backend, a.attached = rules, rules.rules.begin()
 	return lifetime.WithValue(ctx, admissionKey{}, &a)
+}
+
+// CheckBackend asks the checks of the Backend that [WithBackend] has added. They have no route be chosen again. Its errors are
+// those of [Policy.Admit].
+func CheckBackend(ctx context.Context) error {
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok || a.backend == nil {
+		return nil
+	}
+	for _, c := range a.backend.checks {
+		if err := c.Check(ctx, a.request); err != nil && err != ErrRerouted { //nolint:errorlint // a sentinel of our own
+			return err
+		}
+	}
+	return nil
 }
 
 // Authorize decides one operation under the policy that admitted ctx and the rules of its

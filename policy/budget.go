@@ -99,7 +99,7 @@ func Reserve(ctx context.Context, estimate func() Amounts) (*Reservation, error)
 		return estimate.of(b.Unit), nil
 	})
 	a, ok := ctx.Value(admissionKey{}).(*admission)
-	if err != nil || !ok || a.policy == nil || len(a.policy.tokens) == 0 {
+	if err != nil || !ok || a.policy == nil || len(a.tokens()) == 0 {
 		return r, err
 	}
 	spendings, err := a.spendings(ctx)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpgw/mcpgw/extension"
 	"github.com/mcpgw/mcpgw/internal/fault"
+	"github.com/mcpgw/mcpgw/limit"
 )
 
 // A clerk answers what it is told, and keeps what it was asked.
@@ -119,6 +120,39 @@ func TestExtAuthReroute(t *testing.T) {
 	}
 	if _, err := p.Admit(t.Context(), passed); err != nil {
 		t.Errorf("at another replica, on the route that it leads to: %v", err)
+	}
+}
+
+// What is attached to a Backend is asked once it is chosen, beside what admitted the request, and has no route be chosen again.
+func TestBackendChecks(t *testing.T) {
+	who, first := &clerk{says: permission()}, &clerk{says: permission()}
+	limits := []Limiter{{Source: "TrafficPolicy/ns/own", Bucket: limit.NewBucket(1, 1, time.Hour)}}
+	own := NewBackendRules(BackendInfo{Name: "ns/b", Type: "Static"}, Options{Checks: []Check{&ExtAuth{Authorizer: who, StatusOnError: 403, Reroute: true}}, Limiters: limits})
+	p := New(Options{Checks: []Check{&ExtAuth{Authorizer: first, StatusOnError: 403}}})
+	ask := func() (*Request, error) {
+		req := request()
+		ctx, err := p.Admit(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx = WithBackend(ctx, own)
+		if err := CheckBackend(ctx); err != nil {
+			return req, err
+		}
+		return req, TakeBackend(ctx, "ns/b")
+	}
+	if req, err := ask(); err != nil || len(first.asked) != 1 || len(who.asked) != 1 || req.HTTP.Header.Get("X-User") != "u" {
+		t.Errorf("error %v, the services were asked %d and %d times", err, len(first.asked), len(who.asked))
+	}
+	if _, err := ask(); code(err) != "rate_limited" {
+		t.Errorf("a second request: %v, want that it is limited", err)
+	}
+	who.says = &extension.Authorization{Status: 401}
+	if _, err := ask(); code(err) != "denied" {
+		t.Errorf("error %v, want that the Backend's service denies", err)
+	}
+	if err := CheckBackend(t.Context()); err != nil {
+		t.Errorf("without an admission: %v", err)
 	}
 }
 

@@ -82,10 +82,10 @@ func limitHeader(most, left int64, wait time.Duration) http.Header {
 	}
 }
 
-// takeAll takes one request of each of the policy's limits that are for the stage.
-func (p *Policy) takeAll(ctx context.Context, stage Stage, s *Subject) error {
-	for i := range p.limiters {
-		if l := &p.limiters[i]; l.stage() == stage {
+// takeAll takes one request of each of the limits that are for the stages from first to last.
+func takeAll(ctx context.Context, limiters []Limiter, first, last Stage, s *Subject) error {
+	for i := range limiters {
+		if l := &limiters[i]; first <= l.stage() && l.stage() <= last {
 			if err := l.take(ctx, s); err != nil {
 				return err
 			}
@@ -95,17 +95,24 @@ func (p *Policy) takeAll(ctx context.Context, stage Stage, s *Subject) error {
 }
 
 // TakeBackend counts the request that was admitted as ctx against the limits that ask which
-// backend it goes to. It returns nil, or [fault.RateLimited].
+// backend it goes to, and those of the Backend that [WithBackend] has added. It returns nil, or [fault.RateLimited].
 func TakeBackend(ctx context.Context, backend string) error {
 	a, ok := ctx.Value(admissionKey{}).(*admission)
-	if !ok || a.policy == nil || len(a.policy.limiters) == 0 {
+	if !ok || a.policy == nil {
 		return nil
 	}
-	a.destination = backend
-	if a.request.Passed {
+	var own []Limiter // of the Backend
+	if a.backend != nil {
+		own = a.backend.limiters
+	}
+	if a.destination = backend; a.request.Passed || len(a.policy.limiters)+len(own) == 0 {
 		return nil
 	}
-	return a.policy.takeAll(ctx, AtBackend, &Subject{Request: a.request, Backend: backend})
+	s := &Subject{Request: a.request, Backend: backend}
+	if err := takeAll(ctx, a.policy.limiters, AtBackend, AtBackend, s); err != nil {
+		return err
+	}
+	return takeAll(ctx, own, AtRequest, AtBackend, s)
 }
 
 // TakeOperation counts one operation of the request that was admitted as ctx against the limits
@@ -116,8 +123,15 @@ func TakeOperation(ctx context.Context, op Operation) (*Reservation, error) {
 	if !ok || a.policy == nil {
 		return nil, nil
 	}
-	if len(a.policy.limiters) > 0 {
-		if err := a.policy.takeAll(ctx, AtOperation, &Subject{Request: a.request, Backend: a.destination, Operation: op}); err != nil {
+	limiters := [][]Limiter{a.policy.limiters, nil}
+	if a.backend != nil {
+		limiters[1] = a.backend.limiters
+	}
+	for _, list := range limiters {
+		if len(list) == 0 {
+			continue
+		}
+		if err := takeAll(ctx, list, AtOperation, AtOperation, &Subject{Request: a.request, Backend: a.destination, Operation: op}); err != nil {
 			return nil, err
 		}
 	}

@@ -201,7 +201,7 @@ func (p *Policy) Admit(ctx context.Context, req *Request) (context.Context, erro
 		a.settled = verdict == permitted
 	}
 	if len(p.limiters) > 0 && !req.Passed {
-		if err := p.takeAll(ctx, AtRequest, &Subject{Request: req}); err != nil {
+		if err := takeAll(ctx, p.limiters, AtRequest, AtRequest, &Subject{Request: req}); err != nil {
 			return nil, err
 		}
 	}

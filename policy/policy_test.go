@@ -124,7 +124,7 @@ func TestExpressions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx = WithBackend(ctx, NewBackendRules(BackendInfo{Name: "ns/files", Type: "MCP"}, []RuleSet{allow(t, tt.expression)}))
+			ctx = WithBackend(ctx, NewBackendRules(BackendInfo{Name: "ns/files", Type: "MCP"}, Options{Rules: []RuleSet{allow(t, tt.expression)}}))
 			err = Authorize(ctx, tool("read", `{"path": "/tmp/x", "count": 3, "big": 9007199254740993}`))
 			if got := err == nil; got != tt.want {
 				t.Errorf("allowed = %v, want %v (%v)", got, tt.want, err)

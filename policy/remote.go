@@ -110,8 +110,7 @@ func (a *admission) spendings(ctx context.Context) (out []spending, err error) {
 		return nil, nil
 	}
 	s := &Subject{Request: a.request, Backend: a.destination}
-	for i := range a.policy.tokens {
-		l := &a.policy.tokens[i]
+	for _, l := range a.tokens() {
 		descriptors := l.Remote.of(s)
 		if len(descriptors) == 0 {
 			continue
@@ -122,6 +121,19 @@ func (a *admission) spendings(ctx context.Context) (out []spending, err error) {
 		out = append(out, spending{l, descriptors})
 	}
 	return out, nil
+}
+
+// tokens returns the limits of tokens, of the policy and of the Backend.
+func (a *admission) tokens() (out []*Limiter) {
+	for i := range a.policy.tokens {
+		out = append(out, &a.policy.tokens[i])
+	}
+	if a.backend != nil {
+		for i := range a.backend.tokens {
+			out = append(out, &a.backend.tokens[i])
+		}
+	}
+	return out
 }
 
 // spend counts tokens.
