@@ -137,15 +137,17 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// A limit that asks about operations counts calls of a tool and nothing else of a session, which goes on.
+// A limit that asks about operations, on the route or on the Backend, counts calls of a tool and nothing else of a session, which goes on.
 func TestToolLimit(t *testing.T) {
 	s := newMCPServer(t, "/mcp", false, "echo", "sum")
 	registered := telemetry.NewMetrics(telemetry.MetricsOptions{WithoutRuntime: true})
 	setting := mcpStatic("b", "", map[string]*mcpServer{"one": s}) + route("r", "matches: [{path: {value: /mcp}}]\nbackendRefs: ["+to("b")+"]")
 	g := startOn(t, RuntimeOptions{Metrics: registered}, Options{}, setting)
-	for _, era := range eras {
+	refs := []string{gatewayRef("HTTPRoute", "r", ""), gatewayRef("Backend", "b", "")}
+	for i := range len(refs) * len(eras) {
+		ref, era := refs[i%len(refs)], eras[i/len(refs)]
 		g.apply(setting) // which forgets what was counted
-		g.apply(setting + authPolicy("p", gatewayRef("HTTPRoute", "r", ""), `
+		g.apply(setting + authPolicy("p", ref, `
 rateLimit:
   rateLimits:
   - actions:
@@ -173,7 +175,7 @@ rateLimit:
 			t.Errorf("%s: %d calls reached the server", era, n)
 		}
 	}
-	if got := counted(t, registered, "mcpgw_limited_total"); got != len(eras) {
+	if got := counted(t, registered, "mcpgw_limited_total"); got != len(refs)*len(eras) {
 		t.Errorf("%d are counted", got)
 	}
 }
@@ -194,18 +196,4 @@ func counted(t *testing.T, m *telemetry.Metrics, name string) int {
 		}
 	}
 	return int(sum)
-}
-
-// A limit on a Backend is refused, not ignored.
-func TestLimitOnBackend(t *testing.T) {
-	s := newMCPServer(t, "/mcp", false, "echo")
-	g := start(t, mcpStatic("b", "", map[string]*mcpServer{"one": s})+static("a", upstreamServer(t, "a"))+
-		route("r", "matches: [{path: {value: /a}}]\nbackendRefs: ["+to("a")+"]")+
-		authPolicy("p", gatewayRef("Backend", "b", ""), bucketOf(1))+authPolicy("q", gatewayRef("Backend", "a", ""), bucketOf(1)))
-	if got := g.get("/a"); got.Status != 500 {
-		t.Errorf("a static backend answers %d", got.Status)
-	}
-	if got := call(t, g.connect(t, "/mcp/b", "2025-06-18", nil), "one_echo", nil); !strings.HasPrefix(got, "error") || len(s.called()) > 0 {
-		t.Errorf("an MCP backend answers %s", got)
-	}
 }
