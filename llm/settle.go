@@ -91,6 +91,8 @@ func (q *query) spend(taken *policy.Reservation) {
 		taken.Settle(policy.Amounts{Input: l.Usage.Input, Output: l.Usage.Output, Cost: l.Cost, Priced: l.Priced})
 	case !q.delivered:
 		taken.Release()
+	default:
+		taken.Keep()
 	}
 }
 

@@ -74,6 +74,7 @@ type Reservation struct {
 	ctx       context.Context
 	taken     []reserved
 	spendings []spending
+	estimate  func() Amounts
 }
 
 type reserved struct {
@@ -110,7 +111,7 @@ func Reserve(ctx context.Context, estimate func() Amounts) (*Reservation, error)
 	if r == nil {
 		r = &Reservation{ctx: context.WithoutCancel(ctx)}
 	}
-	r.spendings = spendings
+	r.spendings, r.estimate = spendings, estimate
 	return r, nil
 }
 
@@ -177,6 +178,17 @@ func (r *Reservation) Settle(used Amounts) {
 		}
 		return used.of(t.budget.Unit) - t.amount
 	})
+}
+
+// Keep leaves what was taken as it is, since nobody says what was used; services that count tokens get the estimate.
+func (r *Reservation) Keep() {
+	if r == nil {
+		return
+	}
+	for i := range r.spendings {
+		estimate := r.estimate()
+		r.spendings[i].spend(r.ctx, estimate.of(TotalTokens))
+	}
 }
 
 // Release gives back what was taken.

@@ -309,3 +309,51 @@ func TestRateLimitService(t *testing.T) {
 		t.Errorf("the service is down, failing closed: %d %q", got.Status, got.Body)
 	}
 }
+
+// TestTokenLimitService is about a service that counts the tokens of language models: it is asked before if anything is left, and told after
+// how many there were, or the estimate where the provider does not say.
+func TestTokenLimitService(t *testing.T) {
+	t.Parallel()
+	service := new(limitServer)
+	_, address := serveGRPC(t, func(s *grpc.Server) { rlsv3.RegisterRateLimitServiceServer(s, service) })
+	model := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		usage := `,"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}`
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "quiet") {
+			usage = ""
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]`+usage+`}`)
+	})
+	host, port, _ := net.SplitHostPort(model)
+	g := start(t, grpcBackend("counter", address)+llmtest.Backend("m", llmtest.Provider(llmtest.OpenAI, host, port, ""))+"---\n"+
+		gatewayExtension("limits", "rateLimit: {domain: api, grpcService: {"+toBackend+"counter}}, timeout: 60s}")+
+		testgateway.Route("a", "/", "m", "")+testgateway.TrafficPolicy("a", "a", "rateLimit: {global: {extensionRef: {name: limits}, descriptors: [{entries: [{type: Path}], unit: Tokens}]}}"))
+	ask := func(said string) int {
+		return g.Ask(t, "POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","max_tokens":40,"messages":[{"role":"user","content":"`+said+`"}]}`), "Content-Type", "application/json").Status
+	}
+	for said, want := range map[string]func(hits uint64) bool{
+		"hello": func(hits uint64) bool { return hits == 12 },
+		"quiet": func(hits uint64) bool { return hits > 40 }, // what it may answer, and what it was asked
+	} {
+		if got := ask(said); got != http.StatusOK {
+			t.Fatalf("%s: answer %d", said, got)
+		}
+		var hits []uint64
+		testgateway.Until(t, "the service is asked and told", func() bool {
+			for _, q := range service.take(false) {
+				hits = append(hits, q.GetDescriptors()[0].GetHitsAddend().GetValue())
+			}
+			return len(hits) >= 2
+		})
+		if len(hits) != 2 || hits[0] != 0 || !want(hits[1]) {
+			t.Errorf("%s: the service counted %v", said, hits)
+		}
+	}
+	service.take(true)
+	if got := ask("hello"); got != http.StatusTooManyRequests {
+		t.Errorf("with nothing left: answer %d", got)
+	}
+	if seen := service.take(false); len(seen) != 1 {
+		t.Errorf("with nothing left the service was asked %d times", len(seen))
+	}
+}
