@@ -128,7 +128,7 @@ spec:
   targetRefs: [{group: gateway.kgateway.dev, kind: Backend, name: a}]
   tls: {secretRef: {name: nowhere}}
 `, map[string]int{"8080/named a": 500}},
-		{"on a Backend without operations", rbac("p", gatewayRef("Backend", "a", ""), "Allow", isA), map[string]int{"8080/named a": 500}},
+		{"on a Backend without operations", rbac("p", gatewayRef("Backend", "a", ""), "Allow", isA), map[string]int{"8080/named a": 200, "8080/named b": 403}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g.apply(setting + tc.policies)
