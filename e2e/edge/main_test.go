@@ -13,7 +13,7 @@ import (
 // binary is the gateway under test.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(testgateway.Main(m, &binary)) }
+func TestMain(m *testing.M) { os.Exit(testgateway.MainPlain(m, &binary)) }
 
 // policy is an HTTPListenerPolicy on the Gateway.
 func policy(spec string) string {

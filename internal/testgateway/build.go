@@ -20,15 +20,21 @@ const Version = "e2e"
 // before them failed, which it says. binary is set to where the gateway is. dir is there as long as the tests run; what a setUp returns, if
 // anything, is called after them, the last first.
 func Main(m *testing.M, binary *string, setUps ...func(dir string) (tearDown func(), err error)) int {
-	code, err := run(m, binary, setUps)
+	return code(run(m, binary, race, setUps))
+}
+
+// MainPlain is as Main, but builds the gateway without the race detector: for tests that look at how much memory it takes.
+func MainPlain(m *testing.M, binary *string) int { return code(run(m, binary, false, nil)) }
+
+func code(of int, err error) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return code
+	return of
 }
 
-func run(m *testing.M, binary *string, setUps []func(dir string) (func(), error)) (int, error) {
+func run(m *testing.M, binary *string, race bool, setUps []func(dir string) (func(), error)) (int, error) {
 	dir, err := os.MkdirTemp("", "mcpgw-test-")
 	if err != nil {
 		return 0, err
