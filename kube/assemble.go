@@ -76,9 +76,7 @@ func (w *watches) assemble(ctx context.Context) (*set, error) {
 			return nil, fmt.Errorf("kind %s: %w", kind, err)
 		}
 	}
-	if !w.source.opts.Experimental {
-		r.HTTPRoutes, out.problems = standard(r.HTTPRoutes)
-	}
+	out.gate(w.source.opts.Experimental)
 	wanted := map[reference]bool{}
 	if err := w.ownObjects(ctx, out, wanted); err != nil {
 		return nil, err

@@ -12,6 +12,16 @@ import (
 // served.
 const ExperimentalVariable = "KGW_ENABLE_GATEWAY_API_EXPERIMENTAL_FEATURES"
 
+// gate leaves out what is of the experimental channel, unless that is served.
+func (s *set) gate(experimental bool) {
+	if experimental {
+		return
+	}
+	var notes []config.Problem
+	s.resources.HTTPRoutes, notes = standard(s.resources.HTTPRoutes)
+	s.problems = append(s.problems, notes...)
+}
+
 // standard returns routes without the fields that are in the experimental channel of the Gateway API only, and warnings about those that were there. Routes
 // are not changed.
 func standard(routes []*gatewayv1.HTTPRoute) (out []*gatewayv1.HTTPRoute, notes []config.Problem) {

@@ -1,5 +1,6 @@
 {{- define "mcpgw.name" -}}
-{{- .Values.fullnameOverride | default (printf "%s-controller" (.Release.Name | trunc 41 | trimSuffix "-")) -}}
+{{- $last := .Values.nameOverride | default "controller" -}}
+{{- .Values.fullnameOverride | default (printf "%s-%s" (.Release.Name | trunc (int (sub 51 (len $last))) | trimSuffix "-") $last) -}}
 {{- end -}}
 
 {{- define "mcpgw.account" -}}
@@ -15,12 +16,38 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "mcpgw.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "mcpgw.image" -}}
-{{- with .Values.controller.image.registry }}{{ . }}/{{ end -}}
-{{ .Values.controller.image.repository }}:{{ .Values.controller.image.tag | default .Chart.AppVersion }}
+{{- with .Values.controller.image.registry | default .Values.image.registry }}{{ . }}/{{ end -}}
+{{ .Values.controller.image.repository }}:{{ .Values.controller.image.tag | default .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- define "mcpgw.pullPolicy" -}}
+{{- .Values.controller.image.pullPolicy | default .Values.image.pullPolicy | default "IfNotPresent" -}}
+{{- end -}}
+
+{{- define "mcpgw.podSecurity" -}}
+{{- $own := dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (mergeOverwrite $own (deepCopy .Values.podSecurityContext)) -}}
+{{- end -}}
+
+{{- define "mcpgw.security" -}}
+{{- $own := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- toYaml (mergeOverwrite $own (deepCopy .Values.securityContext)) -}}
+{{- end -}}
+
+{{- define "mcpgw.namespaces" -}}
+{{- $names := .Values.discoveryNamespaces -}}
+{{- range .Values.discoveryNamespaceSelectors -}}
+{{- with .matchLabels -}}{{- $names = append $names (index . "kubernetes.io/metadata.name") -}}{{- end -}}
+{{- range .matchExpressions -}}{{- $names = concat $names .values -}}{{- end -}}
+{{- end -}}
+{{- toYaml ($names | uniq) -}}
 {{- end -}}
 
 {{- define "mcpgw.replicas" -}}
