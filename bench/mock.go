@@ -20,13 +20,13 @@ import (
 // tools that answer at once with some 250 bytes, GET streams that stay silent. At
 // /lists/N/mcp it lists what a gateway would over N such servers. At /fan/mcp it also has
 // subscriptions/listen, and a POST to /announce changes its tools, which its streams say.
-// At /v1/ it is a language model, and at /plain it answers plain HTTP.
+// At /v1/, /v1beta/ and /model/ it is a language model, and at /plain it answers plain HTTP.
 type mock struct {
 	sessions atomic.Int64
 	buffers  sync.Pool // of *bytes.Buffer
 	list     []byte
 	call     []byte
-	model    *model // at /v1/
+	model    *model // at /v1/ and its like
 
 	mu      sync.Mutex
 	lists   map[string][]byte // by path
@@ -131,7 +131,7 @@ func event(method, params string) string {
 
 func (m *mock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/v1/"):
+	case strings.HasPrefix(r.URL.Path, "/v1/"), strings.HasPrefix(r.URL.Path, "/v1beta/"), strings.HasPrefix(r.URL.Path, "/model/"):
 		m.model.ServeHTTP(w, r)
 		return
 	case r.URL.Path == plainPath:

@@ -27,6 +27,7 @@ type modelCase struct {
 	name       string
 	translated bool // OpenAI's client at Anthropic; who is no gateway relays what Anthropic says to its own clients
 	stream     bool
+	at         string // the gateway's route, where it is not that of the above
 }
 
 var modelCases = []modelCase{
@@ -36,6 +37,9 @@ var modelCases = []modelCase{
 	{name: "OpenAI to Anthropic stream", translated: true, stream: true},
 }
 
+// largeCases are the requests of which large ones are sent; who is no gateway relays the first only.
+var largeCases = []modelCase{{name: "chat"}, {name: "OpenAI to Anthropic", at: "translated"}, {name: "OpenAI to Gemini", at: "gemini"}, {name: "OpenAI to Bedrock", at: "bedrock"}}
+
 // A modelUse is what was measured of one case, a run each.
 type modelUse struct {
 	cpu, allocs, rps []float64
@@ -44,7 +48,7 @@ type modelUse struct {
 
 // A model is the mock's side: what providers answer, as bytes.
 type model struct {
-	chat, messages []byte
+	chat, messages, content, converse []byte
 	// streams are written piece by piece, the first of which has content.
 	chatStream, messagesStream [][]byte
 }
@@ -55,6 +59,8 @@ func newModel() *model {
 		chat:     []byte(`{"id":"chatcmpl-1","object":"chat.completion","created":1780000000,"model":"mock-1","choices":[{"index":0,"message":{"role":"assistant","content":"` + text + `","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}`),
 		messages: []byte(`{"id":"msg_1","type":"message","role":"assistant","model":"mock-1","content":[{"type":"text","text":"` + text + `"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":12}}`),
 	}
+	m.content = []byte(`{"candidates":[{"content":{"role":"model","parts":[{"text":"` + text + `"}]},"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":12,"totalTokenCount":21},"modelVersion":"mock-1","responseId":"r"}`)
+	m.converse = []byte(`{"output":{"message":{"role":"assistant","content":[{"text":"` + text + `"}]}},"stopReason":"end_turn","usage":{"inputTokens":9,"outputTokens":12,"totalTokens":21},"metrics":{"latencyMs":1}}`)
 	chunk := func(delta, finish, usage string) string {
 		return `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1780000000,"model":"mock-1","choices":[{"index":0,"delta":` + delta + `,"logprobs":null,"finish_reason":` + finish + `}],"usage":` + usage + "}\n\n"
 	}
@@ -78,11 +84,16 @@ func newModel() *model {
 	return m
 }
 
-// ServeHTTP answers as OpenAI at /v1/chat/completions and as Anthropic at /v1/messages.
+// ServeHTTP answers as OpenAI at /v1/chat/completions and as Anthropic at /v1/messages, and at once as Gemini and Bedrock do.
 func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	whole, pieces := m.chat, m.chatStream
-	if strings.HasSuffix(r.URL.Path, "/messages") {
+	switch path := r.URL.Path; {
+	case strings.HasSuffix(path, "/messages"):
 		whole, pieces = m.messages, m.messagesStream
+	case strings.HasSuffix(path, ":generateContent"):
+		whole = m.content
+	case strings.HasSuffix(path, "/converse"):
+		whole = m.converse
 	}
 	stream := false
 	if r.ContentLength < 1<<20 {
@@ -116,6 +127,8 @@ func (c *modelCase) request(gateway bool, size int) (path, body, want string) {
 		body, want = body+`,"stream":true,"stream_options":{"include_usage":true}`, "data: [DONE]"
 	}
 	switch {
+	case gateway && c.at != "":
+		path = "/llm/" + c.at + path
 	case gateway && c.translated:
 		path = "/llm/translated" + path
 	case gateway:
@@ -198,7 +211,7 @@ func (b *bench) modelMemory(ctx context.Context, s *subject) error {
 	if err != nil || run.process == nil {
 		return err
 	}
-	defer run.stop()
+	defer func() { run.stop() }()
 	ask := func(c *modelCase, n, conns, size int) error {
 		of := c.running(run, s.name == "gateway", size)
 		t, err := h1.Parse(of.url)
@@ -223,20 +236,34 @@ func (b *bench) modelMemory(ctx context.Context, s *subject) error {
 		return err
 	}
 	s.afterStreams = float64(procfs.Tree(run.pid()).RSS)
-	if err := ask(&modelCases[0], 4*largeAtOnce, largeAtOnce, largeBody); err != nil {
-		return err
-	}
-	s.largePeak = float64(procfs.Tree(run.pid()).Peak)
-	if s.afterStreams == 0 || s.largePeak == 0 {
+	if s.afterStreams == 0 {
 		return errors.New("its memory can't be read")
 	}
-	fmt.Fprintf(os.Stderr, "%-12s %.0f MiB after 10000 streams, peak %.0f MiB\n", s.name, s.afterStreams/(1<<20), s.largePeak/(1<<20))
+	fmt.Fprintf(os.Stderr, "%-12s %.0f MiB after 10000 streams\n", s.name, s.afterStreams/(1<<20))
+	for i := range largeCases {
+		if i > 0 && s.name != "gateway" {
+			return nil
+		}
+		run.stop()
+		if run, err = s.start(ctx); err != nil {
+			return err
+		}
+		if err := ask(&largeCases[i], 4*largeAtOnce, largeAtOnce, largeBody); err != nil {
+			return err
+		}
+		peak := float64(procfs.Tree(run.pid()).Peak)
+		if peak == 0 {
+			return errors.New("its memory can't be read")
+		}
+		s.largePeaks = append(s.largePeaks, peak)
+		fmt.Fprintf(os.Stderr, "%-12s %s: peak %.0f MiB\n", s.name, largeCases[i].name, peak/(1<<20))
+	}
 	return nil
 }
 
 // appendModels appends the Backends for the cases, the mock behind both.
 func appendModels(text []byte, host, port string) []byte {
-	for name, vendor := range map[string]string{"chat": "openai", "translated": "anthropic"} {
+	for name, vendor := range map[string]string{"chat": "openai: {", "translated": "anthropic: {", "gemini": "gemini: {", "bedrock": "bedrock: {model: amazon.nova-pro-v1:0, "} {
 		text = fmt.Appendf(text, `---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -252,7 +279,7 @@ kind: Backend
 metadata: {name: llm-%[1]s}
 spec:
   type: AI
-  ai: {llm: {host: %[3]s, port: %[4]s, %[2]s: {authToken: {kind: Inline, inline: k}}}}
+  ai: {llm: {host: %[3]s, port: %[4]s, %[2]sauthToken: {kind: Inline, inline: k}}}}
 `, name, vendor, host, port)
 	}
 	return text
@@ -304,9 +331,18 @@ func (b *bench) modelMeasures(subjects []*subject) []measure {
 				}})
 		}
 	}
-	return append(out,
+	out = append(out,
 		measure{"resident after 10000 streams, MiB", func(s *subject) string { return number("%.0f", s.afterStreams/(1<<20)) }},
-		measure{fmt.Sprintf("peak at %d requests of 10 MiB at once, MiB", largeAtOnce), func(s *subject) string { return number("%.0f", s.largePeak/(1<<20)) }})
+	)
+	for i := range largeCases {
+		out = append(out, measure{fmt.Sprintf("peak at %d requests of 10 MiB at once, %s, MiB", largeAtOnce, largeCases[i].name), func(s *subject) string {
+			if i >= len(s.largePeaks) {
+				return "–"
+			}
+			return number("%.0f", s.largePeaks[i]/(1<<20))
+		}})
+	}
+	return out
 }
 
 // timed returns when an answer counts as there: at its first piece or whole.

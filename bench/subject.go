@@ -35,7 +35,8 @@ type subject struct {
 	listings                            map[int]*listing // by number of targets
 	modelUses                           []modelUse       // of modelCases
 	plain                               plainUse
-	afterStreams, largePeak             float64   // bytes
+	afterStreams                        float64   // bytes
+	largePeaks                          []float64 // bytes, of each large case
 	fanWall, fanCPU                     []float64 // a change each: milliseconds, and microseconds a listener
 }
 

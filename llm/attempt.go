@@ -55,6 +55,11 @@ func (a *attempt) prepare() (bodies []payload, err error) {
 		body, err := a.patch()
 		return []payload{body}, err
 	}
+	done, err := a.turn(a.ctx, len(a.body.Raw))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	r, err := a.canonical()
 	if err != nil {
 		return nil, invalid(err)
@@ -83,6 +88,9 @@ func (a *attempt) prepare() (bodies []payload, err error) {
 	if len(bodies) > 1 {
 		slices.Sort(dropped)
 		dropped = slices.Compact(dropped)
+	}
+	if len(a.body.Raw) > largeBody && !a.form.embeds() {
+		a.said.read = nil // it is read again for the next provider, rather than held while this one is asked
 	}
 	return bodies, a.account(dropped)
 }

@@ -286,17 +286,17 @@ type flushed struct {
 
 func (c *flushed) Flush() { c.flushes++ }
 
-// Events that come together go on together, and one that comes alone goes on alone; what
-// came before a break is read before the error.
+// Events that come together go on together, but for the first content, which goes on at once, and one that comes alone goes on alone;
+// what came before a break is read before the error.
 func TestBatch(t *testing.T) {
 	for name, tt := range map[string]struct {
 		body io.Reader
 		want int
 	}{
-		"together":           {strings.NewReader(goodStream), 1},
+		"together":           {strings.NewReader(goodStream), 2},
 		"one by one":         {iotest.OneByteReader(strings.NewReader(goodStream)), 3},
-		"more than a batch":  {strings.NewReader(role + strings.Repeat(hello, 400) + stop + done), 8}, // as the buffer of its reader grows
-		"with what is wrong": {strings.NewReader(role + hello + hello + "data: {\n\n"), 2},
+		"more than a batch":  {strings.NewReader(role + strings.Repeat(hello, 400) + stop + done), 9}, // as the buffer of its reader grows
+		"with what is wrong": {strings.NewReader(role + hello + hello + "data: {\n\n"), 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(replies(200, tt.body, eventStream), nil)

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -157,6 +158,8 @@ type Backend struct {
 	mapped bool // a provider has routes
 
 	unpriced sync.Map // models of whose missing price the log was told
+	// turns are taken while large bodies are translated, see turn.
+	turns chan struct{}
 }
 
 // New returns a backend for cfg.
@@ -168,7 +171,7 @@ func New(cfg Config) *Backend {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	b := &Backend{cfg: cfg}
+	b := &Backend{cfg: cfg, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	for p := range b.providers() {
 		b.routed = b.routed || len(p.Models) > 0
 		b.mapped = b.mapped || len(p.Routes) > 0

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"math/bits"
@@ -146,4 +147,21 @@ func (r *payloadReader) Close() error {
 		r.lent.done()
 	}
 	return nil
+}
+
+// largeBody is from how many bytes on a body is large.
+const largeBody = 1 << 20
+
+// turn waits until a body of that size may be translated: large ones take several times their size for a moment, and more of them at once than there
+// are processors would only take more memory. The turn ends with done.
+func (b *Backend) turn(ctx context.Context, size int) (done func(), err error) {
+	if size <= largeBody {
+		return func() {}, nil
+	}
+	select {
+	case b.turns <- struct{}{}:
+		return func() { <-b.turns }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

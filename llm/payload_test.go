@@ -2,6 +2,7 @@ package llm
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,10 +12,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/mcpgw/mcpgw/telemetry"
 )
@@ -152,4 +155,51 @@ func TestPayload(t *testing.T) {
 	if _, err := r.Read(make([]byte, 1)); err != errPayloadClosed {
 		t.Errorf("%v", err)
 	}
+}
+
+// Large bodies are translated as many at once as there are processors; who waits for a turn and leaves gets none. What is not large waits for nobody.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{})
+		var ends []func()
+		for range runtime.GOMAXPROCS(0) {
+			done, err := b.turn(t.Context(), largeBody+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, done)
+		}
+		if done, err := b.turn(t.Context(), largeBody); err != nil {
+			t.Error(err)
+		} else {
+			done()
+		}
+		gone := errors.New("gone")
+		ctx, leave := context.WithCancelCause(t.Context())
+		left, got := make(chan error, 1), make(chan struct{})
+		go func() {
+			_, err := b.turn(ctx, largeBody+1)
+			left <- err
+		}()
+		synctest.Wait()
+		leave(gone)
+		if err := <-left; err != gone { //nolint:errorlint // it is not wrapped
+			t.Errorf("who left: %v", err)
+		}
+		go func() {
+			done, err := b.turn(t.Context(), largeBody+1)
+			if err == nil {
+				done()
+				close(got)
+			}
+		}()
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Error("there was a turn more")
+		default:
+		}
+		ends[0]()
+		<-got
+	})
 }

@@ -96,6 +96,7 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 		if err != nil {
 			return s.breaks(err)
 		}
+		waited := !s.content
 		if s.webhook {
 			if f, err := s.collect(&ev, said); f != nil || err != nil {
 				return f, err
@@ -105,6 +106,11 @@ func (s *stream) pass(resp *http.Response) (*failure, error) {
 		}
 		if s.refused != nil {
 			return nil, nil
+		}
+		if waited && s.content { // it is waited for: what came with it need not be read before
+			if err := s.out.flush(); err != nil {
+				return nil, err
+			}
 		}
 		if s.content || s.begun {
 			s.clock.Reset(s.cfg.Clocks.Idle)
