@@ -97,7 +97,7 @@ func TestModels(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, u)
 		}
 	}
-	if rows := b.modelMeasures([]*subject{s}); len(rows) != 14 {
+	if rows := b.modelMeasures([]*subject{s}); len(rows) != 13+len(largeCases) {
 		t.Errorf("%d rows", len(rows))
 	}
 	s.start = func(context.Context) (*running, error) { return &running{url: srv.URL + "/other/mcp"}, nil }
